@@ -1,0 +1,150 @@
+"""NumPy arrays, on the CPU target."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numbapool.geometry import WindowPlan, check_same_shape
+
+if TYPE_CHECKING:
+    from numbapool.kernels.cpu.launch import Source
+
+
+class NumpyBackend:
+    """Any strides are read where they stand; only unaligned and byte-swapped arrays are copied first."""
+
+    def describe(self, name: str, array: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape, and dtype in native byte order, of the argument called `name`."""
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array like the other arguments, got {_type_name(array)}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array, whose mask would be ignored: fill it first (numpy.ma.filled)")
+        dtype = array.dtype
+        return array.shape, dtype if dtype.isnative else dtype.newbyteorder("=")
+
+    def run(
+        self,
+        operation: str,
+        plan: WindowPlan,
+        inputs: Sequence[Any],
+        results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+        out: Sequence[Any] | None,
+        **parameters: Any,
+    ) -> tuple[Any, ...]:
+        """Run the CPU target's `operation` on `inputs`; results in new C-contiguous arrays, or in `out`."""
+        if out is None:
+            arrays = given = [np.empty(shape, dtype) for shape, dtype in results]
+        else:
+            given = [_check_out(each, shape, dtype) for each, (shape, dtype) in zip(out, results, strict=True)]
+            arrays = [each if _is_plain(each, inputs, given) else np.empty(each.shape, each.dtype) for each in given]
+        if plan.planes > 0:
+            sources = [_source(each, len(plan.pooled)) for each in inputs]
+            status = getattr(_target(), operation)(plan, *sources, *map(_flat, arrays), **parameters)
+            if status is False:
+                raise ValueError(_bad_index_message(plan, inputs[-1]))
+        for target, array in zip(given, arrays, strict=True):
+            if target is not array:
+                np.copyto(target, array)
+        return tuple(given)
+
+
+backend = NumpyBackend()
+
+
+@cache
+def _target() -> ModuleType:
+    """The CPU kernels; imported at the first call that needs one, because Numba comes with them."""
+    return importlib.import_module("numbapool.kernels.cpu")
+
+
+def _source(array: np.ndarray, rank: int) -> Source:
+    """An input as the kernels read it: a flat array in memory order, and a layout."""
+    launch = _target().launch
+    array = np.asarray(array)
+    flags = array.flags
+    if not (flags.carray and array.dtype.isnative):  # else nothing below applies, as for most arrays
+        if not (flags.aligned and array.dtype.isnative) or any(step % array.itemsize for step in array.strides):
+            array = array.astype(array.dtype.newbyteorder("="), order="C")
+        elif flags.c_contiguous:
+            array = _writeable(array)
+        else:
+            return _strided_source(array, rank)
+    return launch.Source(_flat(array), _contiguous_layout(array.shape, rank), True)
+
+
+def _strided_source(array: np.ndarray, rank: int) -> Source:
+    """All memory between an array's first and last element as one axis, and the steps of the array within it."""
+    steps = [step // array.itemsize for step in array.strides]
+    corner = array[tuple(slice(None, None, -1) if step < 0 else slice(None) for step in steps)]
+    size = 1 + sum((length - 1) * abs(step) for length, step in zip(array.shape, steps, strict=True))
+    offset = sum((length - 1) * -step for length, step in zip(array.shape, steps, strict=True) if step < 0)
+    flat = np.lib.stride_tricks.as_strided(corner, (size,), (array.itemsize,), writeable=False)
+    leading, pooled = steps[:-rank], steps[-rank:]
+    outer = leading[-2] if len(leading) > 1 else 0
+    layout = [offset, outer, leading[-1], array.shape[-rank - 1], *[0] * (3 - rank), *pooled, pooled[-1] == 1]
+    return _target().launch.Source(_flat(_writeable(flat)), np.array(layout, dtype=np.int64), False)
+
+
+@lru_cache(maxsize=1024)
+def _contiguous_layout(shape: tuple[int, ...], rank: int) -> np.ndarray:
+    lengths = (1,) * (3 - rank) + shape[-rank:]
+    row, slab = lengths[2], lengths[1] * lengths[2]
+    return np.array([0, 0, lengths[0] * slab, np.iinfo(np.int64).max, slab, row, 1, 1], dtype=np.int64)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """A contiguous array as one axis; bool as its bytes, which order the same."""
+    flat = array.reshape(-1)
+    return flat.view(np.uint8) if flat.dtype == np.bool_ else flat
+
+
+class _Writeable:
+    """The memory of a read-only array under a flag that says otherwise, and a reference that keeps it alive."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.array = array
+
+
+def _writeable(array: np.ndarray) -> np.ndarray:
+    """A view that is not marked read-only: the flag is part of Numba's types, and every kernel would be compiled twice.
+
+    Kernels never write to an input.
+    """
+    return np.asarray(_Writeable(array))
+
+
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
+    check_same_shape("out", out.shape, shape, "the shape of the result,")
+    if out.dtype != dtype:
+        raise TypeError(f"out must have the dtype of the result, {dtype}, got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
+    return out
+
+
+def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray]) -> bool:
+    """Whether kernels can write to `out` itself: contiguous, aligned, native, and sharing no memory with another argument."""
+    others = [*inputs, *(each for each in given if each is not out)]
+    return out.flags.carray and out.dtype.isnative and not any(np.may_share_memory(out, other) for other in others)
+
+
+def _bad_index_message(plan: WindowPlan, indices: Any) -> str:
+    bad = indices[(indices < -1) | (indices >= plan.plane_size)]
+    return (
+        f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
+    )
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

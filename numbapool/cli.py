@@ -1,0 +1,270 @@
+"""The command line, `python -m numbapool`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from numbapool import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from numbapool.trace import Array, Trace, Window
+
+# Anything heavier is imported where it is used, so that --help is quick.
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; an error is one line on stderr."""
+    try:
+        status = commands.main(arguments, "python -m numbapool", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        return error.exit_code
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        return 130
+    return int(status or 0)
+
+
+class Extent(click.ParamType[tuple[int, int]]):
+    """An int for both axes, or HxW, as (h, w)."""
+
+    name = "N|HxW"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """(h, w) of the text `value`."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            extents = [int(part) for part in value.split("x")]
+        except ValueError:
+            extents = []
+        if len(extents) not in (1, 2) or min(extents) < self.least:
+            self.fail(f"{value!r} is neither an int of at least {self.least} nor two such as 3x2", param, ctx)
+        return extents[0], extents[-1]
+
+
+def window_options(stage: str, kernel: str, stride: str, padding: str) -> Callable[[Command], Command]:
+    """The options for the windows of one stage, with these defaults."""
+    options = [
+        click.option(f"--{stage}-kernel", type=Extent(1), default=kernel, show_default=True, help="Window size."),
+        click.option(
+            f"--{stage}-stride", type=Extent(1), default=stride, show_default=True, help="From window to window."
+        ),
+        click.option(f"--{stage}-padding", type=Extent(0), default=padding, show_default=True, help="On each side."),
+        click.option(f"--{stage}-dilation", type=Extent(1), default="1", show_default=True, help="From tap to tap."),
+        click.option(f"--{stage}-ceil-mode", is_flag=True, help="Keep a last window that overhangs the padding."),
+    ]
+
+    def add_options(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add_options
+
+
+@click.group(invoke_without_command=True)
+@click.version_option(__version__, prog_name="numbapool")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Pooling of arrays, forward and backward."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@commands.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@window_options("max", kernel="3", stride="2", padding="1")
+@window_options("avg", kernel="2", stride="2", padding="0")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    default="numbapool-trace.png",
+    show_default=True,
+    help="Where to draw the input, the outputs and the gradient.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a report for machines instead of tables.")
+def trace(file: Path | None, picture: Path, as_json: bool, **options: Any) -> int:
+    """Follow FILE through max and then average pooling, forward and backward.
+
+    Prints what every step did, what it moved and how fast, against a copy on the same machine; checks the outputs by the
+    definition and the gradients by finite differences; and draws them. The exit status is 1 if a check fails.
+
+    FILE is a .npy array of axes (H, W), (C, H, W) or (N, C, H, W), of floats or integers, or an image, which is read as
+    float32 from 0 to 1. Without FILE it is a photograph that comes with matplotlib.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from numbapool.trace import STEPS, rehearse
+    from numbapool.trace import trace as run_trace
+
+    if not picture.parent.is_dir():
+        raise click.BadParameter(f"no directory {str(picture.parent)!r}.", param_hint="'--picture'")
+    x, source = _photograph() if file is None else (_read(file), str(file))
+    max_window, avg_window = _window(options, "max"), _window(options, "avg")
+    try:
+        rehearse(x, max_window, avg_window)
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+
+    messages = Console(stderr=True)
+    columns = SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        task = progress.add_task("", total=STEPS + 1)
+
+        def on_step(name: str) -> None:
+            progress.update(task, advance=1, description=name)
+
+        report = run_trace(x, max_window, avg_window, on_step)
+        on_step("picture")
+        _draw(report, source, picture)
+    if as_json:
+        click.echo(_json(report, source, picture))
+    else:
+        _print(report, source, picture, Console())
+    return 0 if report.passed else 1
+
+
+def _window(options: dict[str, Any], stage: str) -> Window:
+    from numbapool.trace import Window
+
+    names = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+    return Window(*(options[f"{stage}_{name}"] for name in names))
+
+
+def _photograph() -> tuple[Array, str]:
+    """The default input and what to call it."""
+    from matplotlib.cbook import get_sample_data
+
+    return _read(Path(get_sample_data("grace_hopper.jpg", asfileobj=False))), "grace_hopper.jpg of matplotlib"
+
+
+def _read(file: Path) -> Array:
+    """The array or image in `file` as (C, H, W) or (N, C, H, W); click.BadParameter if that cannot be."""
+    try:
+        x = _read_npy(file) if file.suffix == ".npy" else _read_image(file)
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        raise _bad_file(file, f"cannot be read: {error}") from error
+    if x.ndim not in (2, 3, 4):
+        raise _bad_file(file, f"has shape {x.shape}; it must have 2 axes (H, W), 3 (C, H, W) or 4 (N, C, H, W).")
+    if x.size == 0:
+        raise _bad_file(file, f"has shape {x.shape}, which holds no element.")
+    if x.dtype.kind == "b":
+        raise _bad_file(file, "is of bool, which has a maximum but no average; store it as uint8, for example.")
+    if x.dtype.kind not in "fiu":
+        raise _bad_file(file, f"is of {x.dtype}; it must be of floats or integers.")
+    return x[None] if x.ndim == 2 else x
+
+
+def _read_npy(file: Path) -> Array:
+    import numpy as np
+
+    try:
+        x: Array = np.load(file, allow_pickle=False)
+    except ValueError as error:  # whose message suggests to allow pickle
+        raise ValueError("no .npy file of numbers.") from error
+    return x
+
+
+def _read_image(file: Path) -> Array:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith(("I", "F")):  # which Pillow clips to 8 bits instead of scaling them
+                raise ValueError("it has more than 8 bits a channel; store it as .npy.")
+            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"), np.float32) / 255
+    except Image.DecompressionBombError as error:
+        raise ValueError(error) from error
+    return pixels if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def _bad_file(file: Path, what: str) -> click.BadParameter:
+    return click.BadParameter(f"{str(file)!r} {what}", param_hint="'FILE'")
+
+
+def _draw(report: Trace, source: str, picture: Path) -> None:
+    from numbapool.plots import draw
+
+    try:
+        draw(report, source, picture)
+    except (OSError, ValueError) as error:  # no such image format, no space, ...
+        raise click.BadParameter(f"{str(picture)!r} cannot be written: {error}", param_hint="'--picture'") from error
+
+
+def _json(report: Trace, source: str, picture: Path) -> str:
+    checks = [asdict(check) for check in report.checks]
+    for check in checks:
+        if not math.isfinite(check["error"]):  # JSON has no NaN
+            check["error"] = None
+    return json.dumps(
+        {
+            "numbapool": __version__,
+            "input": {"source": source, "shape": report.x.shape, "dtype": str(report.x.dtype)},
+            "threads": report.threads,
+            "copy_gb_per_s": report.copy_gb_per_s,
+            "steps": [asdict(step) for step in report.steps],
+            "checks": checks,
+            "passed": report.passed,
+            "picture": str(picture),
+        },
+        indent=2,
+        allow_nan=False,
+    )
+
+
+def _print(report: Trace, source: str, picture: Path, console: Console) -> None:
+    from rich import box
+    from rich.filesize import decimal
+    from rich.markup import escape
+    from rich.table import Table
+
+    def seconds(value: float) -> str:
+        return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
+
+    steps = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1)
+    steps.add_column("step")
+    for heading in ("read\nwritten", "time", "first\ncall", "GB/s", "times\na copy"):
+        steps.add_column(heading, no_wrap=True, justify="right")
+    for step in report.steps:
+        steps.add_row(
+            f"[bold]{step.name}[/]\n{step.shape_in} -> {step.shape_out}\n{step.what}",
+            f"{decimal(step.bytes_read)}\n{decimal(step.bytes_written)}",
+            seconds(step.median_s),
+            seconds(step.first_call_s),
+            f"{step.gb_per_s:.1f}",
+            f"{step.copy_fraction:.2f}",
+        )
+    checks = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("check", "against", "on", "error", "allowed", ""):
+        checks.add_column(name, no_wrap=True)
+    for check in report.checks:
+        verdict = "[green]passed[/]" if check.passed else "[bold red]FAILED[/]"
+        checks.add_row(check.name, check.against, check.extent, f"{check.error:.2g}", f"{check.tolerance:.2g}", verdict)
+
+    console.print(
+        f"[bold]{escape(source)}[/]: {report.x.dtype} {report.x.shape}; {report.threads} threads; "
+        f"a copy in main memory runs at {report.copy_gb_per_s:.1f} GB/s"
+    )
+    console.print(steps)
+    console.print(checks)
+    failed = [check.name for check in report.checks if not check.passed]
+    console.print(f"[bold red]FAILED: {', '.join(failed)}[/]" if failed else f"All {len(report.checks)} checks passed.")
+    console.print(f"Picture: {escape(str(picture))}", soft_wrap=True)

@@ -1,0 +1,257 @@
+"""Arguments to a plan: every rule about shapes and every error about arguments of a pooling call.
+
+A `WindowPlan` is made once for each combination of shape and parameters and then cached; kernels and backends do no shape
+arithmetic of their own. Sizes are Python integers, so nothing overflows before it is checked.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from numbapool.kernels.windows import Axis
+
+# An int, or one int an axis.
+Extent: TypeAlias = int | Sequence[int]
+# An int, one int an axis, one (before, after) an axis, or the name of an automatic padding.
+Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
+
+AUTOMATIC_PADDING = ("same", "same_lower", "valid")
+
+# Kernels compute positions in int64: with every extent below 2**62 no sum or difference of two of them overflows.
+LARGEST_EXTENT = 2**62
+LARGEST_INT64 = 2**63 - 1
+
+UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
+LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C, D, H, W)", "(N, C, D, H, W)")}
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """What a pooling call computes: leading axes, and three pooled axes (d, h, w; unit axes in front for lower ranks)."""
+
+    leading: tuple[int, ...]
+    pooled: tuple[Axis, ...]
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the input."""
+        return self.leading + tuple(axis.length for axis in self.pooled)
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return self.leading + tuple(axis.out for axis in self.pooled)
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The pooled axes as (d, h, w)."""
+        return (UNIT_AXIS,) * (3 - len(self.pooled)) + self.pooled
+
+    @cached_property
+    def planes(self) -> int:
+        """Number of planes pooled independently: the product of the leading axes."""
+        return prod(self.leading)
+
+    @cached_property
+    def plane_size(self) -> int:
+        """Input elements of one plane."""
+        return prod(axis.length for axis in self.pooled)
+
+    @cached_property
+    def out_plane_size(self) -> int:
+        """Output elements of one plane."""
+        return prod(axis.out for axis in self.pooled)
+
+
+def window_plan(
+    shape: tuple[int, ...],
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+) -> WindowPlan:
+    """The plan for pooling the last `rank` axes of an array of `shape`.
+
+    Raises
+    ------
+    TypeError
+        A parameter of the wrong type.
+    ValueError
+        A parameter out of its range, a shape of the wrong rank or with an empty axis, or an output of length below 1.
+    """
+    kernel = per_axis("kernel_size", kernel_size, rank)
+    return _window_plan(
+        shape,
+        kernel,
+        kernel if stride is None or stride == () else per_axis("stride", stride, rank),
+        _padding_per_axis(padding, rank),
+        per_axis("dilation", dilation, rank),
+        as_flag("ceil_mode", ceil_mode),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _window_plan(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...] | str,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> WindowPlan:
+    rank = len(kernel)
+    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    _check_extents("stride", stride, 1, "stride should not be zero or negative")
+    _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
+    _check_shape(shape, rank)
+    leading, lengths = shape[:-rank], shape[-rank:]
+    spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel))
+    pads = _automatic_padding(padding, lengths, spans, stride) if isinstance(padding, str) else padding
+    for pair in pads:
+        _check_extents("padding", pair, 0, "pad must be non-negative")
+    _check_extents("dilation * (kernel_size - 1) + 1", spans, 1, "windows too large")
+    _check_extents("length + padding", tuple(n + sum(p) for n, p in zip(lengths, pads)), 1, "padding too large")
+    pooled = tuple(
+        Axis(
+            length=lengths[i],
+            out=output_length(lengths[i], kernel[i], stride[i], pads[i], dilation[i], ceil_mode),
+            kernel=kernel[i],
+            stride=stride[i],
+            dilation=dilation[i],
+            before=pads[i][0],
+            after=pads[i][1],
+        )
+        for i in range(rank)
+    )
+    out_lengths = tuple(axis.out for axis in pooled)
+    if min(out_lengths) < 1:
+        raise ValueError(
+            f"Output size is too small: windows of kernel_size={kernel} with dilation={dilation} do not fit into x of shape "
+            f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
+        )
+    plan = WindowPlan(leading, pooled)
+    if prod(plan.out_shape) > LARGEST_INT64:
+        raise ValueError(f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})")
+    return plan
+
+
+def output_length(length: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool) -> int:
+    """Number of windows along one axis; below 1 where not even one fits.
+
+    torch's rule (pooling_output_shape): with `ceil_mode` a last, overhanging window is kept if it starts inside the input
+    or the padding before it. The lower bound by the floor result matters only for padding beyond what torch allows.
+    """
+    before, after = padding
+    room = length + before + after - dilation * (kernel - 1) - 1
+    floor_length = room // stride + 1
+    if not ceil_mode:
+        return floor_length
+    ceil_length = -(-room // stride) + 1
+    return min(ceil_length, max(floor_length, -(-(length + before) // stride)))
+
+
+def _automatic_padding(
+    padding: str, lengths: tuple[int, ...], spans: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """Padding by name: 'same' makes `ceil(length / stride)` outputs, the odd element after ('same_lower': before)."""
+    if padding == "valid":
+        return ((0, 0),) * len(lengths)
+    totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride)]
+    halves = [(total // 2, total - total // 2) for total in totals]
+    return tuple((small, large) if padding == "same" else (large, small) for small, large in halves)
+
+
+def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
+    """`value`, an int or one int an axis, as one Python int an axis."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != rank:
+            raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value!r}")
+        return tuple([as_int(name, each) for each in value])
+    return (as_int(name, value),) * rank
+
+
+def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | str:
+    if type(padding) is int:
+        return ((padding, padding),) * rank
+    if isinstance(padding, str):
+        if padding not in AUTOMATIC_PADDING:
+            raise ValueError(f"padding by name must be one of {AUTOMATIC_PADDING}, got {padding!r}")
+        return padding
+    if not isinstance(padding, (tuple, list)):
+        return ((as_int("padding", padding),) * 2,) * rank
+    if len(padding) != rank:
+        raise ValueError(
+            f"padding must be an int, {rank} ints or {rank} pairs (before, after), one for each pooled axis, or one of "
+            f"{AUTOMATIC_PADDING}, got {padding!r}"
+        )
+    pairs = []
+    for each in padding:
+        if not isinstance(each, (tuple, list)):
+            each = (each, each)
+        elif len(each) != 2:
+            raise ValueError(f"padding of one axis must be an int or a pair (before, after), got {each!r} in {padding!r}")
+        pairs.append((as_int("padding", each[0]), as_int("padding", each[1])))
+    return tuple(pairs)
+
+
+def as_int(name: str, value: Any) -> int:
+    """`value` as a Python int; bool, float, str and None are refused."""
+    if type(value) is int:
+        return value
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """`value` as a bool; anything but a bool is refused, so that a misplaced positional argument does not pass."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a bool, got {value!r} of type {type(value).__name__}")
+    return bool(value)
+
+
+def as_divisor(value: Any) -> int | None:
+    """`divisor_override` as an int other than zero, or None."""
+    if value is None:
+        return None
+    divisor = as_int("divisor_override", value)
+    if divisor == 0:
+        raise ValueError("divisor must be not zero, got divisor_override=0")
+    if not -LARGEST_INT64 <= divisor <= LARGEST_INT64:
+        raise ValueError(f"divisor_override must fit into 64 bits, got {divisor}")
+    return divisor
+
+
+def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:
+    """Refuse an array argument whose shape is not the one the plan gives it."""
+    if shape != expected:
+        raise ValueError(f"{name} must have {what} {expected}, got shape {shape}")
+
+
+def _check_extents(name: str, values: Sequence[int], least: int, phrase: str) -> None:
+    if min(values) < least:
+        raise ValueError(f"{phrase}, got {name}={tuple(values)}")
+    if max(values) > LARGEST_EXTENT:
+        raise ValueError(f"{name} must be at most 2**62, got {tuple(values)}")
+
+
+def _check_shape(shape: tuple[int, ...], rank: int) -> None:
+    if len(shape) not in (rank + 1, rank + 2):
+        unbatched, batched = LAYOUTS[rank]
+        raise ValueError(
+            f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
+        )
+    if 0 in shape[-rank - 1 :]:
+        raise ValueError(f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}")

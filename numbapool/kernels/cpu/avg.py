@@ -1,0 +1,369 @@
+"""Mean over windows, forward and backward; the algorithms are explained in `schedule`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from numbapool.geometry import WindowPlan
+from numbapool.kernels.cpu import rows
+from numbapool.kernels.cpu.compile import entry, inlined, inner
+from numbapool.kernels.cpu.launch import Source, chunks_for, run
+from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at
+from numbapool.kernels.cpu.schedule import (
+    ACROSS,
+    AFTER_D,
+    AFTER_H,
+    AFTER_W,
+    BEFORE_D,
+    BEFORE_H,
+    BEFORE_W,
+    COLS,
+    DILATION_D,
+    DILATION_H,
+    DILATION_W,
+    GROUP,
+    IN_D,
+    IN_H,
+    IN_W,
+    KERNEL_D,
+    KERNEL_H,
+    KERNEL_W,
+    LINES,
+    OD,
+    OH,
+    OUT_D,
+    OUT_H,
+    OUT_W,
+    OW,
+    PITCH,
+    ROWS,
+    STRIDE_D,
+    STRIDE_H,
+    STRIDE_W,
+    WORK_SIZE,
+    geometry_of,
+    schedule_of,
+)
+
+# Input columns whose gradients one step of the backward pass computes.
+BACKWARD_TILE = 2048
+# Windows wider than this (input elements, dilation included) are scattered tap by tap in the backward pass.
+WIDEST_BACKWARD_WINDOW = 1 << 16
+
+
+def avg_pool(
+    plan: WindowPlan, x: Source, out: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
+) -> None:
+    """Mean of each window into the flat array `out`; integers are summed in 64 bits and divided towards zero."""
+    accumulator = accumulator_of(out.dtype)
+    schedule = schedule_of(plan, accumulator.itemsize, x.is_contiguous, False)
+    chunks = chunks_for(schedule.units, x.flat.size)
+    work = np.empty(chunks * schedule.work_size, accumulator)
+    is_direct = x.layout[rows.DIRECT] and x.flat.dtype == accumulator
+    layout = x.layout if schedule.layout is None else schedule.layout
+    if not is_direct:
+        layout = layout.copy()
+        layout[rows.DIRECT] = 0
+    divisors = np.empty(chunks * schedule.divisors_size, np.int64 if accumulator.kind in "iu" else accumulator)
+    run(
+        KERNELS[schedule.algorithm],
+        chunks,
+        schedule.units,
+        out,
+        work,
+        divisors,
+        x.flat,
+        x.flat if is_direct else work,
+        layout,
+        schedule.geometry,
+        schedule.unit_table,
+        schedule.block_table,
+        accumulator.type(0),
+        int(count_include_pad),
+        divisor_override or 0,
+    )
+
+
+def avg_pool_backward(
+    plan: WindowPlan, grad_output: Source, grad_input: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
+) -> None:
+    """Gradient of the mean: each input element gathers from the windows that hold it, in a fixed order."""
+    geometry = geometry_of(plan)
+    w = plan.axes[2]
+    span = (w.kernel - 1) * w.dilation + 1
+    tile = min(w.length, max(BACKWARD_TILE, 4 * span))
+    lines = span <= WIDEST_BACKWARD_WINDOW
+    most_outputs = min(w.out, (tile + span) // w.stride + 2)
+    work_size = 2 * most_outputs + (4 * (tile + span) if lines else 0) + tile
+    # Threads own rows, or tiles of the one row that 1-d inputs have; small planes go to one thread whole.
+    tiles = -(-w.length // tile)
+    units = plan.planes * plan.axes[0].length * plan.axes[1].length * tiles
+    chunks = chunks_for(units, grad_input.size)
+    work = np.empty(chunks * work_size, grad_input.dtype)
+    run(
+        avg_gather,
+        chunks,
+        units,
+        grad_input,
+        work,
+        grad_output.flat,
+        grad_output.layout,
+        geometry,
+        np.array([tile, tiles, work_size, most_outputs, int(lines)]),
+        int(count_include_pad),
+        divisor_override or 0,
+    )
+
+
+def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype of the sums of a mean: the dtype itself for floats, 64 bits for integers."""
+    return dtype if dtype.kind == "f" else np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
+
+
+def quotient(total, divisor):
+    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap.
+
+    Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
+    """
+    if isinstance(total, np.floating):
+        return total / divisor
+    negative = (int(total) < 0) != (divisor < 0)
+    magnitude = abs(int(total)) // abs(int(divisor))
+    bits = (-magnitude if negative else magnitude) & 0xFFFFFFFFFFFFFFFF
+    return np.uint64(bits).astype(total.dtype)
+
+
+@overload(quotient)
+def _quotient(total, divisor):
+    if isinstance(total, types.Float):
+        return lambda total, divisor: total / divisor
+    if total == types.uint64:
+
+        def unsigned(total, divisor):
+            if divisor > 0:
+                return total // np.uint64(divisor)
+            return ~(total // np.uint64(-divisor)) + np.uint64(1)
+
+        return unsigned
+
+    def signed(total, divisor):
+        magnitude = ~np.uint64(total) + np.uint64(1) if total < 0 else np.uint64(total)
+        magnitude = magnitude // np.uint64(-divisor if divisor < 0 else divisor)
+        return np.int64(~magnitude + np.uint64(1) if (total < 0) != (divisor < 0) else magnitude)
+
+    return signed
+
+
+@inlined
+def taps_of_row(g, od, oh, include_pad):
+    """Taps along d and h that count towards the divisor of an output row."""
+    d = count_taps(od, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], g[AFTER_D], include_pad)
+    h = count_taps(oh, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], g[AFTER_H], include_pad)
+    return d * h
+
+
+@inner
+def write_divisors(divisors, at, g, ow, n, include_pad, override):
+    """Taps along w that count towards the divisors of n outputs of a row from `ow` on; 1 where there is none."""
+    if override != 0:
+        rows.fill(divisors, at, ONE, n)
+        return
+    # Windows inside the input need no counting: with a count for each, a long 1-d signal took three times as long.
+    halo = (g[KERNEL_W] - 1) * g[DILATION_W]
+    inside0 = min(max(-(-g[BEFORE_W] // g[STRIDE_W]) - ow, ZERO), n)
+    inside1 = min(max((g[IN_W] - 1 - halo + g[BEFORE_W]) // g[STRIDE_W] + 1 - ow, inside0), n)
+    rows.fill(divisors, at + inside0, g[KERNEL_W], inside1 - inside0)
+    for i in range(n - (inside1 - inside0)):
+        o = i if i < inside0 else i + inside1 - inside0
+        taps = count_taps(
+            ow + o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[DILATION_W], g[BEFORE_W], g[AFTER_W], include_pad
+        )
+        divisors[at + o] = max(taps, ONE)
+
+
+@inner
+def store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override):
+    """Divide the sums of a unit and write them to the output."""
+    for r in range(unit[ROWS]):
+        rows_taps = override
+        if override == 0:
+            rows_taps = max(taps_of_row(g, unit[OD], unit[OH] + r, include_pad), ONE)
+        to = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH] + r) * g[OUT_W] + unit[OW]
+        line = base + g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
+        divide_line(out, to, work, line, divisors, at, divisors.dtype.type(rows_taps), unit[COLS])
+
+
+@inner
+def divide_line(out, to, work, line, divisors, at, factor, n):
+    """`out[to + o] = work[line + o] / (factor * divisors[at + o])`."""
+    to, line, at = np.uintp(to), np.uintp(line), np.uintp(at)
+    for o in range(np.uintp(n)):
+        out[to + o] = quotient(work[line + o], factor * divisors[at + o])
+
+
+@entry
+def avg_flat(
+    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
+):
+    base, at = chunk * g[WORK_SIZE], chunk * g[LINES]
+    rows.write_masks(work, base, g)
+    for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
+        od, oh = row // g[IN_H] % g[IN_D], row % g[IN_H]
+        taps = override if override != 0 else taps_of_row(g, od, oh, include_pad)
+        write_divisors(divisors, at + row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
+        for o in range(g[IN_W]):
+            divisors[at + row * g[IN_W] + o] *= taps
+    for number in range(first, last):
+        line, n = rows.fold_flat(add, work, base, x, layout, number, g, zero)
+        divide_line(out, number * g[LINES], work, line, divisors, at, divisors.dtype.type(1), n)
+
+
+@entry
+def avg_dense(
+    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
+):
+    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
+    rows.fill(work, base, zero, g[ACROSS])
+    for number in range(first, last):
+        plane = number // len(units)
+        unit = units[number - plane * len(units)]
+        if number == first or unit[COLS] < g[OUT_W]:
+            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
+        rows.fold_dense(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
+        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+
+
+@entry
+def avg_pairs(
+    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
+):
+    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
+    rows.fill(work, base, zero, g[ACROSS])
+    for number in range(first, last):
+        plane = number // len(units)
+        unit = units[number - plane * len(units)]
+        if number == first or unit[COLS] < g[OUT_W]:
+            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
+        rows.fold_blocks(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
+        rows.across_pairs(add, work, base, g, unit[ROWS])
+        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+
+
+@entry
+def avg_strided(
+    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
+):
+    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
+    rows.fill(work, base, zero, g[ACROSS])
+    for number in range(first, last):
+        plane = number // len(units)
+        unit = units[number - plane * len(units)]
+        if number == first or unit[COLS] < g[OUT_W]:
+            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
+        rows.fold_blocks(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
+        rows.across_strided(add, work, base, g, unit[ROWS])
+        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+
+
+@entry
+def avg_windows(
+    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
+):
+    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
+    for number in range(first, last):
+        plane = number // len(units)
+        unit = units[number - plane * len(units)]
+        write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
+        for o in range(unit[COLS]):
+            work[base + g[ACROSS] + o] = sum_window(
+                x, plane_at(layout, plane), layout, g, unit[OD], unit[OH], unit[OW] + o, zero
+            )
+        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+
+
+@inlined
+def sum_window(x, at, layout, g, od, oh, ow, zero):
+    """Sum of the taps of one window that are inside the input."""
+    d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
+    total = zero
+    for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
+        for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
+            row = at + (d + i * g[DILATION_D]) * layout[rows.D_STEP] + (h + j * g[DILATION_H]) * layout[rows.H_STEP]
+            for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
+                total = total + x[row + (w + k * g[DILATION_W]) * layout[rows.W_STEP]]
+    return total
+
+
+@inner
+def add_scaled(to, at, source, base, step, divisors, divisors_at, factor, n):
+    """`to[at + o] += source[base + o * step] / (factor * divisors[divisors_at + o])`."""
+    for o in range(n):
+        share = source[np.uintp(base + o * step)] / (factor * divisors[np.uintp(divisors_at + o)])
+        to[np.uintp(at + o)] += share
+
+
+@entry
+def avg_gather(first, last, chunk, grad_input, work, grad, layout, g, tiling, include_pad, override):
+    tile, tiles, work_size, most_outputs, lines = tiling[0], tiling[1], tiling[2], tiling[3], tiling[4]
+    base = chunk * work_size
+    sums, divisors = base, base + most_outputs
+    folded = base + 2 * most_outputs
+    line = folded + tile
+    halo = (g[KERNEL_W] - 1) * g[DILATION_W]
+    zero = work.dtype.type(0)
+    for number in range(first, last):
+        row = number // tiles
+        slab = row // g[IN_H]
+        plane = slab // g[IN_D]
+        w0 = (number - row * tiles) * tile
+        n = min(tile, g[IN_W] - w0)
+        in_d, in_h = slab - plane * g[IN_D], row - slab * g[IN_H]
+        o0 = max(ZERO, -((halo - w0 - g[BEFORE_W]) // g[STRIDE_W]))
+        outputs = max(ZERO, min(g[OUT_W], (w0 + n - 1 + g[BEFORE_W]) // g[STRIDE_W] + 1) - o0)
+        if number == first or tiles > 1:
+            write_divisors(work, divisors, g, o0, outputs, include_pad, override)
+        rows.fill(work, sums, zero, outputs)
+        at = plane_at(layout, plane)
+        for i in range(g[KERNEL_D]):
+            od = in_d + g[BEFORE_D] - (g[KERNEL_D] - 1 - i) * g[DILATION_D]
+            if od < 0 or od % g[STRIDE_D] != 0 or od // g[STRIDE_D] >= g[OUT_D]:
+                continue
+            od //= g[STRIDE_D]
+            for j in range(g[KERNEL_H]):
+                oh = in_h + g[BEFORE_H] - (g[KERNEL_H] - 1 - j) * g[DILATION_H]
+                if oh < 0 or oh % g[STRIDE_H] != 0 or oh // g[STRIDE_H] >= g[OUT_H]:
+                    continue
+                oh //= g[STRIDE_H]
+                taps = override if override != 0 else taps_of_row(g, od, oh, include_pad)
+                out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP] + o0 * layout[rows.W_STEP]
+                add_scaled(
+                    work, sums, grad, out_row, layout[rows.W_STEP], work, divisors, work.dtype.type(taps), outputs
+                )
+        to = row * g[IN_W] + w0
+        if lines:
+            # Spread out at the stride, sums become gradients by a fold of stride 1: tap t of window o is o * stride + t.
+            rows.fill(work, line, zero, n + halo)
+            start = w0 + g[BEFORE_W] - halo
+            for o in range(outputs):
+                work[line + (o0 + o) * g[STRIDE_W] - start] = work[sums + o]
+            rows.fold_shifts(add, work, folded, line, line + tile + halo + 1, n, g[KERNEL_W], g[DILATION_W])
+            rows.copy_block(grad_input, to, ZERO, work, folded, ZERO, ONE, n)
+        else:
+            rows.fill(grad_input, to, zero, n)
+            for o in range(outputs):
+                w = (o0 + o) * g[STRIDE_W] - g[BEFORE_W] - w0
+                for k in range(first_tap(w, g[DILATION_W]), end_tap(w, n, g[KERNEL_W], g[DILATION_W])):
+                    grad_input[to + w + k * g[DILATION_W]] += work[sums + o]
+
+
+KERNELS = {
+    "flat": avg_flat,
+    "dense": avg_dense,
+    "pairs": avg_pairs,
+    "strided": avg_strided,
+    "windows": avg_windows,
+}

@@ -1,0 +1,341 @@
+"""How the CPU cuts a plan into units of work, and which algorithm runs: the one place that decides.
+
+A unit is a piece of the output of one plane, `rows` x `cols` outputs. Its input rows are folded into lines of `pitch`
+elements, padding included, so that all rows of a unit are one long vector for the fold across. Where each unit reads and
+writes is written down once, in tables that kernels follow; clipping at the edges is done here and nowhere in a kernel.
+A schedule depends on the plan and the size of an element only, never on the number of threads, so neither do the bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from numbapool.geometry import UNIT_AXIS, WindowPlan
+from numbapool.kernels.windows import Axis, end_tap, first_tap
+
+# Bytes of all lines of a unit: a few times this fits the first-level cache (32 KiB) beside the rows that are read.
+LINE_BYTES = 8192
+# Windows wider (along w) or larger (all axes) than these many elements are read tap by tap instead of through lines, so
+# that work arrays stay below 1 MiB or two planes.
+WIDEST_LINE_WINDOW = 1 << 16
+LARGEST_LINE_WINDOW = 1 << 18
+# "flat" takes planes up to this many elements.
+LARGEST_FLAT_PLANE = 1 << 14
+
+
+class Geometry(NamedTuple):
+    """What a kernel knows of a plan and its work array, in elements; kernels read it from a flat array, see below."""
+
+    planes: int
+    in_d: int
+    in_h: int
+    in_w: int
+    out_d: int
+    out_h: int
+    out_w: int
+    kernel_d: int
+    kernel_h: int
+    kernel_w: int
+    stride_d: int
+    stride_h: int
+    stride_w: int
+    dilation_d: int
+    dilation_h: int
+    dilation_w: int
+    before_d: int
+    before_h: int
+    before_w: int
+    after_d: int
+    after_h: int
+    after_w: int
+    pitch: int  # elements of the line of one output row: a multiple of the stride
+    lines: int  # elements of all lines of a unit
+    group: int  # planes of a unit ("flat" only)
+    folded: int  # position, in a work array, of the lines folded along d and h
+    across: int  # position of the lines folded across as well: the results of a unit
+    stack: int  # position of a copy of input rows; of the masks of "flat"
+    spare: int  # position of spare lines
+    work_size: int
+
+
+# Where a kernel finds each field of the geometry in its flat array.
+(
+    PLANES,
+    IN_D,
+    IN_H,
+    IN_W,
+    OUT_D,
+    OUT_H,
+    OUT_W,
+    KERNEL_D,
+    KERNEL_H,
+    KERNEL_W,
+    STRIDE_D,
+    STRIDE_H,
+    STRIDE_W,
+    DILATION_D,
+    DILATION_H,
+    DILATION_W,
+    BEFORE_D,
+    BEFORE_H,
+    BEFORE_W,
+    AFTER_D,
+    AFTER_H,
+    AFTER_W,
+    PITCH,
+    LINES,
+    GROUP,
+    FOLDED,
+    ACROSS,
+    STACK,
+    SPARE,
+    WORK_SIZE,
+) = range(len(Geometry._fields))
+
+
+class Unit(NamedTuple):
+    """A row of the table of units: one piece of the output of a plane."""
+
+    od: int
+    oh: int
+    ow: int
+    rows: int
+    cols: int
+    touches_padding: int
+    first_block: int
+    end_block: int
+
+
+(OD, OH, OW, ROWS, COLS, TOUCHES_PADDING, FIRST_BLOCK, END_BLOCK) = range(len(Unit._fields))
+
+
+class Block(NamedTuple):
+    """A row of the table of blocks: neighbouring output rows of a unit whose windows hold equally many input rows."""
+
+    line: int  # where the first goes, from the start of the unit's lines
+    d: int  # first input element that the first window reads
+    h: int
+    w: int
+    d_taps: int
+    h_taps: int
+    rows: int
+    width: int  # input elements of each row
+
+
+(LINE, FIRST_D, FIRST_H, FIRST_W, D_TAPS, H_TAPS, BLOCK_ROWS, WIDTH) = range(len(Block._fields))
+
+
+class Schedule(NamedTuple):
+    """The algorithm for a plan, the number of units of the whole output, and the tables that kernels follow."""
+
+    algorithm: str
+    units: int
+    work_size: int
+    divisors_size: int  # elements of the divisors of a mean
+    geometry: np.ndarray
+    unit_table: np.ndarray
+    block_table: np.ndarray
+    layout: np.ndarray | None  # layout of a contiguous input whose planes were merged (see `_merge_planes`)
+
+
+@lru_cache(maxsize=512)
+def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool) -> Schedule:
+    """Choose the algorithm for a plan on elements of `itemsize` bytes.
+
+    "flat": stride 1, windows up to 3 along each axis, output as large as the input, contiguous. Whole planes are one
+        vector in every pass, and taps that belong to a neighbouring row are masked.
+    "dense": stride 1. Input rows are stacked with their padding, and whole stacks are folded by shifts.
+    "pairs": stride 2 across with 2 or 3 neighbouring taps, folded in one pass; rows are folded where they stand.
+    "strided": any other. Rows as in "pairs", then a fold of all positions across, of which every stride-th stays.
+    "windows": windows wider than any line, or mostly outside the input: tap by tap.
+    """
+    line = LINE_BYTES // itemsize
+    merged = _merge_planes(plan, line) if contiguous and not indices else plan
+    layout = None if merged is plan else contiguous_layout(merged)
+    plan = merged
+    d, h, w = plan.axes
+    span = (w.kernel - 1) * w.dilation + 1
+    halo = (h.kernel - 1) * h.dilation
+    algorithm = _algorithm(plan, line, contiguous, indices)
+    # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
+    cols = min(w.out, max(1, line // w.stride, 4 * span // w.stride))
+    pitch = -(-((cols - 1) * w.stride + span) // w.stride) * w.stride
+    rows = min(h.out, max(1, line // pitch))
+    group = 1
+    units: list[Unit] = []
+    blocks: list[Block] = []
+    if algorithm == "flat":
+        group = max(1, min(plan.planes, line // plan.plane_size))
+        lines = group * plan.plane_size
+        steps = (h.length * w.length, w.length, 1)
+        guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
+        sizes = {"folded": lines + 2 * guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
+        offset = guard
+    elif algorithm == "windows":
+        rows, cols, pitch = 1, min(w.out, line), 1
+        lines = cols
+        sizes = {"folded": 0, "across": lines, "stack": 0, "spare": 0}
+        units = [unit for unit in _units(plan, rows, cols)]
+        offset = 0
+    else:
+        if algorithm == "dense":
+            rows = min(h.out, max(rows, 2 * halo, 8))
+        lines = rows * pitch
+        slab = ((rows - 1) * h.stride + halo + 1) * pitch
+        for unit in _units(plan, rows, cols):
+            first = len(blocks)
+            padded = _stack_block(plan, unit, pitch, blocks) if algorithm == "dense" else _blocks(plan, unit, pitch, blocks)
+            units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
+        sizes = {
+            "folded": lines + span,
+            "across": lines // w.stride + span,
+            "stack": slab * d.kernel + span,
+            "spare": max(2 * slab, 3 * (lines + span)),
+        }
+        offset = 0
+    at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
+    geometry = Geometry(
+        *_geometry(plan)[: Geometry._fields.index("pitch")],
+        pitch=pitch,
+        lines=lines,
+        group=group,
+        folded=at["folded"] + offset,
+        across=at["across"] + offset,
+        stack=at["stack"],
+        spare=at["spare"],
+        work_size=sum(sizes.values()),
+    )
+    count = -(-plan.planes // group) if algorithm == "flat" else plan.planes * len(units)
+    unit_table, block_table = _table(units or [Unit(*[0] * 8)]), _table(blocks or [Block(*[0] * 8)])
+    divisors = lines if algorithm == "flat" else cols
+    return Schedule(algorithm, count, geometry.work_size, divisors, _table([geometry])[0], unit_table, block_table, layout)
+
+
+@lru_cache(maxsize=512)
+def geometry_of(plan: WindowPlan) -> np.ndarray:
+    """Geometry of a plan for kernels that need no work array of the schedule."""
+    return _table([_geometry(plan)])[0]
+
+
+def _geometry(plan: WindowPlan) -> Geometry:
+    return Geometry(
+        plan.planes,
+        *(axis.length for axis in plan.axes),
+        *(axis.out for axis in plan.axes),
+        *(axis.kernel for axis in plan.axes),
+        *(axis.stride for axis in plan.axes),
+        *(axis.dilation for axis in plan.axes),
+        *(axis.before for axis in plan.axes),
+        *(axis.after for axis in plan.axes),
+        *[0] * (len(Geometry._fields) - Geometry._fields.index("pitch")),
+    )
+
+
+def contiguous_layout(plan: WindowPlan) -> np.ndarray:
+    """Layout (see `launch.Source`) of a C-contiguous array with the shape of a plan's input."""
+    d, h, w = plan.axes
+    return np.array([0, 0, plan.plane_size, max(plan.planes, 1), h.length * w.length, w.length, 1, 1], dtype=np.int64)
+
+
+def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
+    """The same plan with several planes as one higher plane, where no window would read across the seam.
+
+    Small planes then fill long vectors: 2x2/2 on planes of 14x14 takes 0.6 of the time.
+    """
+    d, h, w = plan.axes
+    seams_are_safe = h.before == h.after == 0 and h.length == h.out * h.stride and (h.kernel - 1) * h.dilation < h.stride
+    if d != UNIT_AXIS or not seams_are_safe:
+        return plan
+    most = max(1, min(plan.planes, line // (h.out * w.out * w.stride)))
+    count = next(n for n in range(most, 0, -1) if plan.planes % n == 0)
+    if count == 1:
+        return plan
+    merged = h._replace(length=count * h.length, out=count * h.out)
+    return WindowPlan((plan.planes // count,), (merged, w))
+
+
+def _table(rows: list[Geometry] | list[Unit] | list[Block]) -> np.ndarray:
+    return np.array(rows, dtype=np.int64)
+
+
+def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
+    d, h, w = plan.axes
+    span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
+    mostly_outside = (min(w.out, line) - 1) * w.stride + span_w > 2 * w.length + line or span_h > 2 * h.length + 64
+    if mostly_outside or span_w > WIDEST_LINE_WINDOW or span_w * span_h * d.kernel > LARGEST_LINE_WINDOW:
+        return "windows"
+    if indices:
+        return "strided"
+    if contiguous and plan.plane_size <= LARGEST_FLAT_PLANE and all(map(_is_flat, plan.axes)):
+        return "flat"
+    if h.stride == 1 and w.stride == 1:
+        return "dense"
+    return "pairs" if w.stride == 2 and w.dilation == 1 and w.kernel in (2, 3) else "strided"
+
+
+def _is_flat(axis: Axis) -> bool:
+    """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
+    if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3:
+        return False
+    return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
+
+
+def _units(plan: WindowPlan, rows: int, cols: int) -> Iterator[Unit]:
+    d, h, w = plan.axes
+    for od in range(d.out):
+        for oh in range(0, h.out, rows):
+            for ow in range(0, w.out, cols):
+                yield Unit(od, oh, ow, min(rows, h.out - oh), min(cols, w.out - ow), 0, 0, 0)
+
+
+def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
+    """First input element of a window that is inside the input, and the number of taps inside."""
+    start = out_position * axis.stride - axis.before
+    first = first_tap(start, axis.dilation)
+    return start + first * axis.dilation, max(0, end_tap(start, axis.length, axis.kernel, axis.dilation) - first)
+
+
+def _columns(axis: Axis, unit: Unit) -> tuple[int, int, int]:
+    """Input columns that a unit reads: padding before them, the first, and how many are inside the input."""
+    start = unit.ow * axis.stride - axis.before
+    reach = (unit.cols - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+    first = max(0, start)
+    return first - start, first, min(axis.length, start + reach) - first
+
+
+def _blocks(plan: WindowPlan, unit: Unit, pitch: int, blocks: list[Block]) -> bool:
+    """Append the blocks of a unit; whether any of its lines need padding written, because other units differ there."""
+    d, h, w = plan.axes
+    left, first_w, width = _columns(w, unit)
+    first_d, d_taps = _taps(d, unit.od)
+    tiled = unit.cols < w.out and (left > 0 or width < (unit.cols - 1) * w.stride + (w.kernel - 1) * w.dilation + 1)
+    if d_taps == 0 or width <= 0:
+        return True
+    row, has_empty_row = 0, False
+    while row < unit.rows:
+        first_h, h_taps = _taps(h, unit.oh + row)
+        count = 1
+        if h_taps == h.kernel:  # neighbouring windows with all rows inside share their passes
+            count = min(unit.rows - row, (h.length - 1 - first_h - (h.kernel - 1) * h.dilation) // h.stride + 1)
+        if h_taps > 0:
+            blocks.append(Block(row * pitch + left, first_d, first_h, first_w, d_taps, h_taps, count, width))
+        has_empty_row |= h_taps == 0
+        row += count
+    return tiled or has_empty_row
+
+
+def _stack_block(plan: WindowPlan, unit: Unit, pitch: int, blocks: list[Block]) -> bool:
+    """Append the block of input rows that a "dense" unit stacks; whether anything of its stack is padding."""
+    d, h, w = plan.axes
+    left, first_w, width = _columns(w, unit)
+    first_d, d_taps = _taps(d, unit.od)
+    start, end = unit.oh - h.before, unit.oh - h.before + unit.rows + (h.kernel - 1) * h.dilation
+    first_h, end_h = max(start, 0), min(end, h.length)
+    if d_taps > 0 and width > 0 and end_h > first_h:
+        line = (first_h - start) * pitch + left
+        blocks.append(Block(line, first_d, first_h, first_w, d_taps, end_h - first_h, 1, width))
+    return width < pitch or end_h - first_h < end - start or d_taps == 0

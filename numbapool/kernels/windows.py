@@ -1,0 +1,107 @@
+"""Scalar rules that every target shares: how values compare, which taps of a window are inside, what a mean divides by.
+
+Plain Python functions of scalars, without Numba: each target compiles them for itself, and with the compiler switched off
+they run as they stand. Positions are in elements of the *unpadded* axis, so padding before the input is negative.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Axis(NamedTuple):
+    """One pooled axis: the input length, the output length and the windows between them, all in elements."""
+
+    length: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+
+def larger(best: Any, value: Any) -> Any:
+    """Larger of two values, NaN if either is NaN.
+
+    Written as a select after a select because that becomes max + compare + blend (3 instructions for 8 floats); one
+    condition `best > value or best is NaN` became 4, and the compare rule of `replaces` also 4.
+    """
+    bigger = best if best > value else value
+    return best if not (best == best) else bigger
+
+
+def replaces(value: Any, best: Any) -> bool:
+    """Whether `value` replaces `best` in a row-major scan: the first of equals stays, the last NaN wins (torch's rule).
+
+    `not (value == value)` and not `value != value`: one GPU compiler folds the latter to False.
+    """
+    return (value > best) | (not (value == value))
+
+
+def replaces_out_of_order(value: Any, position: int, best: Any, best_position: int) -> bool:
+    """`replaces` for scans in any other order: equals go to the smaller flat position, NaN to the larger."""
+    value_is_nan = not (value == value)
+    best_is_number = best == best
+    return (
+        (value > best)
+        | ((value == best) & (position < best_position))
+        | (value_is_nan & (best_is_number | (position > best_position)))
+    )
+
+
+def add(total: Any, value: Any) -> Any:
+    """Sum of two values."""
+    return total + value
+
+
+def first_tap(start: int, dilation: int) -> int:
+    """Number of the first tap of a window at `start` that is not before the input."""
+    return 0 if start >= 0 else (dilation - 1 - start) // dilation
+
+
+def end_tap(start: int, length: int, kernel: int, dilation: int) -> int:
+    """One past the last tap of a window at `start` that lies before `length`."""
+    if start + (kernel - 1) * dilation < length:  # spares most windows the division
+        return kernel
+    return (length - 1 - start) // dilation + 1 if start < length else 0
+
+
+def count_taps(
+    out_position: int,
+    length: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    before: int,
+    after: int,
+    count_include_pad: int,
+) -> int:
+    """How many taps of a window count towards the divisor of a mean along one axis.
+
+    With `count_include_pad` those inside input plus padding (the overhang of ceil_mode never counts), else those inside
+    the input. Source: torch's avg_pool kernels; with dilation, ONNX AveragePool (opset 19).
+    """
+    start = out_position * stride - before
+    end = length + after if count_include_pad else length
+    if start >= end:
+        return 0
+    taps = min(kernel, (end - 1 - start) // dilation + 1)
+    if start < 0 and not count_include_pad:
+        taps -= (dilation - 1 - start) // dilation
+    return max(0, taps)
+
+
+def touching(
+    length: int, out: int, kernel: int, stride: int, dilation: int, before: int, first: int, last: int
+) -> tuple[int, int]:
+    """Half-open range of windows along one axis that may read an input position in [first, last].
+
+    Windows that read nothing of the input are given to its first and last position, so that together all are covered.
+    """
+    o0, o1 = 0, out
+    if first > 0:
+        o0 = max(0, -(((kernel - 1) * dilation - first - before) // stride))
+    if last < length - 1:
+        o1 = min(out, (last + before) // stride + 1)
+    return o0, o1
