@@ -11,7 +11,7 @@ from numba.extending import overload
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Source, chunks_for, run
+from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -32,6 +32,8 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
+    LAYOUT,
+    LAYOUT_FIELDS,
     LINES,
     OD,
     OH,
@@ -44,9 +46,13 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    UNIT_COUNT,
+    UNIT_FIELDS,
+    UNITS,
     WORK_SIZE,
     geometry_of,
     schedule_of,
+    with_layout,
 )
 
 # Input columns whose gradients one step of the backward pass computes.
@@ -61,59 +67,36 @@ def avg_pool(
     """Mean of each window into the flat array `out`; integers are summed in 64 bits and divided towards zero."""
     accumulator = accumulator_of(out.dtype)
     schedule = schedule_of(plan, accumulator.itemsize, x.is_contiguous, False)
-    chunks = chunks_for(schedule.units, x.flat.size)
-    work = np.empty(chunks * schedule.work_size, accumulator)
-    is_direct = x.layout[rows.DIRECT] and x.flat.dtype == accumulator
-    layout = x.layout if schedule.layout is None else schedule.layout
-    if not is_direct:
-        layout = layout.copy()
-        layout[rows.DIRECT] = 0
-    divisors = np.empty(chunks * schedule.divisors_size, np.int64 if accumulator.kind in "iu" else accumulator)
-    run(
-        KERNELS[schedule.algorithm],
-        chunks,
-        schedule.units,
-        out,
-        work,
-        divisors,
-        x.flat,
-        x.flat if is_direct else work,
-        layout,
-        schedule.geometry,
-        schedule.unit_table,
-        schedule.block_table,
-        accumulator.type(0),
-        int(count_include_pad),
-        divisor_override or 0,
-    )
+    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
+    if x.flat.dtype != accumulator:  # rows must be converted on their way into lines
+        program = program.copy()
+        program[program[LAYOUT] + rows.DIRECT] = 0
+    one = np.int64(1) if accumulator.kind in "iu" else accumulator.type(1)
+    parameters = accumulator.type(0), one, int(count_include_pad), divisor_override or 0
+    run(KERNELS[schedule.algorithm], schedule.units, x.flat.size, out, x.flat, program, *parameters)
 
 
 def avg_pool_backward(
     plan: WindowPlan, grad_output: Source, grad_input: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
 ) -> None:
     """Gradient of the mean: each input element gathers from the windows that hold it, in a fixed order."""
-    geometry = geometry_of(plan)
     w = plan.axes[2]
     span = (w.kernel - 1) * w.dilation + 1
     tile = min(w.length, max(BACKWARD_TILE, 4 * span))
-    lines = span <= WIDEST_BACKWARD_WINDOW
-    most_outputs = min(w.out, (tile + span) // w.stride + 2)
-    work_size = 2 * most_outputs + (4 * (tile + span) if lines else 0) + tile
-    # Threads own rows, or tiles of the one row that 1-d inputs have; small planes go to one thread whole.
     tiles = -(-w.length // tile)
-    units = plan.planes * plan.axes[0].length * plan.axes[1].length * tiles
-    chunks = chunks_for(units, grad_input.size)
-    work = np.empty(chunks * work_size, grad_input.dtype)
+    spreads = span <= WIDEST_BACKWARD_WINDOW
+    most_outputs = min(w.out, (tile + span) // w.stride + 2)
+    work_size = 2 * most_outputs + tile + (4 * (tile + span) if spreads else 0)
     run(
         avg_gather,
-        chunks,
-        units,
+        plan.planes * plan.axes[0].length * plan.axes[1].length * tiles,
+        grad_input.size,
         grad_input,
-        work,
         grad_output.flat,
         grad_output.layout,
-        geometry,
-        np.array([tile, tiles, work_size, most_outputs, int(lines)]),
+        geometry_of(plan),
+        np.array([tile, tiles, work_size, most_outputs, spreads]),
+        grad_input.dtype.type(0),
         int(count_include_pad),
         divisor_override or 0,
     )
@@ -186,103 +169,102 @@ def write_divisors(divisors, at, g, ow, n, include_pad, override):
 
 
 @inner
-def store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override):
+def store_means(out, work, divisors, plane, unit, g, include_pad, override):
     """Divide the sums of a unit and write them to the output."""
-    for r in range(unit[ROWS]):
+    for r in range(g[unit + ROWS]):
         rows_taps = override
         if override == 0:
-            rows_taps = max(taps_of_row(g, unit[OD], unit[OH] + r, include_pad), ONE)
-        to = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH] + r) * g[OUT_W] + unit[OW]
-        line = base + g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
-        divide_line(out, to, work, line, divisors, at, divisors.dtype.type(rows_taps), unit[COLS])
+            rows_taps = max(taps_of_row(g, g[unit + OD], g[unit + OH] + r, include_pad), ONE)
+        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH] + r) * g[OUT_W] + g[unit + OW]
+        line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
+        divide_line(out, to, work, line, divisors, divisors.dtype.type(rows_taps), g[unit + COLS])
 
 
 @inner
-def divide_line(out, to, work, line, divisors, at, factor, n):
-    """`out[to + o] = work[line + o] / (factor * divisors[at + o])`."""
-    to, line, at = np.uintp(to), np.uintp(line), np.uintp(at)
+def divide_line(out, to, work, line, divisors, factor, n):
+    """`out[to + o] = work[line + o] / (factor * divisors[o])`."""
+    to, line = np.uintp(to), np.uintp(line)
     for o in range(np.uintp(n)):
-        out[to + o] = quotient(work[line + o], factor * divisors[at + o])
+        out[to + o] = quotient(work[line + o], factor * divisors[o])
 
 
 @entry
-def avg_flat(
-    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
-):
-    base, at = chunk * g[WORK_SIZE], chunk * g[LINES]
-    rows.write_masks(work, base, g)
+def avg_flat(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[LINES], one)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    rows.write_masks(work, g)
     for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
         od, oh = row // g[IN_H] % g[IN_D], row % g[IN_H]
         taps = override if override != 0 else taps_of_row(g, od, oh, include_pad)
-        write_divisors(divisors, at + row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
+        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
         for o in range(g[IN_W]):
-            divisors[at + row * g[IN_W] + o] *= taps
+            divisors[row * g[IN_W] + o] *= taps
     for number in range(first, last):
-        line, n = rows.fold_flat(add, work, base, x, layout, number, g, zero)
-        divide_line(out, number * g[LINES], work, line, divisors, at, divisors.dtype.type(1), n)
+        line, n = rows.fold_flat(add, work, x, layout, number, g, zero)
+        divide_line(out, number * g[LINES], work, line, divisors, one, n)
 
 
 @entry
-def avg_dense(
-    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
-):
-    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
-    rows.fill(work, base, zero, g[ACROSS])
+def avg_dense(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[g[UNITS] + COLS], one)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        if number == first or unit[COLS] < g[OUT_W]:
-            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
-        rows.fold_dense(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
-        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        if number == first or g[unit + COLS] < g[OUT_W]:
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        rows.fold_dense(add, work, x, layout, plane_at(layout, plane), unit, g, zero)
+        store_means(out, work, divisors, plane, unit, g, include_pad, override)
 
 
 @entry
-def avg_pairs(
-    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
-):
-    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
-    rows.fill(work, base, zero, g[ACROSS])
+def avg_pairs(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[g[UNITS] + COLS], one)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    source = rows.source_of(x, work, layout)
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        if number == first or unit[COLS] < g[OUT_W]:
-            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
-        rows.fold_blocks(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
-        rows.across_pairs(add, work, base, g, unit[ROWS])
-        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        if number == first or g[unit + COLS] < g[OUT_W]:
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        rows.fold_blocks(add, work, x, source, layout, plane_at(layout, plane), unit, g, zero)
+        rows.across_pairs(add, work, g, g[unit + ROWS])
+        store_means(out, work, divisors, plane, unit, g, include_pad, override)
 
 
 @entry
-def avg_strided(
-    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
-):
-    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
-    rows.fill(work, base, zero, g[ACROSS])
+def avg_strided(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[g[UNITS] + COLS], one)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    source = rows.source_of(x, work, layout)
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        if number == first or unit[COLS] < g[OUT_W]:
-            write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
-        rows.fold_blocks(add, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, zero)
-        rows.across_strided(add, work, base, g, unit[ROWS])
-        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        if number == first or g[unit + COLS] < g[OUT_W]:
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        rows.fold_blocks(add, work, x, source, layout, plane_at(layout, plane), unit, g, zero)
+        rows.across_strided(add, work, g, g[unit + ROWS])
+        store_means(out, work, divisors, plane, unit, g, include_pad, override)
 
 
 @entry
-def avg_windows(
-    first, last, chunk, out, work, divisors, x, source, layout, g, units, blocks, zero, include_pad, override
-):
-    base, at = chunk * g[WORK_SIZE], chunk * units[0, COLS]
+def avg_windows(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[g[UNITS] + COLS], one)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        write_divisors(divisors, at, g, unit[OW], unit[COLS], include_pad, override)
-        for o in range(unit[COLS]):
-            work[base + g[ACROSS] + o] = sum_window(
-                x, plane_at(layout, plane), layout, g, unit[OD], unit[OH], unit[OW] + o, zero
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        for o in range(g[unit + COLS]):
+            work[g[ACROSS] + o] = sum_window(
+                x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o, zero
             )
-        store_means(out, work, divisors, base, at, plane, unit, g, include_pad, override)
+        store_means(out, work, divisors, plane, unit, g, include_pad, override)
 
 
 @inlined
@@ -307,14 +289,12 @@ def add_scaled(to, at, source, base, step, divisors, divisors_at, factor, n):
 
 
 @entry
-def avg_gather(first, last, chunk, grad_input, work, grad, layout, g, tiling, include_pad, override):
-    tile, tiles, work_size, most_outputs, lines = tiling[0], tiling[1], tiling[2], tiling[3], tiling[4]
-    base = chunk * work_size
-    sums, divisors = base, base + most_outputs
-    folded = base + 2 * most_outputs
+def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_pad, override):
+    tile, tiles, work_size, most_outputs, spreads = tiling[0], tiling[1], tiling[2], tiling[3], tiling[4]
+    work = np.full(work_size, zero)
+    sums, divisors, folded = ZERO, most_outputs, 2 * most_outputs
     line = folded + tile
     halo = (g[KERNEL_W] - 1) * g[DILATION_W]
-    zero = work.dtype.type(0)
     for number in range(first, last):
         row = number // tiles
         slab = row // g[IN_H]
@@ -344,7 +324,7 @@ def avg_gather(first, last, chunk, grad_input, work, grad, layout, g, tiling, in
                     work, sums, grad, out_row, layout[rows.W_STEP], work, divisors, work.dtype.type(taps), outputs
                 )
         to = row * g[IN_W] + w0
-        if lines:
+        if spreads:
             # Spread out at the stride, sums become gradients by a fold of stride 1: tap t of window o is o * stride + t.
             rows.fill(work, line, zero, n + halo)
             start = w0 + g[BEFORE_W] - halo

@@ -11,9 +11,9 @@ import numpy as np
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
-from numbapool.kernels.cpu.launch import Source, chunks_for, run
+from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.max import lowest, no_mark, scan_window
-from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
+from numbapool.kernels.cpu.rows import ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -29,6 +29,8 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
+    LAYOUT,
+    LAYOUT_FIELDS,
     OD,
     OH,
     OUT_D,
@@ -40,9 +42,13 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    UNIT_COUNT,
+    UNIT_FIELDS,
+    UNITS,
     WORK_SIZE,
     geometry_of,
     schedule_of,
+    with_layout,
 )
 
 
@@ -51,32 +57,22 @@ def max_pool_backward_from_indices(
 ) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
     owned = _owned(plan)
-    units = plan.planes * plan.plane_size // owned
-    chunks = chunks_for(units, plan.planes * plan.out_plane_size)
-    bad = np.zeros(chunks, np.int64)
-    arguments = grad_input, grad_output.flat, grad_output.layout, indices.flat, indices.layout, geometry_of(plan), owned, bad
-    run(scatter, chunks, units, *arguments)
-    return not bad.any()
+    bad = np.zeros(1, np.int64)
+    gradients = grad_input, grad_output.flat, grad_output.layout
+    arguments = *gradients, indices.flat, indices.layout, geometry_of(plan), owned, bad
+    run(scatter, plan.planes * plan.plane_size // owned, plan.planes * plan.out_plane_size, *arguments)
+    return not bad[0]
 
 
 def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
     """The same with the positions of the maxima found again."""
     schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, True)
+    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
     owned = _owned(plan)
-    units = plan.planes * plan.plane_size // owned
-    chunks = chunks_for(units, x.flat.size)
-    none = no_mark(plan)
-    work = np.empty(chunks * schedule.work_size, x.flat.dtype)
-    marks = np.empty(work.size, none.dtype)
-    source = x.flat if x.layout[rows.DIRECT] else work
-    tables = schedule.geometry, schedule.unit_table, schedule.block_table
+    kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     gradients = grad_input, grad_output.flat, grad_output.layout
-    low = lowest(x.flat.dtype)
-    if schedule.algorithm == "windows":
-        run(scan_and_scatter, chunks, units, *gradients, x.flat, x.layout, schedule.geometry, owned, low)
-    else:
-        arguments = *gradients, work, marks, x.flat, source, x.layout, *tables, owned, low, none
-        run(mark_and_scatter, chunks, units, *arguments)
+    arguments = *gradients, x.flat, program, owned, lowest(x.flat.dtype), no_mark(plan)
+    run(kernel, plan.planes * plan.plane_size // owned, x.flat.size, *arguments)
 
 
 def _owned(plan: WindowPlan) -> int:
@@ -98,7 +94,7 @@ def windows_of_range(g, first, last):
 
 
 @entry
-def scatter(first, last, chunk, grad_input, grad, layout, indices, index_layout, g, owned, bad):
+def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, owned, bad):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     begin, end = first * owned, last * owned
     rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
@@ -117,18 +113,17 @@ def scatter(first, last, chunk, grad_input, grad, layout, indices, index_layout,
                     if own0 <= index < own1:
                         grad_input[np.uintp(origin + index)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
                     elif index < -1 or index >= plane_size:
-                        bad[chunk] = 1
+                        bad[0] = 1
         plane += 1
 
 
 @entry
-def mark_and_scatter(
-    first, last, chunk, grad_input, grad, layout, work, marks, x, source, x_layout, g, units, blocks, owned, lowest, none
-):
+def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
-    base = chunk * g[WORK_SIZE]
-    rows.fill(work, base, lowest, g[ACROSS])
-    rows.fill(marks, base, none, g[ACROSS])
+    work = np.full(g[WORK_SIZE], lowest)
+    marks = np.full(g[WORK_SIZE], none)
+    x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    source = rows.source_of(x, work, x_layout)
     begin, end = first * owned, last * owned
     rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
     plane = begin // plane_size
@@ -137,19 +132,19 @@ def mark_and_scatter(
         own0, own1 = max(begin - origin, ZERO), min(end - origin, plane_size)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         at = plane_at(layout, plane)
-        for number in range(len(units)):
-            unit = units[number]
-            outside = unit[OD] < od0 or unit[OD] >= od1 or unit[OH] + unit[ROWS] <= oh0 or unit[OH] >= oh1
-            if outside or unit[OW] + unit[COLS] <= ow0 or unit[OW] >= ow1:
+        for number in range(g[UNIT_COUNT]):
+            unit = g[UNITS] + number * UNIT_FIELDS
+            outside = g[unit + OD] < od0 or g[unit + OD] >= od1 or g[unit + OH] + g[unit + ROWS] <= oh0 or g[unit + OH] >= oh1
+            if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
             x_at = plane_at(x_layout, plane)
-            rows.mark_blocks(work, marks, base, x, source, x_layout, x_at, unit, blocks, g, lowest, none)
-            rows.mark_across(work, marks, base, g, unit[ROWS])
-            for r in range(unit[ROWS]):
-                line = base + g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
-                row = at + unit[OD] * layout[rows.D_STEP] + (unit[OH] + r) * layout[rows.H_STEP]
-                row += unit[OW] * layout[rows.W_STEP]
-                for o in range(unit[COLS]):
+            rows.mark_blocks(work, marks, x, source, x_layout, x_at, unit, g, lowest, none)
+            rows.mark_across(work, marks, g, g[unit + ROWS])
+            for r in range(g[unit + ROWS]):
+                line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
+                row = at + g[unit + OD] * layout[rows.D_STEP] + (g[unit + OH] + r) * layout[rows.H_STEP]
+                row += g[unit + OW] * layout[rows.W_STEP]
+                for o in range(g[unit + COLS]):
                     mark = np.int64(marks[np.uintp(line + o)])
                     if own0 <= mark < own1:
                         grad_input[np.uintp(origin + mark)] += grad[np.uintp(row + o * layout[rows.W_STEP])]
@@ -157,8 +152,9 @@ def mark_and_scatter(
 
 
 @entry
-def scan_and_scatter(first, last, chunk, grad_input, grad, layout, x, x_layout, g, owned, lowest):
+def scan_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     begin, end = first * owned, last * owned
     rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
     plane = begin // plane_size

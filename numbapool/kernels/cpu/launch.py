@@ -1,6 +1,6 @@
 """Running a kernel: serial for small work, else in parallel over ranges of units.
 
-A kernel is a function `kernel(first, last, chunk, *arguments)` that computes the units first <= unit < last; its results do
+A kernel is a function `kernel(first, last, *arguments)` that computes the units first <= unit < last; its results do
 not depend on how the units are cut into chunks. One small parallel driver serves all kernels, because it is given the
 address of the compiled kernel: compiled into a driver of its own, each kernel would go through LLVM two more times
 (2.3 s instead of 0.5 s at a first call).
@@ -45,17 +45,14 @@ class Source(NamedTuple):
     is_contiguous: bool
 
 
-def chunks_for(units: int, operations: int) -> int:
-    """Into how many chunks to cut `units`: one for small work, else one for each thread that Numba may use."""
-    if operations < SERIAL_OPERATIONS or _is_serial:
-        return 1
-    return max(1, min(units, numba.get_num_threads()))
-
-
-def run(kernel: Any, chunks: int, units: int, *arguments: Any) -> None:
-    """Run a kernel over all units."""
+def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:
+    """Run a kernel over all units; `operations` (elements read, or more) decides whether threads are worth it."""
+    if operations < SERIAL_OPERATIONS or units == 1 or _is_serial:
+        kernel(0, units, *arguments)
+        return
+    chunks = min(units, numba.get_num_threads())
     if chunks == 1:
-        kernel(0, units, 0, *arguments)
+        kernel(0, units, *arguments)
         return
     address = address_of(kernel, arguments)
     if numba.threading_layer() != "workqueue":
@@ -66,7 +63,7 @@ def run(kernel: Any, chunks: int, units: int, *arguments: Any) -> None:
         finally:
             _workqueue.release()
     else:
-        kernel(0, units, 0, *arguments)
+        kernel(0, units, *arguments)
 
 
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
@@ -74,7 +71,7 @@ def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
     key = (kernel, *[a.dtype.char if isinstance(a, np.ndarray) else type(a) for a in arguments])
     address = _addresses.get(key)
     if address is None:
-        signature = (types.int64,) * 3 + tuple(numba.typeof(a) for a in arguments)
+        signature = (types.int64,) * 2 + tuple(numba.typeof(a) for a in arguments)
         kernel.compile(signature)
         compiled = kernel.overloads[signature]
         address = _addresses[key] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
@@ -82,29 +79,28 @@ def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
 
 
 @intrinsic
-def call_address(typing_context, address, first, last, chunk, arguments):  # type: ignore[no-untyped-def]
-    """Call the kernel at `address` as `kernel(first, last, chunk, *arguments)`."""
+def call_address(typing_context, address, first, last, arguments):  # type: ignore[no-untyped-def]
+    """Call the kernel at `address` as `kernel(first, last, *arguments)`."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        argument_types = (types.int64, types.int64, types.int64, *signature.args[4].types)
+        argument_types = (types.int64, types.int64, *signature.args[3].types)
         function_type = context.call_conv.get_function_type(types.none, argument_types)
         function = builder.inttoptr(values[0], function_type.as_pointer())
-        unpacked = cgutils.unpack_tuple(builder, values[4])
-        status, _ = context.call_conv.call_function(
-            builder, function, types.none, argument_types, [*values[1:4], *unpacked]
-        )
+        unpacked = cgutils.unpack_tuple(builder, values[3])
+        arguments = [*values[1:3], *unpacked]
+        status, _ = context.call_conv.call_function(builder, function, types.none, argument_types, arguments)
         with cgutils.if_unlikely(builder, status.is_error):
             context.call_conv.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
-    return types.none(types.intp, types.int64, types.int64, types.int64, arguments), codegen
+    return types.none(types.intp, types.int64, types.int64, arguments), codegen
 
 
 @parallel_entry
 def run_chunks(address, chunks, units, *arguments):
     """Run a kernel over all units, cut into chunks of equal size."""
     for chunk in prange(chunks):
-        call_address(address, chunk * units // chunks, (chunk + 1) * units // chunks, chunk, arguments)
+        call_address(address, chunk * units // chunks, (chunk + 1) * units // chunks, arguments)
 
 
 def _after_fork_in_child() -> None:

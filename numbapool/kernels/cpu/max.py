@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,9 @@ import numpy as np
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
-from numbapool.kernels.cpu.launch import Source, chunks_for, run
+from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.rows import ONE, ZERO, end_tap, first_tap, larger, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
-    ACROSS,
     BEFORE_D,
     BEFORE_H,
     BEFORE_W,
@@ -26,6 +26,8 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
+    LAYOUT,
+    LAYOUT_FIELDS,
     LINES,
     OD,
     OH,
@@ -37,36 +39,32 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    UNIT_COUNT,
+    UNIT_FIELDS,
+    UNITS,
     WORK_SIZE,
     schedule_of,
+    with_layout,
 )
 
 
 def max_pool(plan: WindowPlan, x: Source, out: np.ndarray) -> None:
     """Maximum of each window into the flat array `out`."""
     schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, False)
-    chunks = chunks_for(schedule.units, x.flat.size)
-    work = np.empty(chunks * schedule.work_size, x.flat.dtype)
-    source = x.flat if x.layout[rows.DIRECT] else work
-    layout = x.layout if schedule.layout is None else schedule.layout
-    tables = schedule.geometry, schedule.unit_table, schedule.block_table
-    run(KERNELS[schedule.algorithm], chunks, schedule.units, out, work, x.flat, source, layout, *tables, lowest(out.dtype))
+    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
+    run(KERNELS[schedule.algorithm], schedule.units, x.flat.size, out, x.flat, program, lowest(x.flat.dtype))
 
 
 def max_pool_with_indices(plan: WindowPlan, x: Source, out: np.ndarray, indices: np.ndarray) -> None:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
     schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, True)
-    chunks = chunks_for(schedule.units, x.flat.size)
-    work = np.empty(chunks * schedule.work_size, x.flat.dtype)
-    none = no_mark(plan)
-    marks = np.empty(work.size, none.dtype)
-    source = x.flat if x.layout[rows.DIRECT] else work
-    tables = schedule.geometry, schedule.unit_table, schedule.block_table
+    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
     kernel = max_windows_indices if schedule.algorithm == "windows" else max_strided_indices
-    low = lowest(out.dtype)
-    run(kernel, chunks, schedule.units, out, indices, work, marks, x.flat, source, x.layout, *tables, low, none)
+    arguments = out, indices, x.flat, program, lowest(x.flat.dtype), no_mark(plan)
+    run(kernel, schedule.units, x.flat.size, *arguments)
 
 
+@cache
 def lowest(dtype: np.dtype[Any]) -> Any:
     """What a window without any tap gives: -inf, or the least value of an integer dtype."""
     return dtype.type(-np.inf) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).min)
@@ -78,89 +76,91 @@ def no_mark(plan: WindowPlan) -> Any:
 
 
 @entry
-def max_flat(first, last, chunk, out, work, x, source, layout, g, units, blocks, lowest):
-    base = chunk * g[WORK_SIZE]
-    rows.write_masks(work, base, g)
+def max_flat(first, last, out, x, g, lowest):
+    work = np.full(g[WORK_SIZE], lowest)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    rows.write_masks(work, g)
     for number in range(first, last):
-        line, n = rows.fold_flat(larger, work, base, x, layout, number, g, lowest)
+        line, n = rows.fold_flat(larger, work, x, layout, number, g, lowest)
         rows.copy_block(out, number * g[LINES], ZERO, work, line, ZERO, ONE, n)
 
 
 @entry
-def max_dense(first, last, chunk, out, work, x, source, layout, g, units, blocks, lowest):
-    base = chunk * g[WORK_SIZE]
-    rows.fill(work, base, lowest, g[ACROSS])
+def max_dense(first, last, out, x, g, lowest):
+    work = np.full(g[WORK_SIZE], lowest)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        rows.fold_dense(larger, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, lowest)
-        rows.store_unit(out, work, base, plane, unit, g)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        rows.fold_dense(larger, work, x, layout, plane_at(layout, plane), unit, g, lowest)
+        rows.store_unit(out, work, plane, unit, g)
 
 
 @entry
-def max_pairs(first, last, chunk, out, work, x, source, layout, g, units, blocks, lowest):
-    base = chunk * g[WORK_SIZE]
-    rows.fill(work, base, lowest, g[ACROSS])
+def max_pairs(first, last, out, x, g, lowest):
+    work = np.full(g[WORK_SIZE], lowest)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    source = rows.source_of(x, work, layout)
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        rows.fold_blocks(larger, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, lowest)
-        rows.across_pairs(larger, work, base, g, unit[ROWS])
-        rows.store_unit(out, work, base, plane, unit, g)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        rows.fold_blocks(larger, work, x, source, layout, plane_at(layout, plane), unit, g, lowest)
+        rows.across_pairs(larger, work, g, g[unit + ROWS])
+        rows.store_unit(out, work, plane, unit, g)
 
 
 @entry
-def max_strided(first, last, chunk, out, work, x, source, layout, g, units, blocks, lowest):
-    base = chunk * g[WORK_SIZE]
-    rows.fill(work, base, lowest, g[ACROSS])
+def max_strided(first, last, out, x, g, lowest):
+    work = np.full(g[WORK_SIZE], lowest)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    source = rows.source_of(x, work, layout)
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        rows.fold_blocks(larger, work, base, x, source, layout, plane_at(layout, plane), unit, blocks, g, lowest)
-        rows.across_strided(larger, work, base, g, unit[ROWS])
-        rows.store_unit(out, work, base, plane, unit, g)
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        rows.fold_blocks(larger, work, x, source, layout, plane_at(layout, plane), unit, g, lowest)
+        rows.across_strided(larger, work, g, g[unit + ROWS])
+        rows.store_unit(out, work, plane, unit, g)
 
 
 @entry
-def max_windows(first, last, chunk, out, work, x, source, layout, g, units, blocks, lowest):
+def max_windows(first, last, out, x, g, lowest):
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        to = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH]) * g[OUT_W]
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W]
         at = plane_at(layout, plane)
-        for ow in range(unit[OW], unit[OW] + unit[COLS]):
-            best, _ = scan_window(x, at, layout, g, unit[OD], unit[OH], ow, lowest)
+        for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
+            best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
             out[to + ow] = best
 
 
 @entry
-def max_strided_indices(
-    first, last, chunk, out, indices, work, marks, x, source, layout, g, units, blocks, lowest, none
-):
-    base = chunk * g[WORK_SIZE]
-    rows.fill(work, base, lowest, g[ACROSS])
-    rows.fill(marks, base, none, g[ACROSS])
+def max_strided_indices(first, last, out, indices, x, g, lowest, none):
+    work = np.full(g[WORK_SIZE], lowest)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    marks = np.full(g[WORK_SIZE], none)
+    source = rows.source_of(x, work, layout)
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
         at = plane_at(layout, plane)
-        rows.mark_blocks(work, marks, base, x, source, layout, at, unit, blocks, g, lowest, none)
-        rows.mark_across(work, marks, base, g, unit[ROWS])
-        rows.store_unit(out, work, base, plane, unit, g)
-        rows.store_marks(indices, marks, base, plane, unit, g, none)
+        rows.mark_blocks(work, marks, x, source, layout, at, unit, g, lowest, none)
+        rows.mark_across(work, marks, g, g[unit + ROWS])
+        rows.store_unit(out, work, plane, unit, g)
+        rows.store_marks(indices, marks, plane, unit, g, none)
 
 
 @entry
-def max_windows_indices(
-    first, last, chunk, out, indices, work, marks, x, source, layout, g, units, blocks, lowest, none
-):
+def max_windows_indices(first, last, out, indices, x, g, lowest, none):
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // len(units)
-        unit = units[number - plane * len(units)]
-        to = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH]) * g[OUT_W]
+        plane = number // g[UNIT_COUNT]
+        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W]
         at = plane_at(layout, plane)
-        for ow in range(unit[OW], unit[OW] + unit[COLS]):
-            best, index = scan_window(x, at, layout, g, unit[OD], unit[OH], ow, lowest)
+        for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
+            best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
             out[to + ow] = best
             indices[to + ow] = index
 

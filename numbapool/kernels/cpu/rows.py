@@ -13,13 +13,16 @@ measured on this code with AVX2 (float32, lines of 2,048):
 from __future__ import annotations
 
 import numpy as np
+from numba.extending import overload
 
 from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_W,
+    BLOCK_FIELDS,
     BLOCK_ROWS,
+    BLOCKS,
     COLS,
     D_TAPS,
     DILATION_D,
@@ -72,6 +75,18 @@ first_tap = inner(windows.first_tap)
 end_tap = inner(windows.end_tap)
 count_taps = inner(windows.count_taps)
 touching = inner(windows.touching)
+
+
+def source_of(x, work, layout):
+    """Where rows are folded from: `x` itself if they are runs of neighbours in the dtype of the lines, else copies in `work`."""
+    return x if layout[DIRECT] else work
+
+
+@overload(source_of)
+def _source_of(x, work, layout):
+    if x == work:  # one type
+        return lambda x, work, layout: x if layout[DIRECT] else work
+    return lambda x, work, layout: work
 
 
 @inner
@@ -167,27 +182,27 @@ def plane_at(layout, plane):
 
 
 @inlined
-def fold_blocks(combine, work, base, x, source, layout, plane, unit, blocks, g, identity):
+def fold_blocks(combine, work, x, source, layout, plane, unit, g, identity):
     """Fold the input rows of each window of a unit into lines, block by block.
 
     Rows are read where they stand in the source if its elements are neighbours and need no conversion (`DIRECT`), else
     from a copy of the rows of a block.
     """
-    lines, stack, spare = base + g[FOLDED], base + g[STACK], base + g[SPARE]
-    if unit[TOUCHES_PADDING]:
+    lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
+    if g[unit + TOUCHES_PADDING]:
         fill(work, lines, identity, g[LINES])
-    for number in range(unit[FIRST_BLOCK], unit[END_BLOCK]):
-        b = blocks[number]
-        n, rows, taps = b[WIDTH], b[BLOCK_ROWS], b[D_TAPS] * b[H_TAPS]
+    for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
+        b = g[BLOCKS] + number * BLOCK_FIELDS
+        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = plane + b[FIRST_D] * layout[D_STEP] + b[FIRST_H] * layout[H_STEP] + b[FIRST_W] * layout[W_STEP]
+        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
         if layout[DIRECT] == 0:
-            rows_in = (rows - 1) * g[STRIDE_H] + (b[H_TAPS] - 1) * g[DILATION_H] + 1
-            for t in range(b[D_TAPS]):
+            rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
+            for t in range(g[b + D_TAPS]):
                 gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
             row, d_step, h_step, next_step = stack, rows_in * n, n, g[STRIDE_H] * n
         h_step *= g[DILATION_H]
-        to = folded = lines + b[LINE]
+        to = folded = lines + g[b + LINE]
         done = in_slab = ZERO
         while done < taps:
             # Three rows in the first pass if there are so many, then one in each.
@@ -197,8 +212,8 @@ def fold_blocks(combine, work, base, x, source, layout, plane, unit, blocks, g, 
                 first, second, third = second, third, row
                 row += h_step
                 in_slab += 1
-                if in_slab == b[H_TAPS]:
-                    row += d_step - b[H_TAPS] * h_step
+                if in_slab == g[b + H_TAPS]:
+                    row += d_step - g[b + H_TAPS] * h_step
                     in_slab = ZERO
             done += together
             onto = to if done == taps else (spare if folded != spare else spare + g[LINES])
@@ -214,9 +229,9 @@ def fold_blocks(combine, work, base, x, source, layout, plane, unit, blocks, g, 
 
 
 @inner
-def across_pairs(combine, work, base, g, rows):
+def across_pairs(combine, work, g, rows):
     """Fold across at stride 2 with 2 or 3 neighbouring taps."""
-    to, line, two = np.uintp(base + g[ACROSS]), np.uintp(base + g[FOLDED]), np.uintp(2)
+    to, line, two = np.uintp(g[ACROSS]), np.uintp(g[FOLDED]), np.uintp(2)
     n = np.uintp(rows * g[PITCH]) // two
     if g[KERNEL_W] == 2:
         for o in range(n):
@@ -229,37 +244,37 @@ def across_pairs(combine, work, base, g, rows):
 
 
 @inlined
-def across_strided(combine, work, base, g, rows):
+def across_strided(combine, work, g, rows):
     """Fold across at every position, in long vectors, and keep every stride-th."""
     n = rows * g[PITCH] // g[STRIDE_W]
     reach = (n - 1) * g[STRIDE_W] + 1
-    spare, to = base + g[SPARE], base + g[ACROSS]
-    fold_shifts(combine, work, spare, base + g[FOLDED], spare + reach, reach, g[KERNEL_W], g[DILATION_W])
+    spare, to = g[SPARE], g[ACROSS]
+    fold_shifts(combine, work, spare, g[FOLDED], spare + reach, reach, g[KERNEL_W], g[DILATION_W])
     for o in range(n):
         work[np.uintp(to + o)] = work[np.uintp(spare + o * g[STRIDE_W])]
 
 
 @inlined
-def fold_dense(combine, work, base, x, source, layout, plane, unit, blocks, g, identity):
+def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     """Stack the input rows of a unit and fold whole stacks by shifts, down and across."""
-    stack = base + (g[STACK] if g[KERNEL_H] > 1 else g[FOLDED])
-    spare = base + g[SPARE]
-    size = (unit[ROWS] + (g[KERNEL_H] - 1) * g[DILATION_H]) * g[PITCH]
+    stack = g[STACK] if g[KERNEL_H] > 1 else g[FOLDED]
+    spare = g[SPARE]
+    size = (g[unit + ROWS] + (g[KERNEL_H] - 1) * g[DILATION_H]) * g[PITCH]
     folded = stack
-    if unit[TOUCHES_PADDING]:
+    if g[unit + TOUCHES_PADDING]:
         fill(work, stack, identity, size)
-    if unit[FIRST_BLOCK] < unit[END_BLOCK]:
-        b = blocks[unit[FIRST_BLOCK]]
-        row = plane + b[FIRST_D] * layout[D_STEP] + b[FIRST_H] * layout[H_STEP] + b[FIRST_W] * layout[W_STEP]
-        for t in range(b[D_TAPS]):
+    if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
+        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        for t in range(g[b + D_TAPS]):
             onto = folded
             if t > 0:
                 onto = spare + size
                 fill(work, onto, identity, size)
             if layout[W_STEP] == 1:
-                copy_block(work, onto + b[LINE], g[PITCH], x, row, layout[H_STEP], b[H_TAPS], b[WIDTH])
+                copy_block(work, onto + g[b + LINE], g[PITCH], x, row, layout[H_STEP], g[b + H_TAPS], g[b + WIDTH])
             else:
-                gather_block(work, onto + b[LINE], g[PITCH], x, row, layout[H_STEP], layout[W_STEP], b[H_TAPS], b[WIDTH])
+                gather_block(work, onto + g[b + LINE], g[PITCH], x, row, layout[H_STEP], layout[W_STEP], g[b + H_TAPS], g[b + WIDTH])
             if t > 0:
                 to = spare if folded == stack else stack
                 fold2(combine, work, to, ZERO, work, folded, onto, ZERO, ONE, size)
@@ -267,26 +282,26 @@ def fold_dense(combine, work, base, x, source, layout, plane, unit, blocks, g, i
             row += g[DILATION_D] * layout[D_STEP]
         if folded != stack:
             copy_block(work, stack, ZERO, work, folded, ZERO, ONE, size)
-    n, lines = unit[ROWS] * g[PITCH], base + g[FOLDED]
+    n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
     if g[KERNEL_H] > 1:
         fold_shifts(combine, work, lines, stack, spare, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
-    fold_shifts(combine, work, base + g[ACROSS], lines, spare, n, g[KERNEL_W], g[DILATION_W])
+    fold_shifts(combine, work, g[ACROSS], lines, spare, n, g[KERNEL_W], g[DILATION_W])
 
 
 @inlined
-def store_unit(out, work, base, plane, unit, g):
+def store_unit(out, work, plane, unit, g):
     """Write the results of a unit to the output, converted."""
-    at = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH]) * g[OUT_W] + unit[OW]
-    copy_block(out, at, g[OUT_W], work, base + g[ACROSS], g[PITCH] // g[STRIDE_W], unit[ROWS], unit[COLS])
+    at = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+    copy_block(out, at, g[OUT_W], work, g[ACROSS], g[PITCH] // g[STRIDE_W], g[unit + ROWS], g[unit + COLS])
 
 
 @inner
-def write_masks(work, base, g):
+def write_masks(work, g):
     """For "flat": lines that are 1 where the first and the last tap along each axis are inside the plane, else 0."""
     step = ONE
     for axis in range(3):  # w, h, d
         length, kernel = g[IN_W - axis], g[KERNEL_W - axis]
-        at = base + g[STACK] + 2 * axis * g[LINES]
+        at = g[STACK] + 2 * axis * g[LINES]
         for i in range(g[LINES]):
             first = i // step % length - g[BEFORE_W - axis]
             last = first + (kernel - 1) * g[DILATION_W - axis]
@@ -315,16 +330,16 @@ def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
 
 
 @inlined
-def fold_flat(combine, work, base, x, layout, number, g, identity):
+def fold_flat(combine, work, x, layout, number, g, identity):
     """Fold whole planes along each axis as one vector; returns where in the work array the result is, and its length."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     n = min(g[GROUP], g[PLANES] - number * g[GROUP]) * plane_size
-    line, other = base + g[FOLDED], base + g[ACROSS]
+    line, other = g[FOLDED], g[ACROSS]
     copy_block(work, line, ZERO, x, layout[OFFSET] + number * g[LINES], ZERO, ONE, n)
     step = ONE
     for axis in range(3):
         if g[KERNEL_W - axis] > 1:
-            masks = base + g[STACK] + 2 * axis * g[LINES]
+            masks = g[STACK] + 2 * axis * g[LINES]
             fold_masked(combine, work, other, line, masks, g, axis, step, n, identity)
             line, other = other, line
         step *= g[IN_W - axis]
@@ -355,29 +370,29 @@ def mark_rows_onto(work, marks, to, folded, pitch, source, row, step, mark, mark
 
 
 @inlined
-def mark_blocks(work, marks, base, x, source, layout, plane, unit, blocks, g, identity, none):
+def mark_blocks(work, marks, x, source, layout, plane, unit, g, identity, none):
     """`fold_blocks` for maxima with the flat position of each in its plane."""
-    lines, stack, spare = base + g[FOLDED], base + g[STACK], base + g[SPARE]
-    if unit[TOUCHES_PADDING]:
+    lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
+    if g[unit + TOUCHES_PADDING]:
         fill(work, lines, identity, g[LINES])
         fill(marks, lines, none, g[LINES])
-    for number in range(unit[FIRST_BLOCK], unit[END_BLOCK]):
-        b = blocks[number]
-        n, rows, taps = b[WIDTH], b[BLOCK_ROWS], b[D_TAPS] * b[H_TAPS]
+    for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
+        b = g[BLOCKS] + number * BLOCK_FIELDS
+        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = plane + b[FIRST_D] * layout[D_STEP] + b[FIRST_H] * layout[H_STEP] + b[FIRST_W] * layout[W_STEP]
+        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
         if layout[DIRECT] == 0:
-            rows_in = (rows - 1) * g[STRIDE_H] + (b[H_TAPS] - 1) * g[DILATION_H] + 1
-            for t in range(b[D_TAPS]):
+            rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
+            for t in range(g[b + D_TAPS]):
                 gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
             row, d_step, h_step, next_step = stack, rows_in * n, n, g[STRIDE_H] * n
         h_step *= g[DILATION_H]
-        to = folded = lines + b[LINE]
+        to = folded = lines + g[b + LINE]
         for tap in range(taps):
-            i = tap // b[H_TAPS]
-            j = tap - i * b[H_TAPS]
-            in_d, in_h = b[FIRST_D] + i * g[DILATION_D], b[FIRST_H] + j * g[DILATION_H]
-            mark, mark_step = (in_d * g[IN_H] + in_h) * g[IN_W] + b[FIRST_W], g[STRIDE_H] * g[IN_W]
+            i = tap // g[b + H_TAPS]
+            j = tap - i * g[b + H_TAPS]
+            in_d, in_h = g[b + FIRST_D] + i * g[DILATION_D], g[b + FIRST_H] + j * g[DILATION_H]
+            mark, mark_step = (in_d * g[IN_H] + in_h) * g[IN_W] + g[b + FIRST_W], g[STRIDE_H] * g[IN_W]
             tap_row = row + i * d_step + j * h_step
             onto = to if tap == taps - 1 else (spare if folded != spare else spare + g[LINES])
             if tap == 0:
@@ -424,10 +439,10 @@ def mark_merge(work, marks, to, folded, line, step, n):
 
 
 @inlined
-def mark_across(work, marks, base, g, rows):
+def mark_across(work, marks, g, rows):
     """Fold across, tap by tap."""
     n = rows * g[PITCH] // g[STRIDE_W]
-    line, spare, to = base + g[FOLDED], base + g[SPARE], base + g[ACROSS]
+    line, spare, to = g[FOLDED], g[SPARE], g[ACROSS]
     folded = to
     for tap in range(g[KERNEL_W]):
         onto = to if tap == g[KERNEL_W] - 1 else (spare if folded != spare else spare + n)
@@ -439,11 +454,11 @@ def mark_across(work, marks, base, g, rows):
 
 
 @inner
-def store_marks(indices, marks, base, plane, unit, g, none):
+def store_marks(indices, marks, plane, unit, g, none):
     """Write the marks of a unit to the indices, -1 for windows without a tap inside the input."""
-    at = ((plane * g[OUT_D] + unit[OD]) * g[OUT_H] + unit[OH]) * g[OUT_W] + unit[OW]
-    for r in range(unit[ROWS]):
-        to, line = np.uintp(at + r * g[OUT_W]), np.uintp(base + g[ACROSS] + r * g[PITCH] // g[STRIDE_W])
-        for o in range(np.uintp(unit[COLS])):
+    at = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+    for r in range(g[unit + ROWS]):
+        to, line = np.uintp(at + r * g[OUT_W]), np.uintp(g[ACROSS] + r * g[PITCH] // g[STRIDE_W])
+        for o in range(np.uintp(g[unit + COLS])):
             mark = marks[line + o]
             indices[to + o] = np.int64(mark) if mark < none else -ONE

@@ -60,6 +60,10 @@ class Geometry(NamedTuple):
     stack: int  # position of a copy of input rows; of the masks of "flat"
     spare: int  # position of spare lines
     work_size: int
+    layout: int  # position, in the program, of the layout of the input (see `launch.Source`)
+    units: int  # position of the table of units of a plane
+    unit_count: int
+    blocks: int  # position of the table of blocks
 
 
 # Where a kernel finds each field of the geometry in its flat array.
@@ -94,6 +98,10 @@ class Geometry(NamedTuple):
     STACK,
     SPARE,
     WORK_SIZE,
+    LAYOUT,
+    UNITS,
+    UNIT_COUNT,
+    BLOCKS,
 ) = range(len(Geometry._fields))
 
 
@@ -111,6 +119,7 @@ class Unit(NamedTuple):
 
 
 (OD, OH, OW, ROWS, COLS, TOUCHES_PADDING, FIRST_BLOCK, END_BLOCK) = range(len(Unit._fields))
+UNIT_FIELDS = len(Unit._fields)
 
 
 class Block(NamedTuple):
@@ -127,19 +136,27 @@ class Block(NamedTuple):
 
 
 (LINE, FIRST_D, FIRST_H, FIRST_W, D_TAPS, H_TAPS, BLOCK_ROWS, WIDTH) = range(len(Block._fields))
+BLOCK_FIELDS = len(Block._fields)
+LAYOUT_FIELDS = 8
 
 
 class Schedule(NamedTuple):
-    """The algorithm for a plan, the number of units of the whole output, and the tables that kernels follow."""
+    """The algorithm for a plan, the number of units of the whole output, and the program that kernels follow.
+
+    The program is one int64 array, because each array costs a call 0.1 us: geometry, layout of the input, table of units,
+    table of blocks. Its layout is that of a contiguous input; `with_layout` makes the program for another.
+    """
 
     algorithm: str
     units: int
-    work_size: int
-    divisors_size: int  # elements of the divisors of a mean
-    geometry: np.ndarray
-    unit_table: np.ndarray
-    block_table: np.ndarray
-    layout: np.ndarray | None  # layout of a contiguous input whose planes were merged (see `_merge_planes`)
+    program: np.ndarray
+
+
+def with_layout(program: np.ndarray, layout: np.ndarray) -> np.ndarray:
+    """The program for an input of another layout."""
+    program = program.copy()
+    program[program[LAYOUT] :][:LAYOUT_FIELDS] = layout
+    return program
 
 
 @lru_cache(maxsize=512)
@@ -154,9 +171,8 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     "windows": windows wider than any line, or mostly outside the input: tap by tap.
     """
     line = LINE_BYTES // itemsize
-    merged = _merge_planes(plan, line) if contiguous and not indices else plan
-    layout = None if merged is plan else contiguous_layout(merged)
-    plan = merged
+    if contiguous and not indices:
+        plan = _merge_planes(plan, line)
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
@@ -198,8 +214,9 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         }
         offset = 0
     at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
-    geometry = Geometry(
-        *_geometry(plan)[: Geometry._fields.index("pitch")],
+    layout_at = len(Geometry._fields)
+    units_at = layout_at + LAYOUT_FIELDS
+    geometry = _geometry(plan)._replace(
         pitch=pitch,
         lines=lines,
         group=group,
@@ -208,17 +225,21 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         stack=at["stack"],
         spare=at["spare"],
         work_size=sum(sizes.values()),
+        layout=layout_at,
+        units=units_at,
+        unit_count=len(units),
+        blocks=units_at + UNIT_FIELDS * len(units),
     )
     count = -(-plan.planes // group) if algorithm == "flat" else plan.planes * len(units)
-    unit_table, block_table = _table(units or [Unit(*[0] * 8)]), _table(blocks or [Block(*[0] * 8)])
-    divisors = lines if algorithm == "flat" else cols
-    return Schedule(algorithm, count, geometry.work_size, divisors, _table([geometry])[0], unit_table, block_table, layout)
+    program = [np.array(geometry, dtype=np.int64), contiguous_layout(plan)]
+    program += [np.array(table, dtype=np.int64).reshape(-1) for table in (units, blocks)]
+    return Schedule(algorithm, count, np.concatenate(program))
 
 
 @lru_cache(maxsize=512)
 def geometry_of(plan: WindowPlan) -> np.ndarray:
     """Geometry of a plan for kernels that need no work array of the schedule."""
-    return _table([_geometry(plan)])[0]
+    return np.array(_geometry(plan), dtype=np.int64)
 
 
 def _geometry(plan: WindowPlan) -> Geometry:
@@ -256,10 +277,6 @@ def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
         return plan
     merged = h._replace(length=count * h.length, out=count * h.out)
     return WindowPlan((plan.planes // count,), (merged, w))
-
-
-def _table(rows: list[Geometry] | list[Unit] | list[Block]) -> np.ndarray:
-    return np.array(rows, dtype=np.int64)
 
 
 def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
