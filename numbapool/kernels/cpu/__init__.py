@@ -1,6 +1,5 @@
 """The CPU target: every operation as `operation(plan, *sources, *flat results, **parameters)`."""
 
-from numbapool.kernels.cpu import launch
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward
 from numbapool.kernels.cpu.indexed import max_pool_backward, max_pool_backward_from_indices
 from numbapool.kernels.cpu.max import max_pool, max_pool_with_indices
@@ -8,7 +7,6 @@ from numbapool.kernels.cpu.max import max_pool, max_pool_with_indices
 __all__ = [
     "avg_pool",
     "avg_pool_backward",
-    "launch",
     "max_pool",
     "max_pool_backward",
     "max_pool_backward_from_indices",

@@ -50,6 +50,7 @@ from numbapool.kernels.cpu.schedule import (
     UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
+    contiguous_out_layout,
     geometry_of,
     schedule_of,
     with_layout,
@@ -66,20 +67,22 @@ def avg_pool(
 ) -> None:
     """Mean of each window into the flat array `out`; integers are summed in 64 bits and divided towards zero."""
     accumulator = accumulator_of(out.dtype)
-    schedule = schedule_of(plan, accumulator.itemsize, x.is_contiguous, False)
-    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
-    if x.flat.dtype != accumulator:  # rows must be converted on their way into lines
+    flat, layout = x
+    schedule = schedule_of(plan, accumulator.itemsize, layout is None, False)
+    program = with_layout(schedule.program, layout)
+    if flat.dtype != accumulator:  # rows must be converted on their way into lines
         program = program.copy()
         program[program[LAYOUT] + rows.DIRECT] = 0
     one = np.int64(1) if accumulator.kind in "iu" else accumulator.type(1)
     parameters = accumulator.type(0), one, int(count_include_pad), divisor_override or 0
-    run(KERNELS[schedule.algorithm], schedule.units, x.flat.size, out, x.flat, program, *parameters)
+    run(KERNELS[schedule.algorithm], schedule.units, flat.size, out, flat, program, *parameters)
 
 
 def avg_pool_backward(
     plan: WindowPlan, grad_output: Source, grad_input: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
 ) -> None:
     """Gradient of the mean: each input element gathers from the windows that hold it, in a fixed order."""
+    grad, layout = grad_output
     w = plan.axes[2]
     span = (w.kernel - 1) * w.dilation + 1
     tile = min(w.length, max(BACKWARD_TILE, 4 * span))
@@ -92,8 +95,8 @@ def avg_pool_backward(
         plan.planes * plan.axes[0].length * plan.axes[1].length * tiles,
         grad_input.size,
         grad_input,
-        grad_output.flat,
-        grad_output.layout,
+        grad,
+        contiguous_out_layout(plan) if layout is None else layout,
         geometry_of(plan),
         np.array([tile, tiles, work_size, most_outputs, spreads]),
         grad_input.dtype.type(0),

@@ -46,6 +46,7 @@ from numbapool.kernels.cpu.schedule import (
     UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
+    contiguous_out_layout,
     geometry_of,
     schedule_of,
     with_layout,
@@ -58,21 +59,26 @@ def max_pool_backward_from_indices(
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
     owned = _owned(plan)
     bad = np.zeros(1, np.int64)
-    gradients = grad_input, grad_output.flat, grad_output.layout
-    arguments = *gradients, indices.flat, indices.layout, geometry_of(plan), owned, bad
+    arguments = grad_input, *_of_output(plan, grad_output), *_of_output(plan, indices), geometry_of(plan), owned, bad
     run(scatter, plan.planes * plan.plane_size // owned, plan.planes * plan.out_plane_size, *arguments)
     return not bad[0]
 
 
 def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
     """The same with the positions of the maxima found again."""
-    schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, True)
-    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
+    flat, layout = x
+    schedule = schedule_of(plan, flat.itemsize, layout is None, True)
     owned = _owned(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
-    gradients = grad_input, grad_output.flat, grad_output.layout
-    arguments = *gradients, x.flat, program, owned, lowest(x.flat.dtype), no_mark(plan)
-    run(kernel, plan.planes * plan.plane_size // owned, x.flat.size, *arguments)
+    program = with_layout(schedule.program, layout)
+    arguments = flat, program, owned, lowest(flat.dtype), no_mark(plan)
+    run(kernel, plan.planes * plan.plane_size // owned, flat.size, grad_input, *_of_output(plan, grad_output), *arguments)
+
+
+def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Flat array and layout of a source with the shape of the output."""
+    flat, layout = source
+    return flat, contiguous_out_layout(plan) if layout is None else layout
 
 
 def _owned(plan: WindowPlan) -> int:

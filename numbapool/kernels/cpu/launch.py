@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -33,16 +33,11 @@ _is_serial = bool(config.DISABLE_JIT)
 _addresses: dict[Any, int] = {}
 
 
-class Source(NamedTuple):
-    """An input of a kernel: a flat array, and where in it element (plane, d, h, w) is.
-
-    `layout` is int64: offset, outer step, inner step, inner count, d, h and w step in elements, and 1 where rows are
-    runs of neighbours; plane p is outer plane p // inner count, inner plane p % inner count.
-    """
-
-    flat: np.ndarray
-    layout: np.ndarray
-    is_contiguous: bool
+# An input of a kernel: a flat array and its layout, which says where in it element (plane, d, h, w) is; None for a
+# C-contiguous input. A layout is int64: offset, outer step, inner step, inner count, d, h and w step in elements, and 1
+# where rows are runs of neighbours; plane p is outer plane p // inner count, inner plane p % inner count.
+# (A plain tuple, because making a named one costs 0.3 us.)
+Source: TypeAlias = tuple[np.ndarray, "np.ndarray | None"]
 
 
 def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:

@@ -50,18 +50,18 @@ from numbapool.kernels.cpu.schedule import (
 
 def max_pool(plan: WindowPlan, x: Source, out: np.ndarray) -> None:
     """Maximum of each window into the flat array `out`."""
-    schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, False)
-    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
-    run(KERNELS[schedule.algorithm], schedule.units, x.flat.size, out, x.flat, program, lowest(x.flat.dtype))
+    flat, layout = x
+    algorithm, units, program = schedule_of(plan, flat.itemsize, layout is None, False)
+    run(KERNELS[algorithm], units, flat.size, out, flat, with_layout(program, layout), lowest(flat.dtype))
 
 
 def max_pool_with_indices(plan: WindowPlan, x: Source, out: np.ndarray, indices: np.ndarray) -> None:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    schedule = schedule_of(plan, x.flat.itemsize, x.is_contiguous, True)
-    program = schedule.program if x.is_contiguous else with_layout(schedule.program, x.layout)
+    flat, layout = x
+    schedule = schedule_of(plan, flat.itemsize, layout is None, True)
     kernel = max_windows_indices if schedule.algorithm == "windows" else max_strided_indices
-    arguments = out, indices, x.flat, program, lowest(x.flat.dtype), no_mark(plan)
-    run(kernel, schedule.units, x.flat.size, *arguments)
+    arguments = out, indices, flat, with_layout(schedule.program, layout), lowest(flat.dtype), no_mark(plan)
+    run(kernel, schedule.units, flat.size, *arguments)
 
 
 @cache

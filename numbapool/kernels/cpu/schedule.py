@@ -152,8 +152,10 @@ class Schedule(NamedTuple):
     program: np.ndarray
 
 
-def with_layout(program: np.ndarray, layout: np.ndarray) -> np.ndarray:
+def with_layout(program: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
     """The program for an input of another layout."""
+    if layout is None:
+        return program
     program = program.copy()
     program[program[LAYOUT] :][:LAYOUT_FIELDS] = layout
     return program
@@ -258,8 +260,15 @@ def _geometry(plan: WindowPlan) -> Geometry:
 
 def contiguous_layout(plan: WindowPlan) -> np.ndarray:
     """Layout (see `launch.Source`) of a C-contiguous array with the shape of a plan's input."""
-    d, h, w = plan.axes
+    _, h, w = plan.axes
     return np.array([0, 0, plan.plane_size, max(plan.planes, 1), h.length * w.length, w.length, 1, 1], dtype=np.int64)
+
+
+@lru_cache(maxsize=512)
+def contiguous_out_layout(plan: WindowPlan) -> np.ndarray:
+    """The same with the shape of its output."""
+    _, h, w = plan.axes
+    return np.array([0, 0, plan.out_plane_size, max(plan.planes, 1), h.out * w.out, w.out, 1, 1], dtype=np.int64)
 
 
 def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
