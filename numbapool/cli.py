@@ -239,7 +239,14 @@ def _print(report: Trace, source: str, picture: Path, console: Console) -> None:
     def seconds(value: float) -> str:
         return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
 
-    steps = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), leading=1)
+    steps = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        leading=1,
+        caption="The first call compiles, or loads what an earlier run compiled. "
+        "A step can be faster than a copy in main memory if its data are in the cache.",
+        caption_justify="left",
+    )
     steps.add_column("step")
     for heading in ("read\nwritten", "time", "first\ncall", "GB/s", "times\na copy"):
         steps.add_column(heading, no_wrap=True, justify="right")

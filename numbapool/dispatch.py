@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from numbapool.geometry import WindowPlan
 
 
+Spec: TypeAlias = "tuple[tuple[int, ...], np.dtype[Any]]"  # shape and dtype of an array
+
+
 class Backend(Protocol):
     """What numbapool needs of an array library: to look at arrays, allocate them and run a target's operation on them."""
 
-    def describe(self, name: str, array: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and dtype (as a NumPy dtype) of the argument called `name`; TypeError if it is not this library's."""
+    def describe(self, name: str, array: Any) -> Spec:
+        """Shape and dtype (as a native NumPy dtype) of the argument called `name`; TypeError if it is not this library's."""
 
-    def run(
-        self,
-        operation: str,
-        plan: WindowPlan,
-        inputs: Sequence[Any],
-        results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
-        out: Sequence[Any] | None,
-        **parameters: Any,
-    ) -> tuple[Any, ...]:
-        """Run the target's `operation` and return its results, in `out` where given."""
+    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """The forward `operation` for inputs of one shape and dtype, as a function `(x, out) -> results`.
+
+        `specs` describes the results; one result comes alone, several as a tuple. `out` is None or one array a result.
+        """
+
+    def run_backward(
+        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+    ) -> Any:
+        """Run the target's backward `operation` and return its result, in `out` if that is not None."""
 
 
 # Array type -> module of its backend, by the type's full name, so that registering imports nothing.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from numbapool.dispatch import Backend, backend_of
+from numbapool.dispatch import Backend, Spec, backend_of
 from numbapool.geometry import (
     Extent,
     Padding,
@@ -757,14 +759,91 @@ def _max_pool(
     out: Any,
 ) -> Any:
     backend = backend_of("x", x)
-    shape, dtype = backend.describe("x", x)
+    spec = backend.describe("x", x)
+    arguments = backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    if out is None:
+        return (_bind_max_pool_of_ints if _are_ints(*arguments[3:7]) else _bind_max_pool)(*arguments)(x, None)
+    bound = _bind_max_pool(*arguments)
+    if not return_indices:
+        return bound(x, (out,))
+    if not (isinstance(out, (tuple, list)) and len(out) == 2):
+        raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
+    return bound(x, out)
+
+
+def _bind_max_pool(
+    backend: Backend,
+    spec: Spec,
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Callable[..., Any]:
+    shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_dtype("x", dtype, ORDERED)
-    if not as_flag("return_indices", return_indices):
-        return backend.run("max_pool", plan, (x,), [(plan.out_shape, dtype)], None if out is None else (out,))[0]
-    if out is not None and not (isinstance(out, (tuple, list)) and len(out) == 2):
-        raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
-    return backend.run("max_pool_with_indices", plan, (x,), [(plan.out_shape, dtype), (plan.out_shape, INDEX)], out)
+    if as_flag("return_indices", return_indices):
+        return _bind(backend, "max_pool_with_indices", plan, ((plan.out_shape, dtype), (plan.out_shape, INDEX)))
+    return _bind(backend, "max_pool", plan, ((plan.out_shape, dtype),))
+
+
+def _avg_pool(
+    rank: int,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    dilation: Extent,
+    out: Any,
+) -> Any:
+    backend = backend_of("x", x)
+    spec = backend.describe("x", x)
+    window = kernel_size, stride, padding, dilation
+    bind = _bind_avg_pool_of_ints if _are_ints(*window) else _bind_avg_pool
+    bound = bind(backend, spec, rank, *window, ceil_mode, count_include_pad, divisor_override)
+    return bound(x, None if out is None else (out,))
+
+
+def _bind_avg_pool(
+    backend: Backend,
+    spec: Spec,
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Callable[..., Any]:
+    shape, dtype = spec
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    _check_dtype("x", dtype, SUMMABLE)
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), *parameters)
+
+
+@lru_cache(maxsize=1024)
+def _bind(
+    backend: Backend, operation: str, plan: WindowPlan, specs: tuple[Spec, ...], *parameters: Any
+) -> Callable[..., Any]:
+    return backend.bind(operation, plan, specs, *parameters)
+
+
+# The way from arguments to a bound call, remembered. Only for windows given by single ints: as keys of a cache a tuple
+# (2.0, 2) equals (2, 2), while single arguments are told apart by their types.
+_bind_max_pool_of_ints = lru_cache(maxsize=1024, typed=True)(_bind_max_pool)
+_bind_avg_pool_of_ints = lru_cache(maxsize=1024, typed=True)(_bind_avg_pool)
+
+
+def _are_ints(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> bool:
+    return type(kernel_size) is type(padding) is type(dilation) is int and (stride is None or type(stride) is int)
 
 
 def _max_pool_backward(
@@ -783,41 +862,13 @@ def _max_pool_backward(
     shape, dtype = backend.describe("x", x)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_gradient(backend, plan, grad_output, dtype)
-    results = [(plan.shape, dtype)]
-    given = None if out is None else (out,)
     if indices is None:
-        return backend.run("max_pool_backward", plan, (grad_output, x), results, given)[0]
+        return backend.run_backward("max_pool_backward", plan, (grad_output, x), (shape, dtype), out)
     index_shape, index_dtype = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, plan.out_shape, "the shape of the output,")
     _check_dtype("indices", index_dtype, {INDEX: None})
-    return backend.run("max_pool_backward_from_indices", plan, (grad_output, indices), results, given)[0]
-
-
-def _avg_pool(
-    rank: int,
-    x: Any,
-    kernel_size: Extent,
-    stride: Extent | None,
-    padding: Padding,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-    dilation: Extent,
-    out: Any,
-) -> Any:
-    backend = backend_of("x", x)
-    shape, dtype = backend.describe("x", x)
-    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_dtype("x", dtype, SUMMABLE)
-    return backend.run(
-        "avg_pool",
-        plan,
-        (x,),
-        [(plan.out_shape, dtype)],
-        None if out is None else (out,),
-        count_include_pad=as_flag("count_include_pad", count_include_pad),
-        divisor_override=as_divisor(divisor_override),
-    )[0]
+    inputs = grad_output, indices
+    return backend.run_backward("max_pool_backward_from_indices", plan, inputs, (shape, dtype), out)
 
 
 def _avg_pool_backward(
@@ -837,15 +888,8 @@ def _avg_pool_backward(
     shape, dtype = backend.describe("x", x)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_gradient(backend, plan, grad_output, dtype)
-    return backend.run(
-        "avg_pool_backward",
-        plan,
-        (grad_output,),
-        [(plan.shape, dtype)],
-        None if out is None else (out,),
-        count_include_pad=as_flag("count_include_pad", count_include_pad),
-        divisor_override=as_divisor(divisor_override),
-    )[0]
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, *parameters)
 
 
 def _check_gradient(backend: Backend, plan: WindowPlan, grad_output: Any, dtype: np.dtype[Any]) -> None:

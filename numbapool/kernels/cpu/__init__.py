@@ -1,10 +1,16 @@
-"""The CPU target: every operation as `operation(plan, *sources, *flat results, **parameters)`."""
+"""The CPU target.
+
+Forward operations are `operation(plan, dtype, is_contiguous, *parameters) -> Call`, backward ones
+`operation(plan, *sources, flat result, *parameters)`.
+"""
 
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward
 from numbapool.kernels.cpu.indexed import max_pool_backward, max_pool_backward_from_indices
+from numbapool.kernels.cpu.launch import SERIAL_OPERATIONS
 from numbapool.kernels.cpu.max import max_pool, max_pool_with_indices
 
 __all__ = [
+    "SERIAL_OPERATIONS",
     "avg_pool",
     "avg_pool_backward",
     "max_pool",

@@ -11,7 +11,7 @@ from numba.extending import overload
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Source, run
+from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -53,7 +53,6 @@ from numbapool.kernels.cpu.schedule import (
     contiguous_out_layout,
     geometry_of,
     schedule_of,
-    with_layout,
 )
 
 # Input columns whose gradients one step of the backward pass computes.
@@ -63,23 +62,26 @@ WIDEST_BACKWARD_WINDOW = 1 << 16
 
 
 def avg_pool(
-    plan: WindowPlan, x: Source, out: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
-) -> None:
-    """Mean of each window into the flat array `out`; integers are summed in 64 bits and divided towards zero."""
-    accumulator = accumulator_of(out.dtype)
-    flat, layout = x
-    schedule = schedule_of(plan, accumulator.itemsize, layout is None, False)
-    program = with_layout(schedule.program, layout)
-    if flat.dtype != accumulator:  # rows must be converted on their way into lines
-        program = program.copy()
-        program[program[LAYOUT] + rows.DIRECT] = 0
+    plan: WindowPlan,
+    dtype: np.dtype[Any],
+    is_contiguous: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Call:
+    """Mean of each window; integers are summed in 64 bits and divided towards zero."""
+    accumulator = accumulator_of(dtype)
+    algorithm, units, program = schedule_of(plan, accumulator.itemsize, is_contiguous, False)
     one = np.int64(1) if accumulator.kind in "iu" else accumulator.type(1)
-    parameters = accumulator.type(0), one, int(count_include_pad), divisor_override or 0
-    run(KERNELS[schedule.algorithm], schedule.units, flat.size, out, flat, program, *parameters)
+    constants = accumulator.type(0), one, int(count_include_pad), divisor_override or 0
+    return Call(KERNELS[algorithm], units, program, constants)
 
 
 def avg_pool_backward(
-    plan: WindowPlan, grad_output: Source, grad_input: np.ndarray, *, count_include_pad: bool, divisor_override: int | None
+    plan: WindowPlan,
+    grad_output: Source,
+    grad_input: np.ndarray,
+    count_include_pad: bool,
+    divisor_override: int | None,
 ) -> None:
     """Gradient of the mean: each input element gathers from the windows that hold it, in a fixed order."""
     grad, layout = grad_output
@@ -227,13 +229,14 @@ def avg_pairs(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS], one)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    source = rows.source_of(x, work, layout)
+    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
+    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
         plane = number // g[UNIT_COUNT]
         unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
         if number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, source, layout, plane_at(layout, plane), unit, g, zero)
+        rows.fold_blocks(add, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, zero)
         rows.across_pairs(add, work, g, g[unit + ROWS])
         store_means(out, work, divisors, plane, unit, g, include_pad, override)
 
@@ -243,13 +246,14 @@ def avg_strided(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS], one)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    source = rows.source_of(x, work, layout)
+    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
+    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
         plane = number // g[UNIT_COUNT]
         unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
         if number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, source, layout, plane_at(layout, plane), unit, g, zero)
+        rows.fold_blocks(add, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, zero)
         rows.across_strided(add, work, g, g[unit + ROWS])
         store_means(out, work, divisors, plane, unit, g, include_pad, override)
 

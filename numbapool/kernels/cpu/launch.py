@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -19,6 +20,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from numbapool.kernels.cpu.compile import parallel_entry
+from numbapool.kernels.cpu.schedule import with_layout
 
 # Below this many element operations a parallel launch (2 to 4 us with the omp threading layer) costs more than it saves.
 SERIAL_OPERATIONS = 1 << 15
@@ -38,6 +40,20 @@ _addresses: dict[Any, int] = {}
 # where rows are runs of neighbours; plane p is outer plane p // inner count, inner plane p % inner count.
 # (A plain tuple, because making a named one costs 0.3 us.)
 Source: TypeAlias = tuple[np.ndarray, "np.ndarray | None"]
+
+
+class Call(NamedTuple):
+    """A forward operation for inputs of one shape and dtype: `kernel(first, last, *results, x, program, *constants)`."""
+
+    kernel: Any
+    units: int
+    program: np.ndarray
+    constants: tuple[Any, ...]
+
+    def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
+        """Compute the flat arrays `results`."""
+        flat, layout = x
+        run(self.kernel, self.units, flat.size, *results, flat, with_layout(self.program, layout), *self.constants)
 
 
 def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:

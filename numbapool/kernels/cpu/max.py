@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
-from numbapool.kernels.cpu.launch import Source, run
+from numbapool.kernels.cpu.launch import Call
 from numbapool.kernels.cpu.rows import ONE, ZERO, end_tap, first_tap, larger, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     BEFORE_D,
@@ -44,27 +43,22 @@ from numbapool.kernels.cpu.schedule import (
     UNITS,
     WORK_SIZE,
     schedule_of,
-    with_layout,
 )
 
 
-def max_pool(plan: WindowPlan, x: Source, out: np.ndarray) -> None:
-    """Maximum of each window into the flat array `out`."""
-    flat, layout = x
-    algorithm, units, program = schedule_of(plan, flat.itemsize, layout is None, False)
-    run(KERNELS[algorithm], units, flat.size, out, flat, with_layout(program, layout), lowest(flat.dtype))
+def max_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+    """Maximum of each window."""
+    algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, False)
+    return Call(KERNELS[algorithm], units, program, (lowest(dtype),))
 
 
-def max_pool_with_indices(plan: WindowPlan, x: Source, out: np.ndarray, indices: np.ndarray) -> None:
+def max_pool_with_indices(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    flat, layout = x
-    schedule = schedule_of(plan, flat.itemsize, layout is None, True)
-    kernel = max_windows_indices if schedule.algorithm == "windows" else max_strided_indices
-    arguments = out, indices, flat, with_layout(schedule.program, layout), lowest(flat.dtype), no_mark(plan)
-    run(kernel, schedule.units, flat.size, *arguments)
+    algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, True)
+    kernel = max_windows_indices if algorithm == "windows" else max_strided_indices
+    return Call(kernel, units, program, (lowest(dtype), no_mark(plan)))
 
 
-@cache
 def lowest(dtype: np.dtype[Any]) -> Any:
     """What a window without any tap gives: -inf, or the least value of an integer dtype."""
     return dtype.type(-np.inf) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).min)
@@ -100,11 +94,12 @@ def max_dense(first, last, out, x, g, lowest):
 def max_pairs(first, last, out, x, g, lowest):
     work = np.full(g[WORK_SIZE], lowest)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    source = rows.source_of(x, work, layout)
+    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
+    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
         plane = number // g[UNIT_COUNT]
         unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        rows.fold_blocks(larger, work, x, source, layout, plane_at(layout, plane), unit, g, lowest)
+        rows.fold_blocks(larger, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, lowest)
         rows.across_pairs(larger, work, g, g[unit + ROWS])
         rows.store_unit(out, work, plane, unit, g)
 
@@ -113,11 +108,12 @@ def max_pairs(first, last, out, x, g, lowest):
 def max_strided(first, last, out, x, g, lowest):
     work = np.full(g[WORK_SIZE], lowest)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    source = rows.source_of(x, work, layout)
+    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
+    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
         plane = number // g[UNIT_COUNT]
         unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        rows.fold_blocks(larger, work, x, source, layout, plane_at(layout, plane), unit, g, lowest)
+        rows.fold_blocks(larger, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, lowest)
         rows.across_strided(larger, work, g, g[unit + ROWS])
         rows.store_unit(out, work, plane, unit, g)
 
@@ -140,12 +136,13 @@ def max_strided_indices(first, last, out, indices, x, g, lowest, none):
     work = np.full(g[WORK_SIZE], lowest)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     marks = np.full(g[WORK_SIZE], none)
-    source = rows.source_of(x, work, layout)
+    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
+    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
         plane = number // g[UNIT_COUNT]
         unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
         at = plane_at(layout, plane)
-        rows.mark_blocks(work, marks, x, source, layout, at, unit, g, lowest, none)
+        rows.mark_blocks(work, marks, x, source, is_direct, layout, at, unit, g, lowest, none)
         rows.mark_across(work, marks, g, g[unit + ROWS])
         rows.store_unit(out, work, plane, unit, g)
         rows.store_marks(indices, marks, plane, unit, g, none)

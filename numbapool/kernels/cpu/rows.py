@@ -77,16 +77,30 @@ count_taps = inner(windows.count_taps)
 touching = inner(windows.touching)
 
 
-def source_of(x, work, layout):
-    """Where rows are folded from: `x` itself if they are runs of neighbours in the dtype of the lines, else copies in `work`."""
-    return x if layout[DIRECT] else work
+def source_of(x, work, is_direct):
+    """Where rows are folded from: `x` itself if its rows are runs of neighbours, else copies in `work`.
+
+    Compiled, both have one type; if the dtypes differ, rows must be converted and `is_direct` has to be False.
+    """
+    return x if is_direct else work
 
 
 @overload(source_of)
-def _source_of(x, work, layout):
-    if x == work:  # one type
-        return lambda x, work, layout: x if layout[DIRECT] else work
-    return lambda x, work, layout: work
+def _source_of(x, work, is_direct):
+    if x == work:
+        return lambda x, work, is_direct: x if is_direct else work
+    return lambda x, work, is_direct: work
+
+
+def same_dtype(x, work):
+    """Whether two arrays have one dtype, a constant in compiled code."""
+    return x.dtype == work.dtype
+
+
+@overload(same_dtype)
+def _same_dtype(x, work):
+    answer = x.dtype == work.dtype
+    return lambda x, work: answer
 
 
 @inner
@@ -182,11 +196,11 @@ def plane_at(layout, plane):
 
 
 @inlined
-def fold_blocks(combine, work, x, source, layout, plane, unit, g, identity):
+def fold_blocks(combine, work, x, source, is_direct, layout, plane, unit, g, identity):
     """Fold the input rows of each window of a unit into lines, block by block.
 
-    Rows are read where they stand in the source if its elements are neighbours and need no conversion (`DIRECT`), else
-    from a copy of the rows of a block.
+    Rows are read where they stand if that `is_direct` (neighbours, and no conversion), else from a copy of the rows of a
+    block.
     """
     lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
     if g[unit + TOUCHES_PADDING]:
@@ -196,7 +210,7 @@ def fold_blocks(combine, work, x, source, layout, plane, unit, g, identity):
         n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
         row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        if layout[DIRECT] == 0:
+        if not is_direct:
             rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
             for t in range(g[b + D_TAPS]):
                 gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
@@ -370,7 +384,7 @@ def mark_rows_onto(work, marks, to, folded, pitch, source, row, step, mark, mark
 
 
 @inlined
-def mark_blocks(work, marks, x, source, layout, plane, unit, g, identity, none):
+def mark_blocks(work, marks, x, source, is_direct, layout, plane, unit, g, identity, none):
     """`fold_blocks` for maxima with the flat position of each in its plane."""
     lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
     if g[unit + TOUCHES_PADDING]:
@@ -381,7 +395,7 @@ def mark_blocks(work, marks, x, source, layout, plane, unit, g, identity, none):
         n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
         row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        if layout[DIRECT] == 0:
+        if not is_direct:
             rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
             for t in range(g[b + D_TAPS]):
                 gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
