@@ -101,8 +101,8 @@ def commands(context: click.Context) -> None:
 def trace(file: Path | None, picture: Path, as_json: bool, **options: Any) -> int:
     """Follow FILE through max and then average pooling, forward and backward.
 
-    Prints what every step did, what it moved and how fast, against a copy on the same machine; checks the outputs by the
-    definition and the gradients by finite differences; and draws them. The exit status is 1 if a check fails.
+    Prints what every step did, what it moved and how fast, against a copy on the same machine; checks the outputs by
+    the definition and the gradients by finite differences; and draws them. The exit status is 1 if a check fails.
 
     FILE is a .npy array of axes (H, W), (C, H, W) or (N, C, H, W), of floats or integers, or an image, which is read as
     float32 from 0 to 1. Without FILE it is a photograph that comes with matplotlib.

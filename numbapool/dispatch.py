@@ -20,6 +20,9 @@ class Backend(Protocol):
     def describe(self, name: str, array: Any) -> Spec:
         """Shape and dtype (as a native NumPy dtype) of the argument called `name`; TypeError if it is not this library's."""
 
+    def __hash__(self) -> int:
+        """Backends are keys of caches."""
+
     def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """The forward `operation` for inputs of one shape and dtype, as a function `(x, out) -> results`.
 

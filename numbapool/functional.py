@@ -760,10 +760,11 @@ def _max_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
-    arguments = backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    parameters = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    bind = _bind_max_pool_of_scalars if SCALARS.issuperset(map(type, parameters)) else _bind_max_pool
+    bound = bind(backend, spec, rank, *parameters)
     if out is None:
-        return (_bind_max_pool_of_ints if _are_ints(*arguments[3:7]) else _bind_max_pool)(*arguments)(x, None)
-    bound = _bind_max_pool(*arguments)
+        return bound(x, None)
     if not return_indices:
         return bound(x, (out,))
     if not (isinstance(out, (tuple, list)) and len(out) == 2):
@@ -804,9 +805,9 @@ def _avg_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
-    window = kernel_size, stride, padding, dilation
-    bind = _bind_avg_pool_of_ints if _are_ints(*window) else _bind_avg_pool
-    bound = bind(backend, spec, rank, *window, ceil_mode, count_include_pad, divisor_override)
+    parameters = kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    bind = _bind_avg_pool_of_scalars if SCALARS.issuperset(map(type, parameters)) else _bind_avg_pool
+    bound = bind(backend, spec, rank, *parameters)
     return bound(x, None if out is None else (out,))
 
 
@@ -836,14 +837,11 @@ def _bind(
     return backend.bind(operation, plan, specs, *parameters)
 
 
-# The way from arguments to a bound call, remembered. Only for windows given by single ints: as keys of a cache a tuple
-# (2.0, 2) equals (2, 2), while single arguments are told apart by their types.
-_bind_max_pool_of_ints = lru_cache(maxsize=1024, typed=True)(_bind_max_pool)
-_bind_avg_pool_of_ints = lru_cache(maxsize=1024, typed=True)(_bind_avg_pool)
-
-
-def _are_ints(kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> bool:
-    return type(kernel_size) is type(padding) is type(dilation) is int and (stride is None or type(stride) is int)
+# The way from arguments to a bound call, remembered. Only for parameters that are single values: as keys of a cache a tuple
+# (2.0, 2) equals (2, 2), while single values are told apart by their types.
+SCALARS = frozenset((int, bool, type(None)))
+_bind_max_pool_of_scalars = lru_cache(maxsize=1024, typed=True)(_bind_max_pool)
+_bind_avg_pool_of_scalars = lru_cache(maxsize=1024, typed=True)(_bind_avg_pool)
 
 
 def _max_pool_backward(

@@ -55,13 +55,15 @@ def _show(
     axes: Axes, plane: Array, title: str, part: tuple[float, float, float, float] | None = None, **style: Any
 ) -> AxesImage:
     """Show a plane (H, W) or (H, W, 3), or only what is within these left, right, bottom and top edges."""
+    from matplotlib.ticker import MaxNLocator
+
     shortest, longest = sorted(plane.shape[:2])
     aspect: Literal["auto", "equal"] = "auto" if part is None and longest > LONGEST * shortest else "equal"
     # Smoothing would fade the lone elements of a gradient away.
     image = axes.imshow(plane, aspect=aspect, interpolation="nearest", **({"cmap": "gray"} | style))
     axes.set_title(title, fontsize=10)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if part is not None:
         axes.set_xlim(part[0], part[1])
         axes.set_ylim(part[2], part[3])

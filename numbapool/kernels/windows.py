@@ -31,7 +31,7 @@ def larger(best: Any, value: Any) -> Any:
     return best if not (best == best) else bigger
 
 
-def replaces(value: Any, best: Any) -> bool:
+def replaces(value: Any, best: Any) -> Any:
     """Whether `value` replaces `best` in a row-major scan: the first of equals stays, the last NaN wins (torch's rule).
 
     `not (value == value)` and not `value != value`: one GPU compiler folds the latter to False.
@@ -39,7 +39,7 @@ def replaces(value: Any, best: Any) -> bool:
     return (value > best) | (not (value == value))
 
 
-def replaces_out_of_order(value: Any, position: int, best: Any, best_position: int) -> bool:
+def replaces_out_of_order(value: Any, position: int, best: Any, best_position: int) -> Any:
     """`replaces` for scans in any other order: equals go to the smaller flat position, NaN to the larger."""
     value_is_nan = not (value == value)
     best_is_number = best == best

@@ -50,7 +50,7 @@ def _cached(dispatcher: Any) -> Any:
     return dispatcher
 
 
-class KernelCache(NullCache):
+class KernelCache(NullCache):  # type: ignore[misc]
     """Compiled signatures of one entry point, each in a file of its own; a directory that cannot be used is passed over."""
 
     def __init__(self, dispatcher: Any) -> None:

@@ -90,10 +90,10 @@ def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
 
 
 @intrinsic
-def call_address(typing_context, address, first, last, arguments):  # type: ignore[no-untyped-def]
+def call_address(typing_context, address, first, last, arguments):
     """Call the kernel at `address` as `kernel(first, last, *arguments)`."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         argument_types = (types.int64, types.int64, *signature.args[3].types)
         function_type = context.call_conv.get_function_type(types.none, argument_types)
         function = builder.inttoptr(values[0], function_type.as_pointer())
