@@ -10,7 +10,6 @@ import numpy as np
 
 from numbapool.geometry import WindowPlan
 
-
 Spec: TypeAlias = "tuple[tuple[int, ...], np.dtype[Any]]"  # shape and dtype of an array
 
 

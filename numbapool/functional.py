@@ -139,9 +139,7 @@ def max_pool1d_backward(
     >>> numbapool.max_pool1d_backward(np.ones((1, 1, 3)), x, 3, stride=1)
     array([[[0., 1., 0., 2., 0.]]])
     """
-    return _max_pool_backward(
-        1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
-    )
+    return _max_pool_backward(1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out)
 
 
 def max_pool2d(
@@ -266,9 +264,7 @@ def max_pool2d_backward(
              [0., 0., 0., 0.],
              [0., 1., 0., 1.]]]])
     """
-    return _max_pool_backward(
-        2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
-    )
+    return _max_pool_backward(2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out)
 
 
 def max_pool3d(
@@ -384,9 +380,7 @@ def max_pool3d_backward(
     >>> numbapool.max_pool3d_backward(np.ones((1, 1, 1, 1, 1)), x, 2).ravel()
     array([0., 0., 0., 0., 0., 0., 0., 1.])
     """
-    return _max_pool_backward(
-        3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
-    )
+    return _max_pool_backward(3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out)
 
 
 def avg_pool1d(
@@ -450,9 +444,7 @@ def avg_pool1d(
     >>> numbapool.avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 3, stride=1)
     array([[[2.        , 3.33333333, 4.        ]]])
     """
-    return _avg_pool(
-        1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    return _avg_pool(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
 
 
 def avg_pool1d_backward(
@@ -572,9 +564,7 @@ def avg_pool2d(
     array([[[[ 3.5,  5.5],
              [11.5, 13.5]]]])
     """
-    return _avg_pool(
-        2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    return _avg_pool(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
 
 
 def avg_pool2d_backward(
@@ -691,9 +681,7 @@ def avg_pool3d(
     >>> numbapool.avg_pool3d(x, 2)
     array([[[[[3.5]]]]])
     """
-    return _avg_pool(
-        3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    return _avg_pool(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
 
 
 def avg_pool3d_backward(

@@ -98,7 +98,7 @@ def window_plan(
     return _window_plan(
         shape,
         kernel,
-        kernel if stride is None or stride == () else per_axis("stride", stride, rank),
+        kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank),
         _padding_per_axis(padding, rank),
         per_axis("dilation", dilation, rank),
         as_flag("ceil_mode", ceil_mode),
@@ -130,12 +130,14 @@ def _window_plan(
     _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
     _check_shape(shape, rank)
     leading, lengths = shape[:-rank], shape[-rank:]
-    spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel))
+    spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     pads = _automatic_padding(padding, lengths, spans, stride) if isinstance(padding, str) else padding
     for pair in pads:
         _check_extents("padding", pair, 0, "pad must be non-negative")
-    _check_extents("dilation * (kernel_size - 1) + 1", spans, 1, "windows too large")
-    _check_extents("length + padding", tuple(n + sum(p) for n, p in zip(lengths, pads)), 1, "padding too large")
+    if max(spans) > LARGEST_EXTENT:
+        raise ValueError(f"windows of kernel_size={kernel} with dilation={dilation} must span at most 2**62 elements")
+    if max(n + sum(pair) for n, pair in zip(lengths, pads, strict=True)) > LARGEST_EXTENT:
+        raise ValueError(f"padding must make axes of at most 2**62 elements, got padding={pads} for x of shape {shape}")
     pooled = tuple(
         Axis(
             length=lengths[i],
@@ -156,11 +158,15 @@ def _window_plan(
         )
     plan = WindowPlan(leading, pooled)
     if prod(plan.out_shape) > LARGEST_INT64:
-        raise ValueError(f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})")
+        raise ValueError(
+            f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
+        )
     return plan
 
 
-def output_length(length: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool) -> int:
+def output_length(
+    length: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool
+) -> int:
     """Number of windows along one axis; below 1 where not even one fits.
 
     torch's rule (pooling_output_shape): with `ceil_mode` a last, overhanging window is kept if it starts inside the input
@@ -181,7 +187,7 @@ def _automatic_padding(
     """Padding by name: 'same' makes `ceil(length / stride)` outputs, the odd element after ('same_lower': before)."""
     if padding == "valid":
         return ((0, 0),) * len(lengths)
-    totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride)]
+    totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride, strict=True)]
     halves = [(total // 2, total - total // 2) for total in totals]
     return tuple((small, large) if padding == "same" else (large, small) for small, large in halves)
 
@@ -214,7 +220,9 @@ def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | 
         if not isinstance(each, (tuple, list)):
             each = (each, each)
         elif len(each) != 2:
-            raise ValueError(f"padding of one axis must be an int or a pair (before, after), got {each!r} in {padding!r}")
+            raise ValueError(
+                f"padding of one axis must be an int or a pair (before, after), got {each!r} in {padding!r}"
+            )
         pairs.append((as_int("padding", each[0]), as_int("padding", each[1])))
     return tuple(pairs)
 
@@ -246,7 +254,7 @@ def as_divisor(value: Any) -> int | None:
     if divisor == 0:
         raise ValueError("divisor must be not zero, got divisor_override=0")
     if not -LARGEST_INT64 <= divisor <= LARGEST_INT64:
-        raise ValueError(f"divisor_override must fit into 64 bits, got {divisor}")
+        raise ValueError(f"divisor_override must fit into 64 bits, got {_shown([divisor])}")
     return divisor
 
 
@@ -258,9 +266,18 @@ def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...
 
 def _check_extents(name: str, values: Sequence[int], least: int, phrase: str) -> None:
     if min(values) < least:
-        raise ValueError(f"{phrase}, got {name}={tuple(values)}")
+        raise ValueError(f"{phrase}, got {name}={_shown(values)}")
     if max(values) > LARGEST_EXTENT:
-        raise ValueError(f"{name} must be at most 2**62, got {tuple(values)}")
+        raise ValueError(f"{name} must be at most 2**62, got {_shown(values)}")
+
+
+def _shown(values: Sequence[int]) -> str:
+    """Values for a message; Python refuses to print ints of thousands of digits."""
+    return str(tuple(values)) if max(map(int.bit_length, values)) < 1000 else "an int of more than 1,000 bits"
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 0
 
 
 def _check_shape(shape: tuple[int, ...], rank: int) -> None:
@@ -270,4 +287,6 @@ def _check_shape(shape: tuple[int, ...], rank: int) -> None:
             f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
         )
     if 0 in shape[-rank - 1 :]:
-        raise ValueError(f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}")
+        raise ValueError(
+            f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}"
+        )

@@ -34,7 +34,8 @@ class NumpyBackend:
     def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         (out_shape, dtype), *more = specs
-        is_small = 0 < plan.planes * plan.plane_size < SMALL_SIZE and not more and dtype.char != "?"
+        largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
+        is_small = 0 < largest < SMALL_SIZE and not more and dtype.char != "?"
 
         @cache
         def prepared(is_contiguous: bool) -> Any:
@@ -174,9 +175,7 @@ def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray
 
 def _bad_index_message(plan: WindowPlan, indices: Any) -> str:
     bad = indices[(indices < -1) | (indices >= plan.plane_size)]
-    return (
-        f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
-    )
+    return f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
 
 
 def _type_name(value: Any) -> str:

@@ -72,7 +72,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
                 continue
             try:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
-            except Exception:  # noqa: BLE001, S112 - a damaged file, whatever unpickling makes of it, is a miss
+            except Exception:  # noqa: S112 - a damaged file, whatever unpickling makes of it, is a miss
                 continue
         return None
 

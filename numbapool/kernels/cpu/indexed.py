@@ -72,7 +72,14 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     program = with_layout(schedule.program, layout)
     arguments = flat, program, owned, lowest(flat.dtype), no_mark(plan)
-    run(kernel, plan.planes * plan.plane_size // owned, flat.size, grad_input, *_of_output(plan, grad_output), *arguments)
+    run(
+        kernel,
+        plan.planes * plan.plane_size // owned,
+        flat.size,
+        grad_input,
+        *_of_output(plan, grad_output),
+        *arguments,
+    )
 
 
 def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +148,9 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
         at = plane_at(layout, plane)
         for number in range(g[UNIT_COUNT]):
             unit = g[UNITS] + number * UNIT_FIELDS
-            outside = g[unit + OD] < od0 or g[unit + OD] >= od1 or g[unit + OH] + g[unit + ROWS] <= oh0 or g[unit + OH] >= oh1
+            outside = (
+                g[unit + OD] < od0 or g[unit + OD] >= od1 or g[unit + OH] + g[unit + ROWS] <= oh0 or g[unit + OH] >= oh1
+            )
             if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
             x_at = plane_at(x_layout, plane)

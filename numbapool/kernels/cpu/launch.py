@@ -53,7 +53,15 @@ class Call(NamedTuple):
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat arrays `results`."""
         flat, layout = x
-        run(self.kernel, self.units, flat.size, *results, flat, with_layout(self.program, layout), *self.constants)
+        run(
+            self.kernel,
+            self.units,
+            flat.size + results[0].size,
+            *results,
+            flat,
+            with_layout(self.program, layout),
+            *self.constants,
+        )
 
 
 def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:

@@ -186,8 +186,6 @@ def fold_shifts(combine, work, to, line, spare, n, taps, step):
         bit //= 2
 
 
-
-
 @inlined
 def plane_at(layout, plane):
     """Position of the first element of a plane in a source."""
@@ -209,7 +207,9 @@ def fold_blocks(combine, work, x, source, is_direct, layout, plane, unit, g, ide
         b = g[BLOCKS] + number * BLOCK_FIELDS
         n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        row = (
+            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        )
         if not is_direct:
             rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
             for t in range(g[b + D_TAPS]):
@@ -279,7 +279,9 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
         fill(work, stack, identity, size)
     if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
         b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
-        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        row = (
+            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        )
         for t in range(g[b + D_TAPS]):
             onto = folded
             if t > 0:
@@ -288,7 +290,17 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
             if layout[W_STEP] == 1:
                 copy_block(work, onto + g[b + LINE], g[PITCH], x, row, layout[H_STEP], g[b + H_TAPS], g[b + WIDTH])
             else:
-                gather_block(work, onto + g[b + LINE], g[PITCH], x, row, layout[H_STEP], layout[W_STEP], g[b + H_TAPS], g[b + WIDTH])
+                gather_block(
+                    work,
+                    onto + g[b + LINE],
+                    g[PITCH],
+                    x,
+                    row,
+                    layout[H_STEP],
+                    layout[W_STEP],
+                    g[b + H_TAPS],
+                    g[b + WIDTH],
+                )
             if t > 0:
                 to = spare if folded == stack else stack
                 fold2(combine, work, to, ZERO, work, folded, onto, ZERO, ONE, size)
@@ -394,7 +406,9 @@ def mark_blocks(work, marks, x, source, is_direct, layout, plane, unit, g, ident
         b = g[BLOCKS] + number * BLOCK_FIELDS
         n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
         d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        row = (
+            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        )
         if not is_direct:
             rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
             for t in range(g[b + D_TAPS]):

@@ -197,7 +197,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         rows, cols, pitch = 1, min(w.out, line), 1
         lines = cols
         sizes = {"folded": 0, "across": lines, "stack": 0, "spare": 0}
-        units = [unit for unit in _units(plan, rows, cols)]
+        units = list(_units(plan, rows, cols))
         offset = 0
     else:
         if algorithm == "dense":
@@ -206,7 +206,9 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         slab = ((rows - 1) * h.stride + halo + 1) * pitch
         for unit in _units(plan, rows, cols):
             first = len(blocks)
-            padded = _stack_block(plan, unit, pitch, blocks) if algorithm == "dense" else _blocks(plan, unit, pitch, blocks)
+            padded = (
+                _stack_block(plan, unit, pitch, blocks) if algorithm == "dense" else _blocks(plan, unit, pitch, blocks)
+            )
             units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
         sizes = {
             "folded": lines + span,
@@ -277,7 +279,9 @@ def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
     Small planes then fill long vectors: 2x2/2 on planes of 14x14 takes 0.6 of the time.
     """
     d, h, w = plan.axes
-    seams_are_safe = h.before == h.after == 0 and h.length == h.out * h.stride and (h.kernel - 1) * h.dilation < h.stride
+    seams_are_safe = (
+        h.before == h.after == 0 and h.length == h.out * h.stride and (h.kernel - 1) * h.dilation < h.stride
+    )
     if d != UNIT_AXIS or not seams_are_safe:
         return plan
     most = max(1, min(plan.planes, line // (h.out * w.out * w.stride)))
