@@ -30,44 +30,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         return error.exit_code
+    except MemoryError as error:
+        click.echo(f"Error: out of memory: {error}", err=True)
+        return 1
     except click.Abort:
         click.echo("Aborted!", err=True)
         return 130
     return int(status or 0)
 
 
-class Extent(click.ParamType[tuple[int, int]]):
-    """An int for both axes, or HxW, as (h, w)."""
+def extent_of_at_least(least: int) -> Callable[[str], tuple[int, int]]:
+    """What turns the text of an option, an int for both axes or HxW, into (h, w)."""
 
-    name = "N|HxW"
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """(h, w) of the text `value`."""
-        if isinstance(value, tuple):
-            return value
+    def extent(text: str) -> tuple[int, int]:
         try:
-            extents = [int(part) for part in value.split("x")]
+            extents = [int(part) for part in text.split("x")]
         except ValueError:
             extents = []
-        if len(extents) not in (1, 2) or min(extents) < self.least:
-            self.fail(f"{value!r} is neither an int of at least {self.least} nor two such as 3x2", param, ctx)
+        if len(extents) not in (1, 2) or min(extents) < least:
+            raise click.BadParameter(f"{text!r} is neither an int of at least {least} nor two such as 3x2.")
         return extents[0], extents[-1]
+
+    return extent
 
 
 def window_options(stage: str, kernel: str, stride: str, padding: str) -> Callable[[Command], Command]:
     """The options for the windows of one stage, with these defaults."""
-    options = [
-        click.option(f"--{stage}-kernel", type=Extent(1), default=kernel, show_default=True, help="Window size."),
-        click.option(
-            f"--{stage}-stride", type=Extent(1), default=stride, show_default=True, help="From window to window."
-        ),
-        click.option(f"--{stage}-padding", type=Extent(0), default=padding, show_default=True, help="On each side."),
-        click.option(f"--{stage}-dilation", type=Extent(1), default="1", show_default=True, help="From tap to tap."),
-        click.option(f"--{stage}-ceil-mode", is_flag=True, help="Keep a last window that overhangs the padding."),
+    extents = [
+        ("kernel", 1, kernel, "Window size."),
+        ("stride", 1, stride, "From window to window."),
+        ("padding", 0, padding, "On each side."),
+        ("dilation", 1, "1", "From tap to tap."),
     ]
+    options = [
+        click.option(
+            f"--{stage}-{name}",
+            type=extent_of_at_least(least),
+            default=default,
+            show_default=True,
+            help=text,
+            metavar="N|HxW",
+        )
+        for name, least, default, text in extents
+    ]
+    options.append(
+        click.option(f"--{stage}-ceil-mode", is_flag=True, help="Keep a last window that overhangs the end.")
+    )
 
     def add_options(command: Command) -> Command:
         for option in reversed(options):
@@ -110,7 +118,7 @@ def trace(file: Path | None, picture: Path, as_json: bool, **options: Any) -> in
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from numbapool.trace import STEPS, rehearse
+    from numbapool.trace import STEPS, check_arguments
     from numbapool.trace import trace as run_trace
 
     if not picture.parent.is_dir():
@@ -118,7 +126,7 @@ def trace(file: Path | None, picture: Path, as_json: bool, **options: Any) -> in
     x, source = _photograph() if file is None else (_read(file), str(file))
     max_window, avg_window = _window(options, "max"), _window(options, "avg")
     try:
-        rehearse(x, max_window, avg_window)
+        check_arguments(x, max_window, avg_window)
     except (ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from error
 
@@ -188,9 +196,12 @@ def _read_image(file: Path) -> Array:
     try:
         with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith(("I", "F")):  # which Pillow clips to 8 bits instead of scaling them
-                raise ValueError("it has more than 8 bits a channel; store it as .npy.")
-            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"), np.float32) / 255
+            if image.mode in ("I", "F"):
+                raise ValueError(f"its pixels (Pillow's mode {image.mode}) have no known range; store it as .npy.")
+            has_16_bits = image.mode.startswith("I;16")  # which `convert` clips to 8 bits
+            if not has_16_bits and image.mode not in ("L", "RGB"):
+                image = image.convert("RGB")
+            pixels = np.asarray(image, np.float32) / (65535 if has_16_bits else 255)
     except Image.DecompressionBombError as error:
         raise ValueError(error) from error
     return pixels if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))

@@ -62,8 +62,8 @@ def _show(
     # Smoothing would fade the lone elements of a gradient away.
     image = axes.imshow(plane, aspect=aspect, interpolation="nearest", **({"cmap": "gray"} | style))
     axes.set_title(title, fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     if part is not None:
         axes.set_xlim(part[0], part[1])
         axes.set_ylim(part[2], part[3])

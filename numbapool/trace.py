@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from numbapool import functional, reference
+from numbapool.geometry import window_plan
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -110,19 +111,22 @@ class Trace:
         return all(check.passed for check in self.checks)
 
 
-def rehearse(x: Array, max_window: Window, avg_window: Window) -> None:
-    """Raise what is wrong with the arguments of `trace`, by both stages on an empty batch, for which no kernel runs.
+def check_arguments(x: Array, max_window: Window, avg_window: Window) -> None:
+    """Raise what is wrong with the arguments of `trace`, before it takes any time.
 
     Raises
     ------
     ValueError, TypeError
         As `max_pool2d` and `avg_pool2d` do, after the name of the stage.
     """
+    no_batch = np.empty((0, 1, 1, 1), x.dtype)  # for its dtype: nothing is compiled or computed for an empty batch
     stage = "max"
     try:
-        maxima = functional.max_pool2d(np.empty((0, *x.shape[-3:]), x.dtype), **max_window._asdict())
+        plan = window_plan(x.shape, 2, *max_window)
+        functional.max_pool2d(no_batch, 1)
         stage = "average"
-        functional.avg_pool2d(maxima, **avg_window._asdict())
+        window_plan(plan.out_shape, 2, *avg_window)
+        functional.avg_pool2d(no_batch, 1)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{stage} stage: {error}") from error
 
