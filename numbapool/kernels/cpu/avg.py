@@ -12,7 +12,7 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at
+from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     AFTER_D,
@@ -148,10 +148,10 @@ def _quotient(total, divisor):
 
 @inlined
 def taps_of_row(g, od, oh, include_pad):
-    """Taps along d and h that count towards the divisor of an output row."""
+    """Taps along d and h that count towards the divisor of an output row; a float, because they may be 2**124."""
     d = count_taps(od, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], g[AFTER_D], include_pad)
     h = count_taps(oh, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], g[AFTER_H], include_pad)
-    return d * h
+    return np.float64(max(d, ONE)) * np.float64(max(h, ONE))
 
 
 @inner
@@ -176,13 +176,16 @@ def write_divisors(divisors, at, g, ow, n, include_pad, override):
 @inner
 def store_means(out, work, divisors, plane, unit, g, include_pad, override):
     """Divide the sums of a unit and write them to the output."""
+    # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
+    is_integer = divisors.dtype.type(0.5) == 0
+    limit = np.float64(1 << 62) / g[KERNEL_W] if is_integer else np.inf
     for r in range(g[unit + ROWS]):
-        rows_taps = override
+        factor = divisors.dtype.type(override)
         if override == 0:
-            rows_taps = max(taps_of_row(g, g[unit + OD], g[unit + OH] + r, include_pad), ONE)
+            factor = divisors.dtype.type(min(taps_of_row(g, g[unit + OD], g[unit + OH] + r, include_pad), limit))
         to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH] + r) * g[OUT_W] + g[unit + OW]
         line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
-        divide_line(out, to, work, line, divisors, divisors.dtype.type(rows_taps), g[unit + COLS])
+        divide_line(out, to, work, line, divisors, factor, g[unit + COLS])
 
 
 @inner
@@ -199,9 +202,9 @@ def avg_flat(first, last, out, x, g, zero, one, include_pad, override):
     divisors = np.full(g[LINES], one)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     rows.write_masks(work, g)
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
-        od, oh = row // g[IN_H] % g[IN_D], row % g[IN_H]
-        taps = override if override != 0 else taps_of_row(g, od, oh, include_pad)
+    rows.fill(divisors, ZERO, override, g[LINES])
+    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if override == 0 else ZERO):
+        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H], include_pad))
         write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
         for o in range(g[IN_W]):
             divisors[row * g[IN_W] + o] *= taps
@@ -287,6 +290,12 @@ def sum_window(x, at, layout, g, od, oh, ow, zero):
     return total
 
 
+@inlined
+def holds(distance, kernel, dilation):
+    """Whether a window holds the element at this distance from its first tap."""
+    return distance >= 0 and distance % dilation == 0 and distance // dilation < kernel
+
+
 @inner
 def add_scaled(to, at, source, base, step, divisors, divisors_at, factor, n):
     """`to[at + o] += source[base + o * step] / (factor * divisors[divisors_at + o])`."""
@@ -315,17 +324,15 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
             write_divisors(work, divisors, g, o0, outputs, include_pad, override)
         rows.fill(work, sums, zero, outputs)
         at = plane_at(layout, plane)
-        for i in range(g[KERNEL_D]):
-            od = in_d + g[BEFORE_D] - (g[KERNEL_D] - 1 - i) * g[DILATION_D]
-            if od < 0 or od % g[STRIDE_D] != 0 or od // g[STRIDE_D] >= g[OUT_D]:
+        od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], in_d, in_d)
+        oh0, oh1 = touching(g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], in_h, in_h)
+        for od in range(od0, od1):
+            if not holds(in_d + g[BEFORE_D] - od * g[STRIDE_D], g[KERNEL_D], g[DILATION_D]):
                 continue
-            od //= g[STRIDE_D]
-            for j in range(g[KERNEL_H]):
-                oh = in_h + g[BEFORE_H] - (g[KERNEL_H] - 1 - j) * g[DILATION_H]
-                if oh < 0 or oh % g[STRIDE_H] != 0 or oh // g[STRIDE_H] >= g[OUT_H]:
+            for oh in range(oh0, oh1):
+                if not holds(in_h + g[BEFORE_H] - oh * g[STRIDE_H], g[KERNEL_H], g[DILATION_H]):
                     continue
-                oh //= g[STRIDE_H]
-                taps = override if override != 0 else taps_of_row(g, od, oh, include_pad)
+                taps = np.float64(override) if override != 0 else taps_of_row(g, od, oh, include_pad)
                 out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP] + o0 * layout[rows.W_STEP]
                 add_scaled(
                     work, sums, grad, out_row, layout[rows.W_STEP], work, divisors, work.dtype.type(taps), outputs

@@ -173,6 +173,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     "windows": windows wider than any line, or mostly outside the input: tap by tap.
     """
     line = LINE_BYTES // itemsize
+    plan = _simplified(plan)
     if contiguous and not indices:
         plan = _merge_planes(plan, line)
     d, h, w = plan.axes
@@ -203,7 +204,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         if algorithm == "dense":
             rows = min(h.out, max(rows, 2 * halo, 8))
         lines = rows * pitch
-        slab = ((rows - 1) * h.stride + halo + 1) * pitch
+        slab = (rows + halo if algorithm == "dense" else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
         for unit in _units(plan, rows, cols):
             first = len(blocks)
             padded = (
@@ -273,6 +274,18 @@ def contiguous_out_layout(plan: WindowPlan) -> np.ndarray:
     return np.array([0, 0, plan.out_plane_size, max(plan.planes, 1), h.out * w.out, w.out, 1, 1], dtype=np.int64)
 
 
+def _simplified(plan: WindowPlan) -> WindowPlan:
+    """The same plan without strides and dilations that matter to nothing, but that could be of any size."""
+    pooled = tuple(
+        axis._replace(
+            stride=1 if axis.out == 1 else axis.stride,
+            dilation=1 if axis.kernel == 1 else axis.dilation,
+        )
+        for axis in plan.pooled
+    )
+    return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
+
+
 def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
     """The same plan with several planes as one higher plane, where no window would read across the seam.
 
@@ -295,7 +308,8 @@ def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
 def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
     d, h, w = plan.axes
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
-    mostly_outside = (min(w.out, line) - 1) * w.stride + span_w > 2 * w.length + line or span_h > 2 * h.length + 64
+    reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
+    mostly_outside = reach > 4 * (w.length + line) or span_h > 2 * h.length + 64
     if mostly_outside or span_w > WIDEST_LINE_WINDOW or span_w * span_h * d.kernel > LARGEST_LINE_WINDOW:
         return "windows"
     if indices:

@@ -1,0 +1,83 @@
+"""The `backend` fixture: every test that takes it runs once for each kind of array that numbapool accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+# The first example of a kind compiles a kernel, which takes seconds: no deadline can hold.
+hypothesis.settings.register_profile("numbapool", deadline=None)
+hypothesis.settings.load_profile("numbapool")
+
+
+@dataclass(frozen=True)
+class ArrayKind:
+    """A kind of array: a library's, or one of NumPy's memory layouts."""
+
+    name: str
+    from_numpy: Callable[[NDArray[Any]], Any]
+    to_numpy: Callable[[Any], NDArray[Any]] = np.asarray
+    library: str = "numpy"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _readonly(array: NDArray[Any]) -> NDArray[Any]:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _strided(array: NDArray[Any]) -> NDArray[Any]:
+    """A view with gaps and every other axis reversed; reading a gap shows, for it holds what would win a maximum."""
+    highest = {"b": True, "f": np.nan}.get(array.dtype.kind)
+    memory = np.full(
+        [2 * length for length in array.shape],
+        np.iinfo(array.dtype).max if highest is None else highest,
+        array.dtype,
+    )
+    view = memory[tuple(slice(None, None, (-2, 2)[axis % 2]) for axis in range(array.ndim))]
+    view[...] = array
+    return view
+
+
+def _transposed(array: NDArray[Any]) -> NDArray[Any]:
+    """The width axis strides farthest, the batch axis least."""
+    return array.copy(order="F")
+
+
+def _byteswapped(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(array.dtype.newbyteorder())
+
+
+def _unaligned(array: NDArray[Any]) -> NDArray[Any]:
+    memory = np.empty(array.nbytes + array.itemsize + 1, np.uint8)
+    view = np.ndarray(array.shape, array.dtype, memory.data, offset=1)
+    view[...] = array
+    return view
+
+
+# A library joins with one entry; where it is not installed its tests are skipped, under its name.
+ARRAY_KINDS = (
+    ArrayKind("numpy", np.array),
+    ArrayKind("numpy_readonly", _readonly),
+    ArrayKind("numpy_strided", _strided),
+    ArrayKind("numpy_transposed", _transposed),
+    ArrayKind("numpy_byteswapped", _byteswapped),
+    ArrayKind("numpy_unaligned", _unaligned),
+)
+
+
+@pytest.fixture(params=ARRAY_KINDS, ids=str)
+def backend(request: pytest.FixtureRequest) -> ArrayKind:
+    """A kind of array, with its conversions from and to plain NumPy arrays."""
+    kind: ArrayKind = request.param
+    pytest.importorskip(kind.library)
+    return kind

@@ -1,0 +1,173 @@
+"""What imports what, what importing costs, and that public signatures are in plain sight."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import numbapool
+from numbapool import functional
+
+PACKAGE = Path(numbapool.__file__).parent
+
+# From the top; a file imports only from lines below its own. Modules of one line may import each other.
+LINES = (
+    ("__main__",),
+    ("cli",),
+    ("plots",),
+    ("trace",),
+    ("__init__",),
+    ("layers", "nn", "onnx"),
+    ("functional",),
+    ("reference",),
+    ("geometry",),
+    ("dispatch",),
+    ("backends",),
+    ("kernels.cpu", "kernels.cuda"),
+    ("kernels.windows", "kernels.__init__"),
+)
+MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+OPERATIONS = [f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)]
+
+
+def line_of(module: str) -> int:
+    lines = [i for i, names in enumerate(LINES) if any(module == n or module.startswith(f"{n}.") for n in names)]
+    assert lines, f"{module} is not in the list of lines"
+    return lines[0]
+
+
+def is_module(name: str) -> bool:
+    return name in MODULES or f"{name}.__init__" in MODULES
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    """Full names of everything imported, but for annotations only: below `if TYPE_CHECKING`."""
+    for_types = [
+        node for node in tree.body if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING"
+    ]
+    skipped = {inner for node in for_types for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_from_lines_below(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    for name in imports_of(tree):
+        package, _, rest = name.partition(".")
+        if package != "numbapool":
+            continue
+        target = rest if is_module(rest) else rest.rpartition(".")[0] or "__init__"
+        same_line = line_of(target) == line_of(module)
+        assert same_line or line_of(target) > line_of(module), f"{module} imports {target}, which is above it"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("kernels.cpu")])
+def test_only_kernels_import_numba_at_the_top(module: str) -> None:
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {name.partition(".")[0] for name in imports_of(ast.Module(top, []))}
+    assert not names & {"numba", "llvmlite", "torch", "cupy"}
+
+
+def test_importing_is_light() -> None:
+    heavy = ["numba", "llvmlite", "torch", "cupy", "matplotlib", "click", "rich", "PIL", "scipy", "hypothesis"]
+    code = f"import sys, numbapool; loaded = [m for m in {heavy} if m in sys.modules]; assert not loaded, loaded"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_a_call_imports_numba_and_no_other_library() -> None:
+    code = (
+        "import sys, numpy, numbapool; numbapool.max_pool1d(numpy.zeros((1, 1, 4)), 2); assert 'numba' in sys.modules; "
+        "loaded = [m for m in ('torch', 'cupy', 'matplotlib', 'click', 'rich', 'PIL') if m in sys.modules]; "
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def parameters(function: object) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [each + suffix for each in OPERATIONS for suffix in ("", "_backward")])
+def test_functions_are_plain(name: str) -> None:
+    function = getattr(functional, name)
+    assert getattr(numbapool, name) is function
+    assert inspect.isfunction(function)
+    assert not hasattr(function, "__wrapped__")
+    assert function.__module__ == "numbapool.functional"
+    assert function.__name__ == function.__qualname__ == name
+    assert function.__code__.co_filename == functional.__file__
+    assert name in numbapool.__all__
+    for parameter in parameters(function):
+        assert parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        assert parameter.annotation is not parameter.empty
+        assert parameter.name in function.__doc__
+
+
+# torch.nn.functional's, written out because torch's builtins show no signature.
+WINDOW = {"kernel_size": inspect.Parameter.empty, "stride": None, "padding": 0}
+MAX = WINDOW | {"dilation": 1, "ceil_mode": False}
+AVERAGE = WINDOW | {"ceil_mode": False, "count_include_pad": True}
+DIVISOR = {"divisor_override": None}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arguments_are_torchs(name: str) -> None:
+    """avg_pool1d has a divisor_override beyond torch's, as the other ranks have."""
+    expected = MAX | {"return_indices": False} if "max" in name else AVERAGE | DIVISOR
+    first, *rest = parameters(getattr(numbapool, name))
+    positional = {each.name: each.default for each in rest if each.kind is not each.KEYWORD_ONLY}
+    assert list(positional.items()) == list(expected.items())
+    assert (first.name, first.default) == ("x", first.empty)
+    keywords = {each.name: each.default for each in rest if each.kind is each.KEYWORD_ONLY}
+    assert keywords == ({"out": None} if "max" in name else {"dilation": 1, "out": None})
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arguments_of_backward(name: str) -> None:
+    """The gradient, then the forward pass's arguments in its order."""
+    gradient, *rest = parameters(getattr(numbapool, f"{name}_backward"))
+    assert (gradient.name, gradient.default) == ("grad_output", gradient.empty)
+    without = {each.name: (each.default, each.kind) for each in rest if each.name != "indices"}
+    forward = {each.name: (each.default, each.kind) for each in parameters(getattr(numbapool, name))}
+    forward.pop("return_indices", None)
+    assert list(without.items()) == list(forward.items())
+    assert [each.kind for each in rest if each.name == "indices"] == (
+        [inspect.Parameter.KEYWORD_ONLY] if "max" in name else []
+    )
+
+
+def signature_of_torch(name: str) -> list[tuple[str, object]] | None:
+    """What torch shows: a Python signature, or the first line of a builtin's docstring."""
+    torch = pytest.importorskip("torch")
+    function = getattr(torch.nn.functional, name)
+    if "max" in name:
+        function = getattr(torch.nn.functional, f"{name}_with_indices")
+        shown = parameters(function)
+        return [(each.name, each.default) for each in shown]
+    head = function.__doc__.strip().splitlines()[0].partition(" ->")[0]
+    arguments = ast.parse(f"def {head}: pass").body[0].args  # type: ignore[attr-defined]
+    defaults = [ast.literal_eval(each) for each in arguments.defaults]
+    names = [each.arg for each in arguments.args]
+    return list(zip(names, [inspect.Parameter.empty] * (len(names) - len(defaults)) + defaults, strict=True))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_torch_says_so_too(name: str) -> None:
+    theirs = signature_of_torch(name)
+    ours = [(each.name, each.default) for each in parameters(getattr(numbapool, name))]
+    assert theirs is not None
+    assert ours[1 : len(theirs)] == theirs[1:]

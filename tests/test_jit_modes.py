@@ -1,0 +1,103 @@
+"""The kernels as plain Python (`NUMBA_DISABLE_JIT=1`), and compiled with every index checked (`NUMBA_BOUNDSCHECK=1`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numbapool import reference
+from tests.cases import CASES, Case
+from tests.checks import FLOATS, Array, assert_same, assert_sums, public, spread_values, taps, tied_values
+from tests.processes import call_in_process
+
+# At least one for each algorithm of the schedule; names of `CASES`, and two of which windows lie mostly outside.
+NAMES = ("vgg-odd", "resnet-odd", "inception", "asymmetric-before", "spp-5", "ragged-ceil-padded", "audio-overlap")
+NAMES += ("c3d", "ragged-ceil-3d", "dilation-without-taps", "same-lower", "divisor-negative", "i3d-branch")
+SELECTED = (
+    *(case for case in CASES if case.name in NAMES),
+    Case("far-apart", (1, 2, 5), 3, 700, 1500, 2000),
+    Case("mostly-outside", (1, 1, 3, 4), 2, (40, 1), (90, 3), (150, 1), count_include_pad=False),
+)
+# Kinds of dtype differ in the code that is run; the widths of integers do not.
+DTYPES = ("float32", "float64", "uint8", "int64")
+
+
+def gapped(array: Array) -> Array:
+    memory = np.zeros([2 * length for length in array.shape], array.dtype)
+    view = memory[tuple(slice(None, None, (-2, 2)[axis % 2]) for axis in range(array.ndim))]
+    view[...] = array
+    return view
+
+
+def check_case(case: Case, dtype: str) -> None:
+    """Every operation on contiguous and on strided arrays against the reference."""
+    x = tied_values(case.shape, dtype)
+    terms = spread_values(case.shape, dtype)
+    expected, expected_indices = reference.max_pool(x, **case.max_arguments, rank=case.rank)
+    average = reference.avg_pool(terms, **case.avg_arguments, rank=case.rank)
+    magnitudes = case.avg_arguments | {"divisor_override": case.divisor_override and abs(case.divisor_override)}
+    for layout in (np.ascontiguousarray, gapped):
+        assert_same(public("max_pool", case.rank)(layout(x), **case.max_arguments), expected)
+        out, indices = public("max_pool", case.rank)(layout(x), **case.max_arguments, return_indices=True)
+        assert_same(out, expected)
+        assert_same(indices, expected_indices)
+        actual = public("avg_pool", case.rank)(layout(terms), **case.avg_arguments)
+        if dtype not in FLOATS:
+            assert_same(actual, average)
+            continue
+        assert_sums(actual, average, reference.avg_pool(np.abs(terms), **magnitudes, rank=case.rank), taps(case))
+        grad = spread_values(expected.shape, dtype, seed=1)
+        by_indices = {"indices": layout(expected_indices)}
+        for function, arguments, more in (
+            ("max_pool_backward", case.max_arguments, {}),
+            ("max_pool_backward", case.max_arguments, by_indices),
+            ("avg_pool_backward", case.avg_arguments, {}),
+        ):
+            actual = public(function, case.rank)(layout(grad), layout(x), **arguments, **more)
+            definition = getattr(reference, function)
+            sums = definition(grad, x, **arguments, rank=case.rank)
+            sizes = definition(np.abs(grad), x, **(magnitudes if "avg" in function else arguments), rank=case.rank)
+            assert_sums(actual, sums, sizes, taps(case))
+
+
+def check_cases(dtype: str) -> None:
+    """All selected cases; every algorithm must come up."""
+    import numba
+
+    from numbapool.geometry import window_plan
+    from numbapool.kernels.cpu.schedule import schedule_of
+
+    algorithms = set()
+    for case in SELECTED:
+        check_case(case, dtype)
+        for is_contiguous in (True, False):
+            plan = window_plan(case.shape, case.rank, *case.max_arguments.values())
+            algorithms.add(schedule_of(plan, np.dtype(dtype).itemsize, is_contiguous, False).algorithm)
+    assert algorithms == {"flat", "dense", "pairs", "strided", "windows"}
+    print("jit off" if numba.config.DISABLE_JIT else f"bounds {numba.config.BOUNDSCHECK}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_compiler(dtype: str) -> None:
+    assert "jit off" in call_in_process(check_cases, dtype, NUMBA_DISABLE_JIT=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("int64", marks=pytest.mark.full), "uint8"])
+def test_with_checked_indices(dtype: str) -> None:
+    # One thread, because an IndexError in another would not surface.
+    assert "bounds 1" in call_in_process(check_cases, dtype, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)
+
+
+def write_beyond_end() -> None:
+    """A result one element too short, which no public call can pass."""
+    from numbapool.geometry import window_plan
+    from numbapool.kernels import cpu
+
+    x = np.arange(16, dtype=np.float32)
+    plan = window_plan((1, 1, 4, 4), 2, 2, None, 0, 1, False)
+    with pytest.raises(IndexError):
+        cpu.max_pool(plan, x.dtype, True).run((x, None), [np.zeros(3, np.float32)])
+
+
+def test_index_out_of_bounds_surfaces() -> None:
+    call_in_process(write_beyond_end, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)
