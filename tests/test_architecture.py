@@ -26,10 +26,10 @@ LINES = (
     ("layers", "nn", "onnx"),
     ("functional",),
     ("reference",),
-    ("geometry",),
     ("dispatch",),
     ("backends",),
     ("kernels.cpu", "kernels.cuda"),
+    ("geometry",),
     ("kernels.windows", "kernels.__init__"),
 )
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))

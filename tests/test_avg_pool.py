@@ -68,7 +68,7 @@ def check_backward(gradient: Array, x: Array, kernel_size: int, *args: Any, rank
 # Every geometry, dtype and kind of array -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, *INTEGERS))
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(backend: ArrayKind, case: Case, dtype: str) -> None:
     plain, expected, magnitude = forward_by_reference(case, dtype)
@@ -353,7 +353,7 @@ def torch_calls(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
             arguments[name].append(value)
     leading = draw(st.sampled_from([(1,), (3,), (1, 1), (2, 3)]))
     x = spread_values((*leading, *lengths), draw(st.sampled_from([*FLOATS, "int64"])), draw(st.integers(0, 2**16)))
-    others = {"ceil_mode": draw(st.booleans()), "count_include_pad": draw(st.booleans())}
+    others: dict[str, Any] = {"ceil_mode": draw(st.booleans()), "count_include_pad": draw(st.booleans())}
     if rank > 1:
         others["divisor_override"] = draw(st.none() | st.integers(-9, -1) | st.integers(1, 9))
     return x, {name: tuple(value) for name, value in arguments.items()} | others

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numbapool.dispatch import Spec
 from numbapool.geometry import WindowPlan, check_same_shape
 
 if TYPE_CHECKING:
+    from numbapool.dispatch import Spec
     from numbapool.kernels.cpu.launch import Source
 
 
