@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numbapool
 import pytest
+
+import numbapool
 
 PACKAGE = Path(numbapool.__file__).parent
 CALL = """

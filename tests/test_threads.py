@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 import numba
-import numbapool
 import numpy as np
 import pytest
+
+import numbapool
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,9 @@ def test_set_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 
     launches = []
     run_chunks = launch.run_chunks
-    monkeypatch.setattr(launch, "run_chunks", lambda *arguments: (launches.append(arguments[1]), run_chunks(*arguments)))
+    monkeypatch.setattr(
+        launch, "run_chunks", lambda *arguments: (launches.append(arguments[1]), run_chunks(*arguments))
+    )
     x = np.zeros((8, 8, 64, 64), np.float32)
     numba.set_num_threads(1)
     numbapool.max_pool2d(x, 2)

@@ -1,0 +1,23 @@
+"""`python -m benchmarks`: the commands. Nothing heavy is imported here: what is measured runs in other processes."""
+
+from __future__ import annotations
+
+import click
+
+from benchmarks.compare import compare
+from benchmarks.peers import peers
+from benchmarks.startup import startup
+
+
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """How fast numbapool is: against its past, against other libraries, and at its first call."""
+
+
+main.add_command(compare)
+main.add_command(peers)
+main.add_command(startup)
+
+# Worker processes import this module under another name and must not start the command again.
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")
