@@ -39,6 +39,12 @@ TITLES = {
     "training": "Forward and backward, max without saved indices",
 }
 
+EXPLANATION = """\
+Every engine in its own process, with as many threads as there are cores, asked in turn; medians. "Of copy bandwidth" is
+the time of a copy that moves as many bytes, measured in the same turns, over numbapool's time; "takes 3x" means that the
+engine took three times as long as numbapool. Results were compared before timing; an engine without a figure cannot do
+the case or has another result. By `python -m benchmarks peers --write`."""
+
 
 @click.command()
 @click.option("-k", "pattern", default="", help="Only cases whose name contains this.")
@@ -73,11 +79,13 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
     tables = [make_table(pass_, measured, engines) for pass_ in PASSES if any(m["pass"] == pass_ for m in measured)]
     for each in tables:
         console.print(each)
-    if disturbed := sum(row["disturbed_turns"] for row in measured):
-        console.print(f"[red]Other processes disturbed {disturbed} turns in all {TRIES} tries: do not trust the times.")
+    disturbed = sum(row["disturbed_turns"] for row in measured)
+    warning = f"Other processes disturbed {disturbed} turns: do not trust the times." if disturbed else ""
+    console.print(f"[red]{warning}")
     if write:
-        packages = ("numpy", "numba", *engines[1:])
-        record("peers", tables, {"machine": describe(*packages), "rounds": rounds, "cases": measured})
+        machine = describe("numpy", "numba", *engines[1:])
+        results = {"machine": machine, "rounds": rounds, "cases": measured}
+        record("peers", f"{EXPLANATION} {warning}".rstrip(), tables, results)
 
 
 def compare_engines(
@@ -161,9 +169,8 @@ def make_table(pass_: str, measured: Iterable[dict[str, Any]], engines: Sequence
         geometric_mean(row["seconds"][name] / row["seconds"]["numbapool"] for row in rows if name in row["seconds"])
         for name in others
     ]
-    result.add_section()
     share = geometric_mean(row["seconds"]["copy"] / row["seconds"]["numbapool"] for row in rows)
-    result.add_row("geometric mean", "", "", f"{share:.2f}", *map(_times, means))
+    result.add_row("geometric mean", "", "", f"{share:.2f}", *map(_times, means), style="bold")
     return result
 
 

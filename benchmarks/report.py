@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import sentence
@@ -34,8 +34,8 @@ def table(title: str, columns: Sequence[str]) -> Table:
     return result
 
 
-def record(name: str, tables: Sequence[Table], results: dict[str, Any]) -> None:
-    """Put the tables into the block `name` of docs/performance.md, and `results` into the JSON beside it.
+def record(name: str, text: str, tables: Sequence[Table], results: dict[str, Any]) -> None:
+    """Put text and tables into the block `name` of docs/performance.md, and `results` into the JSON beside it.
 
     A block lies between `<!-- name -->` and `<!-- /name -->`; all around it is left alone. A new one goes to the end.
     """
@@ -44,17 +44,17 @@ def record(name: str, tables: Sequence[Table], results: dict[str, Any]) -> None:
     written = json.loads(data.read_text()) if data.exists() else {}
     data.write_text(json.dumps(written | {name: results}, indent=1) + "\n")
 
-    block = f"<!-- {name} -->\n\n{sentence(results['machine'])}\n\n{markdown(tables)}\n<!-- /{name} -->"
-    text = page.read_text() if page.exists() else "# Performance\n"
+    parts = [f"<!-- {name} -->", text, sentence(results["machine"]), *map(markdown, tables), f"<!-- /{name} -->"]
+    block = "\n\n".join(parts)
+    before = page.read_text() if page.exists() else "# Performance\n"
     marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
-    page.write_text(marked.sub(lambda _: block, text) if marked.search(text) else f"{text.rstrip()}\n\n{block}\n")
+    page.write_text(marked.sub(lambda _: block, before) if marked.search(before) else f"{before.rstrip()}\n\n{block}\n")
 
 
-def markdown(tables: Sequence[Table]) -> str:
-    """The tables as Markdown, each under its title."""
+def markdown(source: Table) -> str:
+    """The table as Markdown under its title."""
+    title, source.title, source.box = source.title, None, box.MARKDOWN
     console = Console(file=StringIO(), width=400, color_system=None)
-    for each in tables:
-        title, each.title, each.box = each.title, None, box.MARKDOWN
-        console.print(Group(f"### {title}\n", each))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    with console.capture() as capture:
+        console.print(source)
+    return f"### {title}\n\n{capture.get().strip()}"

@@ -66,6 +66,10 @@ def first(x):
     return x[0]
 """
 
+EXPLANATION = """\
+Medians of several new processes. "Above a trivial function": both from just after `import numpy` to the result, the
+trivial function being one line with `numba.njit(cache=True)`. By `python -m benchmarks startup --write`."""
+
 
 @click.command()
 @click.option("--repeats", default=7, help="Processes for each import and each call with a full cache.")
@@ -109,7 +113,7 @@ def startup(repeats: int, cold_repeats: int, write: bool) -> None:
     result = make_table(results)
     console.print(result)
     if write:
-        record("startup", [result], results)
+        record("startup", EXPLANATION, [result], results)
 
 
 def first_call(folder: Path, cache: str, prepare: str, call: str, module: str) -> dict[str, Any]:

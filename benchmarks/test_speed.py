@@ -44,8 +44,8 @@ def test_speed(benchmark: BenchmarkFixture, case: Benchmark, pass_: str) -> None
     call = timeit.Timer(work.call)
     copy = timeit.Timer(copy_of(moved, cores()))
     calls = calls_per_batch(work.call)
-    once = (call.timeit(calls) + copy.timeit(calls)) / SECONDS
-    rounds = min(max(int(1 / once), ROUNDS.start), ROUNDS.stop)
+    rounds = int(SECONDS / (call.timeit(calls) + copy.timeit(calls)))
+    rounds = min(max(rounds, ROUNDS.start), ROUNDS.stop - 1)
     copies: list[float] = []
     # Each round times `calls` copies and then as many calls.
     benchmark.pedantic(lambda: call.timeit(calls), setup=lambda: copies.append(copy.timeit(calls)), rounds=rounds)

@@ -33,6 +33,8 @@ def check_case(case: Case, dtype: str) -> None:
     """Every operation on contiguous and on strided arrays against the reference."""
     x = tied_values(case.shape, dtype)
     terms = spread_values(case.shape, dtype)
+    if dtype not in FLOATS:
+        terms //= 64  # without the compiler, NumPy warns of each sum that wraps
     expected, expected_indices = reference.max_pool(x, **case.max_arguments, rank=case.rank)
     average = reference.avg_pool(terms, **case.avg_arguments, rank=case.rank)
     magnitudes = case.avg_arguments | {"divisor_override": case.divisor_override and abs(case.divisor_override)}

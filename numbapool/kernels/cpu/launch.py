@@ -123,13 +123,15 @@ def run_chunks(address, chunks, units, *arguments):
 
 
 def _after_fork_in_child() -> None:
-    """Go on serial if the parent's threads are OpenMP's: a parallel launch in the child would end it."""
+    """Go on serial if the threads are OpenMP's: a parallel launch in the child would end it, or wait for ever.
+
+    So too if Numba has not started any: another library may have (torch), with the same OpenMP.
+    """
     global _is_serial
     try:
-        layer = numba.threading_layer()
-    except ValueError:  # no threads were started before the fork
-        return
-    _is_serial = layer == "omp"
+        _is_serial = numba.threading_layer() == "omp"
+    except ValueError:
+        _is_serial = True
 
 
 if hasattr(os, "register_at_fork"):
