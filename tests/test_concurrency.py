@@ -346,17 +346,6 @@ def test_one_thread_starts_no_others(shape: tuple[int, ...], chunk_counts: list[
     assert chunk_counts == []
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one processor")
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_all_threads_share_large_work(shape: tuple[int, ...], chunk_counts: list[int]) -> None:
-    numba.set_num_threads(2)
-    calls = [call for _, call in pools(shape)]
-    chunk_counts.clear()
-    for call in calls:
-        call()
-    assert chunk_counts == [2] * len(calls)
-
-
 def test_small_work_stays_in_its_thread(chunk_counts: list[int]) -> None:
     for _, call in pools((1, 2, 40, 40)):
         call()
