@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from numbapool import reference
 from tests.cases import CASES, Case
-from tests.checks import FLOATS, INTEGERS, Array, assert_same, assert_sums, out_shape, public, spread_values, taps
+from tests.checks import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    assert_same,
+    assert_sums,
+    out_shape,
+    public,
+    spread_values,
+    taps,
+    widths_of,
+)
 from tests.conftest import ArrayKind
 
 NAN, INF = math.nan, math.inf
@@ -68,7 +79,14 @@ def check_backward(gradient: Array, x: Array, kernel_size: int, *args: Any, rank
 # Every geometry, dtype and kind of array -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS])
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_of_every_integer(case: Case, dtype: str) -> None:
+    x, expected, _ = forward_by_reference(case, dtype)
+    assert_same(public("avg_pool", case.rank)(x, **case.avg_arguments), expected)
+
+
+@pytest.mark.parametrize("dtype", widths_of([*FLOATS, *INTEGERS]))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(backend: ArrayKind, case: Case, dtype: str) -> None:
     plain, expected, magnitude = forward_by_reference(case, dtype)

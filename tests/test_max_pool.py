@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from numbapool import reference
 from tests.cases import CASES, Case
-from tests.checks import FLOATS, INTEGERS, Array, assert_same, assert_sums, public, spread_values, taps, tied_values
+from tests.checks import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    assert_same,
+    assert_sums,
+    public,
+    spread_values,
+    taps,
+    tied_values,
+    widths_of,
+)
 from tests.conftest import ArrayKind
 
 DTYPES = (*FLOATS, *INTEGERS, "bool")
@@ -54,6 +65,17 @@ def check(x: Array, kernel_size: Any, *args: Any, rank: int = 2, **kwargs: Any) 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_of_every_dtype(case: Case, dtype: str) -> None:
+    x, expected, expected_indices = forward_by_reference(case, dtype)
+    function = public("max_pool", case.rank)
+    out, indices = function(x, **case.max_arguments, return_indices=True)
+    assert_same(out, expected)
+    assert_same(indices, expected_indices)
+    assert_same(function(x, **case.max_arguments), expected)
+
+
+@pytest.mark.parametrize("dtype", widths_of(DTYPES))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(backend: ArrayKind, case: Case, dtype: str) -> None:
     plain, expected, expected_indices = forward_by_reference(case, dtype)
