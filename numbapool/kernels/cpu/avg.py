@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ZERO, add, count_taps, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ZERO, count_taps, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     AFTER_D,
@@ -25,16 +23,15 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
-    GROUP,
     IN_D,
     IN_H,
     IN_W,
+    INSIDE,
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
     LAYOUT,
     LAYOUT_FIELDS,
-    LINES,
     OD,
     OH,
     OUT_D,
@@ -43,17 +40,17 @@ from numbapool.kernels.cpu.schedule import (
     OW,
     PITCH,
     ROWS,
+    SPARE,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
-    UNIT_COUNT,
-    UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
     contiguous_out_layout,
     geometry_of,
     schedule_of,
 )
+from numbapool.kernels.cpu.vectors import add, lanes, load, quotient, store, times
 
 # Input columns whose gradients one step of the backward pass computes.
 BACKWARD_TILE = 2048
@@ -112,40 +109,6 @@ def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind == "f" else np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
 
 
-def quotient(total, divisor):
-    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap.
-
-    Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
-    """
-    if isinstance(total, np.floating):
-        return total / divisor
-    negative = (int(total) < 0) != (divisor < 0)
-    magnitude = abs(int(total)) // abs(int(divisor))
-    bits = (-magnitude if negative else magnitude) & 0xFFFFFFFFFFFFFFFF
-    return np.uint64(bits).astype(total.dtype)
-
-
-@overload(quotient)
-def _quotient(total, divisor):
-    if isinstance(total, types.Float):
-        return lambda total, divisor: total / divisor
-    if total == types.uint64:
-
-        def unsigned(total, divisor):
-            if divisor > 0:
-                return total // np.uint64(divisor)
-            return ~(total // np.uint64(-divisor)) + np.uint64(1)
-
-        return unsigned
-
-    def signed(total, divisor):
-        magnitude = ~np.uint64(total) + np.uint64(1) if total < 0 else np.uint64(total)
-        magnitude = magnitude // np.uint64(-divisor if divisor < 0 else divisor)
-        return np.int64(~magnitude + np.uint64(1) if (total < 0) != (divisor < 0) else magnitude)
-
-    return signed
-
-
 @inlined
 def taps_of_row(g, od, oh, include_pad):
     """Taps along d and h that count towards the divisor of an output row; a float, because they may be 2**124."""
@@ -174,107 +137,115 @@ def write_divisors(divisors, at, g, ow, n, include_pad, override):
 
 
 @inner
-def store_means(out, work, divisors, plane, unit, g, include_pad, override):
+def store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override):
     """Divide the sums of a unit and write them to the output."""
     # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
     is_integer = divisors.dtype.type(0.5) == 0
     limit = np.float64(1 << 62) / g[KERNEL_W] if is_integer else np.inf
-    for r in range(g[unit + ROWS]):
-        factor = divisors.dtype.type(override)
-        if override == 0:
-            factor = divisors.dtype.type(min(taps_of_row(g, g[unit + OD], g[unit + OH] + r, include_pad), limit))
-        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH] + r) * g[OUT_W] + g[unit + OW]
-        line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
-        divide_line(out, to, work, line, divisors, factor, g[unit + COLS])
+    to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
+    lines, cols = planes * g[unit + ROWS], g[unit + COLS]
+    is_uniform = override != 0 or g[INSIDE] == 1
+    if is_uniform and pitch == g[OUT_W]:
+        lines, cols = ONE, lines * cols
+    for r in range(lines):
+        if override != 0:
+            factor = divisors.dtype.type(override)
+        elif r == 0 or not is_uniform:
+            taps = taps_of_row(g, g[unit + OD], g[unit + OH] + r % g[unit + ROWS], include_pad)
+            factor = divisors.dtype.type(min(taps, limit))
+        divide_row(out, to, end, work, line, divisors, not is_uniform, factor, cols, g[SPARE])
+        to += g[OUT_W]
+        line += pitch
 
 
 @inner
-def divide_line(out, to, work, line, divisors, factor, n):
-    """`out[to + o] = work[line + o] / (factor * divisors[o])`."""
-    to, line = np.uintp(to), np.uintp(line)
-    for o in range(np.uintp(n)):
-        out[to + o] = quotient(work[line + o], factor * divisors[o])
+def divide_row(out, to, end, work, line, divisors, varies, factor, n, scratch):
+    """`out[to + o] = work[line + o] / (factor * divisors[o])` for o < n, in whole vectors as far as `end`.
+
+    Unless the divisors vary, the first of them serve for all.
+    """
+    width, source, target = lanes(work), np.uintp(line), np.uintp(to)
+    count = np.uintp(n)
+    stop = max(np.uintp(end), target + count)
+    divisor = times(load(divisors, np.uintp(0), divisors), factor)
+    column = np.uintp(0)
+    while column < count:
+        if varies:
+            divisor = times(load(divisors, column, divisors), factor)
+        vector = quotient(load(work, source + column, work), divisor)
+        if target + column + width <= stop:
+            store(out, target + column, vector)
+        else:
+            store(work, np.uintp(scratch), vector)
+            for lane in range(min(width, count - column)):
+                out[target + column + lane] = work[np.uintp(scratch) + lane]
+        column += width
 
 
 @entry
-def avg_flat(first, last, out, x, g, zero, one, include_pad, override):
+def avg_rows(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[LINES], one)
+    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    rows.write_masks(work, g)
-    rows.fill(divisors, ZERO, override, g[LINES])
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if override == 0 else ZERO):
-        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H], include_pad))
-        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
-        for o in range(g[IN_W]):
-            divisors[row * g[IN_W] + o] *= taps
     for number in range(first, last):
-        line, n = rows.fold_flat(add, work, x, layout, number, g, zero)
-        divide_line(out, number * g[LINES], work, line, divisors, one, n)
+        plane, planes, unit = rows.unit_of(number, g)
+        if g[INSIDE] and override == 0:
+            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
+        elif number == first or g[unit + COLS] < g[OUT_W]:
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
+        rows.across_lines(add, work, g, planes * g[unit + ROWS])
+        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
 
 
 @entry
 def avg_dense(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS], one)
+    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        if number == first or g[unit + COLS] < g[OUT_W]:
+        plane, planes, unit = rows.unit_of(number, g)
+        if g[INSIDE] and override == 0:
+            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
+        elif number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_dense(add, work, x, layout, plane_at(layout, plane), unit, g, zero)
-        store_means(out, work, divisors, plane, unit, g, include_pad, override)
-
-
-@entry
-def avg_pairs(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS], one)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
-    for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        if number == first or g[unit + COLS] < g[OUT_W]:
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, zero)
-        rows.across_pairs(add, work, g, g[unit + ROWS])
-        store_means(out, work, divisors, plane, unit, g, include_pad, override)
+        rows.fold_dense(add, work, x, layout, plane, unit, g, zero)
+        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
 
 
 @entry
 def avg_strided(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS], one)
+    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        if number == first or g[unit + COLS] < g[OUT_W]:
+        plane, planes, unit = rows.unit_of(number, g)
+        if g[INSIDE] and override == 0:
+            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
+        elif number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, zero)
-        rows.across_strided(add, work, g, g[unit + ROWS])
-        store_means(out, work, divisors, plane, unit, g, include_pad, override)
+        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
+        rows.across_strided(add, work, g, planes * g[unit + ROWS])
+        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
 
 
 @entry
 def avg_windows(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS], one)
+    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        plane, planes, unit = rows.unit_of(number, g)
         write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
         for o in range(g[unit + COLS]):
             work[g[ACROSS] + o] = sum_window(
                 x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o, zero
             )
-        store_means(out, work, divisors, plane, unit, g, include_pad, override)
+        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
 
 
 @inlined
@@ -345,7 +316,8 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
             for o in range(outputs):
                 work[line + (o0 + o) * g[STRIDE_W] - start] = work[sums + o]
             rows.fold_shifts(add, work, folded, line, line + tile + halo + 1, n, g[KERNEL_W], g[DILATION_W])
-            rows.copy_block(grad_input, to, ZERO, work, folded, ZERO, ONE, n)
+            for o in range(n):
+                grad_input[np.uintp(to + o)] = work[np.uintp(folded + o)]
         else:
             rows.fill(grad_input, to, zero, n)
             for o in range(outputs):
@@ -355,9 +327,8 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
 
 
 KERNELS = {
-    "flat": avg_flat,
+    "rows": avg_rows,
     "dense": avg_dense,
-    "pairs": avg_pairs,
     "strided": avg_strided,
     "windows": avg_windows,
 }

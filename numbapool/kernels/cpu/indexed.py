@@ -136,8 +136,6 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
     work = np.full(g[WORK_SIZE], lowest)
     marks = np.full(g[WORK_SIZE], none)
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    is_direct = rows.same_dtype(x, work) and x_layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
     begin, end = first * owned, last * owned
     rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
     plane = begin // plane_size
@@ -154,7 +152,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
             if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
             x_at = plane_at(x_layout, plane)
-            rows.mark_blocks(work, marks, x, source, is_direct, x_layout, x_at, unit, g, lowest, none)
+            rows.mark_blocks(work, marks, x, x_layout, x_at, unit, g, lowest, none)
             rows.mark_across(work, marks, g, g[unit + ROWS])
             for r in range(g[unit + ROWS]):
                 line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])

@@ -10,8 +10,9 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call
-from numbapool.kernels.cpu.rows import ONE, ZERO, end_tap, first_tap, larger, plane_at, replaces
+from numbapool.kernels.cpu.rows import ONE, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
+    ACROSS,
     BEFORE_D,
     BEFORE_H,
     BEFORE_W,
@@ -19,6 +20,7 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
+    FOLDED,
     IN_D,
     IN_H,
     IN_W,
@@ -27,23 +29,17 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_W,
     LAYOUT,
     LAYOUT_FIELDS,
-    LINES,
     OD,
     OH,
-    OUT_D,
-    OUT_H,
-    OUT_W,
     OW,
     ROWS,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
-    UNIT_COUNT,
-    UNIT_FIELDS,
-    UNITS,
     WORK_SIZE,
     schedule_of,
 )
+from numbapool.kernels.cpu.vectors import larger
 
 
 def max_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
@@ -70,61 +66,45 @@ def no_mark(plan: WindowPlan) -> Any:
 
 
 @entry
-def max_flat(first, last, out, x, g, lowest):
+def max_rows(first, last, out, x, g, lowest):
     work = np.full(g[WORK_SIZE], lowest)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    rows.write_masks(work, g)
     for number in range(first, last):
-        line, n = rows.fold_flat(larger, work, x, layout, number, g, lowest)
-        rows.copy_block(out, number * g[LINES], ZERO, work, line, ZERO, ONE, n)
+        plane, planes, unit = rows.unit_of(number, g)
+        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest)
+        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W])
 
 
 @entry
 def max_dense(first, last, out, x, g, lowest):
     work = np.full(g[WORK_SIZE], lowest)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        rows.fold_dense(larger, work, x, layout, plane_at(layout, plane), unit, g, lowest)
-        rows.store_unit(out, work, plane, unit, g)
-
-
-@entry
-def max_pairs(first, last, out, x, g, lowest):
-    work = np.full(g[WORK_SIZE], lowest)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
-    for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        rows.fold_blocks(larger, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, lowest)
-        rows.across_pairs(larger, work, g, g[unit + ROWS])
-        rows.store_unit(out, work, plane, unit, g)
+        plane, planes, unit = rows.unit_of(number, g)
+        rows.fold_dense(larger, work, x, layout, plane, unit, g, lowest)
+        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
 def max_strided(first, last, out, x, g, lowest):
     work = np.full(g[WORK_SIZE], lowest)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        rows.fold_blocks(larger, work, x, source, is_direct, layout, plane_at(layout, plane), unit, g, lowest)
-        rows.across_strided(larger, work, g, g[unit + ROWS])
-        rows.store_unit(out, work, plane, unit, g)
+        plane, planes, unit = rows.unit_of(number, g)
+        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest)
+        rows.across_strided(larger, work, g, planes * g[unit + ROWS])
+        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
 def max_windows(first, last, out, x, g, lowest):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W]
+        plane, _, unit = rows.unit_of(number, g)
+        to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
             best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
@@ -134,17 +114,15 @@ def max_windows(first, last, out, x, g, lowest):
 @entry
 def max_strided_indices(first, last, out, indices, x, g, lowest, none):
     work = np.full(g[WORK_SIZE], lowest)
+    end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     marks = np.full(g[WORK_SIZE], none)
-    is_direct = rows.same_dtype(x, work) and layout[rows.DIRECT] == 1
-    source = rows.source_of(x, work, is_direct)
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+        plane, planes, unit = rows.unit_of(number, g)
         at = plane_at(layout, plane)
-        rows.mark_blocks(work, marks, x, source, is_direct, layout, at, unit, g, lowest, none)
+        rows.mark_blocks(work, marks, x, layout, at, unit, g, lowest, none)
         rows.mark_across(work, marks, g, g[unit + ROWS])
-        rows.store_unit(out, work, plane, unit, g)
+        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
         rows.store_marks(indices, marks, plane, unit, g, none)
 
 
@@ -152,9 +130,8 @@ def max_strided_indices(first, last, out, indices, x, g, lowest, none):
 def max_windows_indices(first, last, out, indices, x, g, lowest, none):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane = number // g[UNIT_COUNT]
-        unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-        to = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W]
+        plane, _, unit = rows.unit_of(number, g)
+        to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
             best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
@@ -181,9 +158,8 @@ def scan_window(x, at, layout, g, od, oh, ow, lowest):
 
 
 KERNELS = {
-    "flat": max_flat,
+    "rows": max_rows,
     "dense": max_dense,
-    "pairs": max_pairs,
     "strided": max_strided,
     "windows": max_windows,
 }

@@ -1,25 +1,26 @@
 """Row primitives: fold rows of a plane into lines, fold lines across, with windows as they come from the schedule.
 
-All lines of a unit live in one flat work array and are named by the position of their first element. Rules of speed,
-measured on this code with AVX2 (float32, lines of 2,048):
+All lines of a unit live in one flat work array and are named by the position of their first element. Lines are written in
+whole vectors (see `vectors`), in ascending order: what the last vector of a line writes beyond its end is `identity`, so
+it is padding or is overwritten by the next line. Every region of the work array has room for one vector more.
 
-- A line is never folded into itself: `line[j] = larger(line[j], row[j])` becomes a masked store, 4 ns for 8 elements
-  against 0.8 ns with another destination.
-- Positions are cast to uintp once and added to counters from 0: a signed sum as an index brings the check for negative
-  indices into the loop, and nothing vectorises (10 times slower).
+Rules of speed, measured on this code with AVX2 (float32):
+
+- A line is never folded into itself: `line[j] = larger(line[j], row[j])` in a plain loop becomes a masked store, 4 ns for
+  8 elements against 0.8 ns with another destination.
+- In plain loops positions are cast to uintp once and added to counters from 0: a signed sum as an index brings the check
+  for negative indices into the loop, and nothing vectorises (10 times slower).
 - Every small function costs 25 ms of compilation at the first call, so rules are written out where they are used once.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
 from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
-    BEFORE_W,
     BLOCK_FIELDS,
     BLOCK_ROWS,
     BLOCKS,
@@ -36,9 +37,9 @@ from numbapool.kernels.cpu.schedule import (
     FOLDED,
     GROUP,
     H_TAPS,
-    IN_D,
     IN_H,
     IN_W,
+    INSIDE,
     KERNEL_H,
     KERNEL_W,
     LINE,
@@ -57,50 +58,27 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_H,
     STRIDE_W,
     TOUCHES_PADDING,
+    UNIT_COUNT,
+    UNIT_FIELDS,
+    UNITS,
     WIDTH,
 )
+from numbapool.kernels.cpu.vectors import evens, keep, lanes, load, store
 
 # Python constants would become literal types, and every function that is called with one would be compiled again.
 ZERO = np.int64(0)
 ONE = np.int64(1)
+ONE_UP = np.uintp(1)
 
 # Layout of a source: position of its first element and steps between elements, see `launch.Source`.
 OFFSET, OUTER_STEP, INNER_STEP, INNER_COUNT, D_STEP, H_STEP, W_STEP, DIRECT = range(8)
 
-larger = inner(windows.larger)
-add = inner(windows.add)
 replaces = inner(windows.replaces)
 replaces_out_of_order = inner(windows.replaces_out_of_order)
 first_tap = inner(windows.first_tap)
 end_tap = inner(windows.end_tap)
 count_taps = inner(windows.count_taps)
 touching = inner(windows.touching)
-
-
-def source_of(x, work, is_direct):
-    """Where rows are folded from: `x` itself if its rows are runs of neighbours, else copies in `work`.
-
-    Compiled, both have one type; if the dtypes differ, rows must be converted and `is_direct` has to be False.
-    """
-    return x if is_direct else work
-
-
-@overload(source_of)
-def _source_of(x, work, is_direct):
-    if x == work:
-        return lambda x, work, is_direct: x if is_direct else work
-    return lambda x, work, is_direct: work
-
-
-def same_dtype(x, work):
-    """Whether two arrays have one dtype, a constant in compiled code."""
-    return x.dtype == work.dtype
-
-
-@overload(same_dtype)
-def _same_dtype(x, work):
-    answer = x.dtype == work.dtype
-    return lambda x, work: answer
 
 
 @inner
@@ -112,47 +90,167 @@ def fill(work, at, value, n):
 
 
 @inner
-def copy_block(to, at, pitch, source, base, step, rows, n):
-    """Copy `rows` runs of n elements, `step` apart in the source and `pitch` apart in `to`, converting them."""
-    for r in range(rows):
-        i, k = np.uintp(at + r * pitch), np.uintp(base + r * step)
-        for j in range(np.uintp(n)):
-            to[i + j] = source[k + j]
-
-
-@inner
 def gather_block(work, at, pitch, source, base, row_step, step, rows, n):
-    """The same for a source whose elements are `step` apart: where strides and byte order are dealt with."""
+    """Copy rows whose elements are `step` apart into lines: where strides are dealt with, and other dtypes converted."""
     for r in range(rows):
         for j in range(n):
             work[np.uintp(at + r * pitch + j)] = source[np.uintp(base + r * row_step + j * step)]
 
 
 @inner
-def fold2(combine, work, to, pitch, source, a, b, step, rows, n):
-    """Fold two rows of the source into a line; `rows` times, the source moving by `step` and the line by `pitch`."""
-    for r in range(rows):
-        i, k, m = np.uintp(to + r * pitch), np.uintp(a + r * step), np.uintp(b + r * step)
-        for j in range(np.uintp(n)):
-            work[i + j] = combine(source[k + j], source[m + j])
+def fold_rows(
+    combine,
+    work,
+    to,
+    pitch,
+    source,
+    row,
+    taps,
+    tap_step,
+    folded,
+    step,
+    rows,
+    n,
+    identity,
+    spills,
+    planes,
+    plane_step,
+    plane_pitch,
+    room,
+):
+    """Fold 1 to 3 rows of the source, `tap_step` apart, and a line that is `folded` already (if >= 0), into a line.
+
+    So `rows` times, with the rows of the source moving by `step` and the lines by `pitch`; and all this for each plane.
+    Behind a line is `identity`, or if it `spills`, which saves time, anything. Nothing is written more than `room`
+    elements behind the beginning of the first line of a plane, unless that is -1. Two and three taps have loops of their own
+    for whole vectors, 0.6 ns each; the last loop, which serves all cases, takes 1.3 ns, a loop over taps 1.9.
+    """
+    width, end = lanes(work), np.uintp(n)
+    above = (taps - 1) * tap_step if tap_step > 0 else ZERO
+    reach = np.int64((end + width - ONE_UP) // width * width)
+    for plane in range(planes):
+        at, start, before = row + plane * plane_step, to + plane * plane_pitch, np.uintp(folded + plane * plane_pitch)
+        line = np.uintp(start)
+        for _ in range(rows):
+            first, second, third = np.uintp(at), np.uintp(at + tap_step), np.uintp(at + 2 * tap_step)
+            # Whether a last vector would read beyond the array, or write beyond the room.
+            is_last = at + above + reach > source.size or ZERO <= room < np.int64(line) - start + reach
+            whole = end if spills and not is_last else end // width * width
+            column = np.uintp(0)
+            if taps == 2 and folded < 0:
+                while column < whole:
+                    vector = combine(load(source, first + column, work), load(source, second + column, work))
+                    store(work, line + column, vector)
+                    column += width
+            elif taps == 3 and folded < 0:
+                while column < whole:
+                    vector = combine(load(source, first + column, work), load(source, second + column, work))
+                    vector = combine(vector, load(source, third + column, work))
+                    store(work, line + column, vector)
+                    column += width
+            while column < end and is_last:
+                value = work.dtype.type(source[first + column])
+                if taps > 1:
+                    value = combine(value, source[second + column])
+                if taps > 2:
+                    value = combine(value, source[third + column])
+                if folded >= 0:
+                    value = combine(work[before + column], value)
+                work[line + column] = value
+                column += ONE_UP
+            while column < end:
+                vector = load(source, first + column, work)
+                if taps > 1:
+                    vector = combine(vector, load(source, second + column, work))
+                if taps > 2:
+                    vector = combine(vector, load(source, third + column, work))
+                if folded >= 0:
+                    vector = combine(load(work, before + column, work), vector)
+                if end - column < width:
+                    vector = keep(vector, end - column, identity)
+                store(work, line + column, vector)
+                column += width
+            at += step
+            line += np.uintp(pitch)
+            before += np.uintp(pitch)
 
 
 @inner
-def fold3(combine, work, to, pitch, source, a, b, c, step, rows, n):
-    """The same of three rows: one pass where two times `fold2` takes two."""
+def across_rows(combine, to_array, to, to_pitch, end, work, line, pitch, rows, cols, stride, taps, dilation, scratch):
+    """Fold 1 to 3 taps across at stride 1 or 2, from lines into rows of `cols` elements that are `to_pitch` apart.
+
+    Rows are written in ascending order, in whole vectors as far as `end`, beyond which nothing but the rows is touched.
+    Frequent cases have loops of their own.
+    """
+    width = lanes(work)
+    second, third, stage = np.uintp(dilation), np.uintp(2 * dilation), np.uintp(scratch)
+    if to_pitch == cols and pitch == cols * stride:
+        rows, cols = ONE, rows * cols
+    n = np.uintp(cols)
     for r in range(rows):
-        i, k, m, q = np.uintp(to + r * pitch), np.uintp(a + r * step), np.uintp(b + r * step), np.uintp(c + r * step)
-        for j in range(np.uintp(n)):
-            work[i + j] = combine(combine(source[k + j], source[m + j]), source[q + j])
+        i, j = np.uintp(line + r * pitch), np.uintp(to + r * to_pitch)
+        whole = n if j + (n + width - ONE_UP) // width * width <= np.uintp(end) else n // width * width
+        column = np.uintp(0)
+        if stride == 2 and taps == 2:
+            while column < whole:
+                at = i + column + column
+                vector = evens(load(work, at, work), load(work, at + width, work))
+                neighbour = evens(load(work, at + second, work), load(work, at + second + width, work))
+                store(to_array, j + column, combine(vector, neighbour))
+                column += width
+        elif stride == 2 and taps == 3:
+            while column < whole:
+                at = i + column + column
+                vector = evens(load(work, at, work), load(work, at + width, work))
+                neighbour = evens(load(work, at + second, work), load(work, at + second + width, work))
+                vector = combine(vector, neighbour)
+                neighbour = evens(load(work, at + third, work), load(work, at + third + width, work))
+                store(to_array, j + column, combine(vector, neighbour))
+                column += width
+        elif stride == 1 and taps == 3:
+            while column < whole:
+                at = i + column
+                vector = combine(load(work, at, work), load(work, at + second, work))
+                store(to_array, j + column, combine(vector, load(work, at + third, work)))
+                column += width
+        elif stride == 1 and taps == 1:
+            while column < whole:
+                store(to_array, j + column, load(work, i + column, work))
+                column += width
+        while column < n:
+            if stride == 1:
+                vector = load(work, i + column, work)
+                if taps > 1:
+                    vector = combine(vector, load(work, i + column + second, work))
+                if taps > 2:
+                    vector = combine(vector, load(work, i + column + third, work))
+            else:
+                at = i + column + column
+                vector = evens(load(work, at, work), load(work, at + width, work))
+                if taps > 1:
+                    neighbour = evens(load(work, at + second, work), load(work, at + second + width, work))
+                    vector = combine(vector, neighbour)
+                if taps > 2:
+                    neighbour = evens(load(work, at + third, work), load(work, at + third + width, work))
+                    vector = combine(vector, neighbour)
+            if column < whole:
+                store(to_array, j + column, vector)
+            else:
+                store(work, stage, vector)
+                for lane in range(min(width, n - column)):
+                    to_array[j + column + lane] = work[stage + lane]
+            column += width
 
 
 @inner
-def fold_onto(combine, work, to, folded, pitch, source, a, step, rows, n):
-    """Fold one more row of the source with a line that is folded already."""
-    for r in range(rows):
-        i, k, m = np.uintp(to + r * pitch), np.uintp(folded + r * pitch), np.uintp(a + r * step)
-        for j in range(np.uintp(n)):
-            work[i + j] = combine(work[k + j], source[m + j])
+def fold_two(combine, work, to, a, b, n):
+    """Fold two lines into a third."""
+    width = lanes(work)
+    column = np.uintp(0)
+    while column < np.uintp(n):
+        vector = combine(load(work, np.uintp(a) + column, work), load(work, np.uintp(b) + column, work))
+        store(work, np.uintp(to) + column, vector)
+        column += width
 
 
 @inner
@@ -161,27 +259,37 @@ def fold_shifts(combine, work, to, line, spare, n, taps, step):
 
     Reads the bits of `taps` from the second highest on: folds the line of m taps with itself m taps further on, and where
     the bit is set with tap 2m too. Sums only add, so nothing cancels. `spare` has room for two lines of
-    n + (taps - 1) * step elements.
+    n + (taps - 1) * step elements and a vector.
     """
-    if taps == 1:
-        copy_block(work, to, ZERO, work, line, ZERO, ONE, n)
-        return
+    width = lanes(work)
     bit = 1
     while 4 * bit <= taps:
         bit *= 2
-    size = n + (taps - 1) * step
+    if taps == 1:
+        bit = 0
+        column = np.uintp(0)
+        while column < np.uintp(n):
+            store(work, np.uintp(to) + column, load(work, np.uintp(line) + column, work))
+            column += width
+    size = n + (taps - 1) * step + np.int64(width)
     done = 1
     folded = line
     while bit > 0:
         onto = to if bit == 1 else (spare + size if folded == spare else spare)
-        second = folded + done * step
+        second = np.uintp(folded + done * step)
         done *= 2
-        if taps & bit:
-            third = line + done * step
+        third = np.uintp(line + done * step)
+        takes_third = taps & bit != 0
+        if takes_third:
             done += 1
-            fold3(combine, work, onto, ZERO, work, folded, second, third, ZERO, ONE, n + (taps - done) * step)
-        else:
-            fold2(combine, work, onto, ZERO, work, folded, second, ZERO, ONE, n + (taps - done) * step)
+        end = np.uintp(n + (taps - done) * step)
+        column = np.uintp(0)
+        while column < end:
+            vector = combine(load(work, np.uintp(folded) + column, work), load(work, second + column, work))
+            if takes_third:
+                vector = combine(vector, load(work, third + column, work))
+            store(work, np.uintp(onto) + column, vector)
+            column += width
         folded = onto
         bit //= 2
 
@@ -194,67 +302,104 @@ def plane_at(layout, plane):
 
 
 @inlined
-def fold_blocks(combine, work, x, source, is_direct, layout, plane, unit, g, identity):
+def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
     """Fold the input rows of each window of a unit into lines, block by block.
 
-    Rows are read where they stand if that `is_direct` (neighbours, and no conversion), else from a copy of the rows of a
-    block.
+    Rows are read where they stand if they are runs of neighbours, else from a copy of the rows of a block.
     """
     lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
+    plane_step, plane_pitch = layout[INNER_STEP], g[unit + ROWS] * g[PITCH]
+    at = plane_at(layout, plane)
     if g[unit + TOUCHES_PADDING]:
         fill(work, lines, identity, g[LINES])
     for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
         b = g[BLOCKS] + number * BLOCK_FIELDS
-        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
-        d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = (
-            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        )
-        if not is_direct:
-            rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
-            for t in range(g[b + D_TAPS]):
-                gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
-            row, d_step, h_step, next_step = stack, rows_in * n, n, g[STRIDE_H] * n
-        h_step *= g[DILATION_H]
-        to = folded = lines + g[b + LINE]
-        done = in_slab = ZERO
-        while done < taps:
-            # Three rows in the first pass if there are so many, then one in each.
-            together = min(taps, 3) if done == 0 else ONE
-            first = second = third = row
-            for _ in range(together):
-                first, second, third = second, third, row
-                row += h_step
-                in_slab += 1
-                if in_slab == g[b + H_TAPS]:
-                    row += d_step - g[b + H_TAPS] * h_step
-                    in_slab = ZERO
-            done += together
-            onto = to if done == taps else (spare if folded != spare else spare + g[LINES])
-            if together == 3:
-                fold3(combine, work, onto, g[PITCH], source, first, second, third, next_step, rows, n)
-            elif together == 2:
-                fold2(combine, work, onto, g[PITCH], source, second, third, next_step, rows, n)
-            elif taps == 1:
-                copy_block(work, onto, g[PITCH], source, third, next_step, rows, n)
-            else:
-                fold_onto(combine, work, onto, folded, g[PITCH], source, third, next_step, rows, n)
-            folded = onto
+        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + H_TAPS]
+        d_step, h_step = g[DILATION_D] * layout[D_STEP], g[DILATION_H] * layout[H_STEP]
+        next_step = g[STRIDE_H] * layout[H_STEP]
+        row = at + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+        if not layout[DIRECT]:
+            rows_in = (rows - 1) * g[STRIDE_H] + (taps - 1) * g[DILATION_H] + 1
+            for d in range(g[b + D_TAPS]):
+                gather_block(work, stack + d * rows_in * n, n, x, row, layout[H_STEP], layout[W_STEP], rows_in, n)
+                row += d_step
+            row, d_step, h_step, next_step = stack, rows_in * n, g[DILATION_H] * n, g[STRIDE_H] * n
+        folded = -ONE
+        for d in range(g[b + D_TAPS]):
+            for done in range(0, taps, 3):
+                # Lines go back and forth between two spares, so that the last pass writes to where they belong.
+                to, room = lines + g[b + LINE], -ONE
+                if planes > 1 and g[unit + END_BLOCK] - g[unit + FIRST_BLOCK] > 1:
+                    room = plane_pitch - g[b + LINE]  # other blocks of the next plane may be done
+                if d < g[b + D_TAPS] - 1 or done + 3 < taps:
+                    to, room = spare + g[LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
+                part, first = taps - done if taps - done < 3 else 3, row + done * h_step
+                if layout[DIRECT]:
+                    fold_rows(
+                        combine,
+                        work,
+                        to,
+                        g[PITCH],
+                        x,
+                        first,
+                        part,
+                        h_step,
+                        folded,
+                        next_step,
+                        rows,
+                        n,
+                        identity,
+                        g[INSIDE],
+                        planes,
+                        plane_step,
+                        plane_pitch,
+                        room,
+                    )
+                else:
+                    fold_rows(
+                        combine,
+                        work,
+                        to,
+                        g[PITCH],
+                        work,
+                        first,
+                        part,
+                        h_step,
+                        folded,
+                        next_step,
+                        rows,
+                        n,
+                        identity,
+                        g[INSIDE],
+                        ONE,
+                        ZERO,
+                        ZERO,
+                        -ONE,
+                    )
+                folded = to
+            row += d_step
 
 
-@inner
-def across_pairs(combine, work, g, rows):
-    """Fold across at stride 2 with 2 or 3 neighbouring taps."""
-    to, line, two = np.uintp(g[ACROSS]), np.uintp(g[FOLDED]), np.uintp(2)
-    n = np.uintp(rows * g[PITCH]) // two
-    if g[KERNEL_W] == 2:
-        for o in range(n):
-            i = line + two * o
-            work[to + o] = combine(work[i], work[i + np.uintp(1)])
-    else:
-        for o in range(n):
-            i = line + two * o
-            work[to + o] = combine(combine(work[i], work[i + np.uintp(1)]), work[i + two])
+@inlined
+def across_lines(combine, work, g, rows):
+    """Fold across at stride 1 or 2, tap by tap, all lines of a unit as one."""
+    pitch = g[PITCH] // g[STRIDE_W]
+    across_rows(
+        combine,
+        work,
+        g[ACROSS],
+        pitch,
+        g[STACK],
+        work,
+        g[FOLDED],
+        g[PITCH],
+        rows,
+        pitch,
+        g[STRIDE_W],
+        g[KERNEL_W],
+        g[DILATION_W],
+        g[SPARE],
+    )
 
 
 @inlined
@@ -263,7 +408,9 @@ def across_strided(combine, work, g, rows):
     n = rows * g[PITCH] // g[STRIDE_W]
     reach = (n - 1) * g[STRIDE_W] + 1
     spare, to = g[SPARE], g[ACROSS]
-    fold_shifts(combine, work, spare, g[FOLDED], spare + reach, reach, g[KERNEL_W], g[DILATION_W])
+    fold_shifts(
+        combine, work, spare, g[FOLDED], spare + reach + np.int64(lanes(work)), reach, g[KERNEL_W], g[DILATION_W]
+    )
     for o in range(n):
         work[np.uintp(to + o)] = work[np.uintp(spare + o * g[STRIDE_W])]
 
@@ -280,34 +427,48 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
         b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
         row = (
-            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
+            plane_at(layout, plane)
+            + g[b + FIRST_D] * layout[D_STEP]
+            + g[b + FIRST_H] * layout[H_STEP]
+            + g[b + FIRST_W] * layout[W_STEP]
         )
+        n, rows, h_step, w_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP], layout[W_STEP]
         for t in range(g[b + D_TAPS]):
             onto = folded
             if t > 0:
                 onto = spare + size
                 fill(work, onto, identity, size)
-            if layout[W_STEP] == 1:
-                copy_block(work, onto + g[b + LINE], g[PITCH], x, row, layout[H_STEP], g[b + H_TAPS], g[b + WIDTH])
-            else:
-                gather_block(
+            line = onto + g[b + LINE]
+            if layout[DIRECT]:
+                fold_rows(
+                    combine,
                     work,
-                    onto + g[b + LINE],
+                    line,
                     g[PITCH],
                     x,
                     row,
-                    layout[H_STEP],
-                    layout[W_STEP],
-                    g[b + H_TAPS],
-                    g[b + WIDTH],
+                    ONE,
+                    ZERO,
+                    -ONE,
+                    h_step,
+                    rows,
+                    n,
+                    identity,
+                    g[INSIDE],
+                    ONE,
+                    ZERO,
+                    ZERO,
+                    -ONE,
                 )
+            else:
+                gather_block(work, line, g[PITCH], x, row, h_step, w_step, rows, n)
             if t > 0:
                 to = spare if folded == stack else stack
-                fold2(combine, work, to, ZERO, work, folded, onto, ZERO, ONE, size)
+                fold_two(combine, work, to, folded, onto, size)
                 folded = to
             row += g[DILATION_D] * layout[D_STEP]
         if folded != stack:
-            copy_block(work, stack, ZERO, work, folded, ZERO, ONE, size)
+            fold_shifts(combine, work, stack, folded, ZERO, size, ONE, ONE)
     n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
     if g[KERNEL_H] > 1:
         fold_shifts(combine, work, lines, stack, spare, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
@@ -315,61 +476,47 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
 
 
 @inlined
-def store_unit(out, work, plane, unit, g):
-    """Write the results of a unit to the output, converted."""
-    at = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
-    copy_block(out, at, g[OUT_W], work, g[ACROSS], g[PITCH] // g[STRIDE_W], g[unit + ROWS], g[unit + COLS])
-
-
-@inner
-def write_masks(work, g):
-    """For "flat": lines that are 1 where the first and the last tap along each axis are inside the plane, else 0."""
-    step = ONE
-    for axis in range(3):  # w, h, d
-        length, kernel = g[IN_W - axis], g[KERNEL_W - axis]
-        at = g[STACK] + 2 * axis * g[LINES]
-        for i in range(g[LINES]):
-            first = i // step % length - g[BEFORE_W - axis]
-            last = first + (kernel - 1) * g[DILATION_W - axis]
-            work[at + i] = 0 <= first
-            work[at + g[LINES] + i] = last < length
-        step *= length
-
-
-@inner
-def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
-    """Fold 2 or 3 taps along an axis, all planes of a unit as one vector, without those outside their plane."""
-    to, line = np.uintp(to), np.uintp(line)
-    first = line - np.uintp(g[BEFORE_W - axis] * step)
-    last = first + np.uintp((g[KERNEL_W - axis] - 1) * g[DILATION_W - axis] * step)
-    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[LINES])
-    if g[KERNEL_W - axis] == 3:
-        for i in range(np.uintp(n)):
-            a = work[first + i] if work[first_mask + i] != 0 else identity
-            b = work[last + i] if work[last_mask + i] != 0 else identity
-            work[to + i] = combine(combine(a, work[line + i]), b)
-    else:
-        for i in range(np.uintp(n)):
-            a = work[first + i] if work[first_mask + i] != 0 else identity
-            b = work[last + i] if work[last_mask + i] != 0 else identity
-            work[to + i] = combine(a, b)
+def unit_of(number, g):
+    """First plane of a unit, how many planes it covers, and its row of the table."""
+    plane = number // g[UNIT_COUNT]
+    unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
+    plane *= g[GROUP]
+    return plane, min(g[GROUP], g[PLANES] - plane), unit
 
 
 @inlined
-def fold_flat(combine, work, x, layout, number, g, identity):
-    """Fold whole planes along each axis as one vector; returns where in the work array the result is, and its length."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
-    n = min(g[GROUP], g[PLANES] - number * g[GROUP]) * plane_size
-    line, other = g[FOLDED], g[ACROSS]
-    copy_block(work, line, ZERO, x, layout[OFFSET] + number * g[LINES], ZERO, ONE, n)
-    step = ONE
-    for axis in range(3):
-        if g[KERNEL_W - axis] > 1:
-            masks = g[STACK] + 2 * axis * g[LINES]
-            fold_masked(combine, work, other, line, masks, g, axis, step, n, identity)
-            line, other = other, line
-        step *= g[IN_W - axis]
-    return line, n
+def first_output(plane, unit, g):
+    """Position in the output of the first result of a unit."""
+    return ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+
+
+@inlined
+def free_end(out, last, g):
+    """How far units before `last` may write over results to come: they are theirs too, and written in ascending order."""
+    plane, _, unit = unit_of(last, g)
+    return min(first_output(plane, unit, g), out.size) if g[unit + COLS] == g[OUT_W] else ZERO
+
+
+@inlined
+def store_unit(combine, out, end, work, plane, planes, unit, g, line, stride, taps):
+    """Fold the lines of a unit across (or take them as they are: one tap at stride 1) and write them to the output."""
+    pitch = g[PITCH] if line == g[FOLDED] else g[PITCH] // g[STRIDE_W]
+    across_rows(
+        combine,
+        out,
+        first_output(plane, unit, g),
+        g[OUT_W],
+        end,
+        work,
+        line,
+        pitch,
+        planes * g[unit + ROWS],
+        g[unit + COLS],
+        stride,
+        taps,
+        g[DILATION_W],
+        g[SPARE],
+    )
 
 
 @inner
@@ -396,7 +543,7 @@ def mark_rows_onto(work, marks, to, folded, pitch, source, row, step, mark, mark
 
 
 @inlined
-def mark_blocks(work, marks, x, source, is_direct, layout, plane, unit, g, identity, none):
+def mark_blocks(work, marks, x, layout, plane, unit, g, identity, none):
     """`fold_blocks` for maxima with the flat position of each in its plane."""
     lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
     if g[unit + TOUCHES_PADDING]:
@@ -409,7 +556,7 @@ def mark_blocks(work, marks, x, source, is_direct, layout, plane, unit, g, ident
         row = (
             plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
         )
-        if not is_direct:
+        if not layout[DIRECT]:
             rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
             for t in range(g[b + D_TAPS]):
                 gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
@@ -423,12 +570,14 @@ def mark_blocks(work, marks, x, source, is_direct, layout, plane, unit, g, ident
             mark, mark_step = (in_d * g[IN_H] + in_h) * g[IN_W] + g[b + FIRST_W], g[STRIDE_H] * g[IN_W]
             tap_row = row + i * d_step + j * h_step
             onto = to if tap == taps - 1 else (spare if folded != spare else spare + g[LINES])
-            if tap == 0:
-                mark_rows(work, marks, onto, g[PITCH], source, tap_row, next_step, mark, mark_step, rows, n)
+            if tap == 0 and layout[DIRECT]:
+                mark_rows(work, marks, onto, g[PITCH], x, tap_row, next_step, mark, mark_step, rows, n)
+            elif tap == 0:
+                mark_rows(work, marks, onto, g[PITCH], work, tap_row, next_step, mark, mark_step, rows, n)
+            elif layout[DIRECT]:
+                mark_rows_onto(work, marks, onto, folded, g[PITCH], x, tap_row, next_step, mark, mark_step, rows, n)
             else:
-                mark_rows_onto(
-                    work, marks, onto, folded, g[PITCH], source, tap_row, next_step, mark, mark_step, rows, n
-                )
+                mark_rows_onto(work, marks, onto, folded, g[PITCH], work, tap_row, next_step, mark, mark_step, rows, n)
             folded = onto
 
 
@@ -484,7 +633,7 @@ def mark_across(work, marks, g, rows):
 @inner
 def store_marks(indices, marks, plane, unit, g, none):
     """Write the marks of a unit to the indices, -1 for windows without a tap inside the input."""
-    at = ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+    at = first_output(plane, unit, g)
     for r in range(g[unit + ROWS]):
         to, line = np.uintp(at + r * g[OUT_W]), np.uintp(g[ACROSS] + r * g[PITCH] // g[STRIDE_W])
         for o in range(np.uintp(g[unit + COLS])):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbapool.geometry import UNIT_AXIS, WindowPlan
+from numbapool.geometry import WindowPlan
+from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap
 
 # Bytes of all lines of a unit: a few times this fits the first-level cache (32 KiB) beside the rows that are read.
@@ -23,8 +24,12 @@ LINE_BYTES = 8192
 # that work arrays stay below 1 MiB or two planes.
 WIDEST_LINE_WINDOW = 1 << 16
 LARGEST_LINE_WINDOW = 1 << 18
-# "flat" takes planes up to this many elements.
-LARGEST_FLAT_PLANE = 1 << 14
+# Small planes are put together into units, but not into fewer than this many, for threads to share.
+FEWEST_UNITS = 16
+# Windows up to this wide are folded across tap by tap ("rows"): one pass over a line.
+WIDEST_TAP_WINDOW = 3
+# At stride 1, windows of up to this many rows are folded down row by row; higher ones by shifts ("dense").
+HIGHEST_ROW_WINDOW = 9
 
 
 class Geometry(NamedTuple):
@@ -54,10 +59,11 @@ class Geometry(NamedTuple):
     after_w: int
     pitch: int  # elements of the line of one output row: a multiple of the stride
     lines: int  # elements of all lines of a unit
-    group: int  # planes of a unit ("flat" only)
+    group: int  # planes of a unit: more than 1 only if each is one unit and the input is contiguous
+    inside: int  # 1 if every window is inside the input, else 0
     folded: int  # position, in a work array, of the lines folded along d and h
     across: int  # position of the lines folded across as well: the results of a unit
-    stack: int  # position of a copy of input rows; of the masks of "flat"
+    stack: int  # position of a copy of input rows
     spare: int  # position of spare lines
     work_size: int
     layout: int  # position, in the program, of the layout of the input (see `launch.Source`)
@@ -93,6 +99,7 @@ class Geometry(NamedTuple):
     PITCH,
     LINES,
     GROUP,
+    INSIDE,
     FOLDED,
     ACROSS,
     STACK,
@@ -165,45 +172,36 @@ def with_layout(program: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
 def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool) -> Schedule:
     """Choose the algorithm for a plan on elements of `itemsize` bytes.
 
-    "flat": stride 1, windows up to 3 along each axis, output as large as the input, contiguous. Whole planes are one
-        vector in every pass, and taps that belong to a neighbouring row are masked.
-    "dense": stride 1. Input rows are stacked with their padding, and whole stacks are folded by shifts.
-    "pairs": stride 2 across with 2 or 3 neighbouring taps, folded in one pass; rows are folded where they stand.
-    "strided": any other. Rows as in "pairs", then a fold of all positions across, of which every stride-th stays.
+    "rows": small windows at stride 1 or 2 across. Rows are folded into lines where they stand, lines across tap by tap.
+    "dense": larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
+    "strided": any other. Rows as in "rows", then a fold of all positions across, of which every stride-th stays.
     "windows": windows wider than any line, or mostly outside the input: tap by tap.
     """
     line = LINE_BYTES // itemsize
     plan = _simplified(plan)
-    if contiguous and not indices:
-        plan = _merge_planes(plan, line)
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
-    algorithm = _algorithm(plan, line, contiguous, indices)
+    algorithm = _algorithm(plan, line, indices)
     # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
     cols = min(w.out, max(1, line // w.stride, 4 * span // w.stride))
     pitch = -(-((cols - 1) * w.stride + span) // w.stride) * w.stride
     rows = min(h.out, max(1, line // pitch))
     group = 1
+    slack = 4 * VECTOR_BYTES // itemsize
     units: list[Unit] = []
     blocks: list[Block] = []
-    if algorithm == "flat":
-        group = max(1, min(plan.planes, line // plan.plane_size))
-        lines = group * plan.plane_size
-        steps = (h.length * w.length, w.length, 1)
-        guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
-        sizes = {"folded": lines + 2 * guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
-        offset = guard
-    elif algorithm == "windows":
+    if algorithm == "windows":
         rows, cols, pitch = 1, min(w.out, line), 1
         lines = cols
         sizes = {"folded": 0, "across": lines, "stack": 0, "spare": 0}
         units = list(_units(plan, rows, cols))
-        offset = 0
     else:
         if algorithm == "dense":
             rows = min(h.out, max(rows, 2 * halo, 8))
-        lines = rows * pitch
+        elif contiguous and not indices and d.out == 1 and rows == h.out and cols == w.out:
+            group = max(1, min(line // (rows * pitch), plan.planes // FEWEST_UNITS))
+        lines = group * rows * pitch
         slab = (rows + halo if algorithm == "dense" else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
         for unit in _units(plan, rows, cols):
             first = len(blocks)
@@ -215,9 +213,9 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             "folded": lines + span,
             "across": lines // w.stride + span,
             "stack": slab * d.kernel + span,
-            "spare": max(2 * slab, 3 * (lines + span)),
+            "spare": max(2 * slab, 3 * (lines + span)) + 2 * slack,
         }
-        offset = 0
+    sizes = {region: size + slack for region, size in sizes.items()}
     at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
     layout_at = len(Geometry._fields)
     units_at = layout_at + LAYOUT_FIELDS
@@ -225,20 +223,17 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         pitch=pitch,
         lines=lines,
         group=group,
-        folded=at["folded"] + offset,
-        across=at["across"] + offset,
-        stack=at["stack"],
-        spare=at["spare"],
+        inside=int(all(map(_holds_all_windows, plan.axes))),
+        **at,
         work_size=sum(sizes.values()),
         layout=layout_at,
         units=units_at,
         unit_count=len(units),
         blocks=units_at + UNIT_FIELDS * len(units),
     )
-    count = -(-plan.planes // group) if algorithm == "flat" else plan.planes * len(units)
     program = [np.array(geometry, dtype=np.int64), contiguous_layout(plan)]
     program += [np.array(table, dtype=np.int64).reshape(-1) for table in (units, blocks)]
-    return Schedule(algorithm, count, np.concatenate(program))
+    return Schedule(algorithm, -(-plan.planes // group) * len(units), np.concatenate(program))
 
 
 @lru_cache(maxsize=512)
@@ -286,26 +281,7 @@ def _simplified(plan: WindowPlan) -> WindowPlan:
     return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
 
 
-def _merge_planes(plan: WindowPlan, line: int) -> WindowPlan:
-    """The same plan with several planes as one higher plane, where no window would read across the seam.
-
-    Small planes then fill long vectors: 2x2/2 on planes of 14x14 takes 0.6 of the time.
-    """
-    d, h, w = plan.axes
-    seams_are_safe = (
-        h.before == h.after == 0 and h.length == h.out * h.stride and (h.kernel - 1) * h.dilation < h.stride
-    )
-    if d != UNIT_AXIS or not seams_are_safe:
-        return plan
-    most = max(1, min(plan.planes, line // (h.out * w.out * w.stride)))
-    count = next(n for n in range(most, 0, -1) if plan.planes % n == 0)
-    if count == 1:
-        return plan
-    merged = h._replace(length=count * h.length, out=count * h.out)
-    return WindowPlan((plan.planes // count,), (merged, w))
-
-
-def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
+def _algorithm(plan: WindowPlan, line: int, indices: bool) -> str:
     d, h, w = plan.axes
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
     reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
@@ -314,18 +290,15 @@ def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> 
         return "windows"
     if indices:
         return "strided"
-    if contiguous and plan.plane_size <= LARGEST_FLAT_PLANE and all(map(_is_flat, plan.axes)):
-        return "flat"
-    if h.stride == 1 and w.stride == 1:
-        return "dense"
-    return "pairs" if w.stride == 2 and w.dilation == 1 and w.kernel in (2, 3) else "strided"
+    is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
+    if w.stride <= 2 and is_small:
+        return "rows"
+    return "dense" if h.stride == 1 and w.stride == 1 else "strided"
 
 
-def _is_flat(axis: Axis) -> bool:
-    """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
-    if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3:
-        return False
-    return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
+def _holds_all_windows(axis: Axis) -> bool:
+    reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+    return axis.before == 0 and reach <= axis.length
 
 
 def _units(plan: WindowPlan, rows: int, cols: int) -> Iterator[Unit]:

@@ -1,0 +1,244 @@
+"""Vectors of 32 bytes in kernels: neighbouring elements of an array, computed on together.
+
+LLVM vectorises a plain loop well if it is long. Rows of images are not: what a loop leaves over behind its last full round
+of four vectors runs one element at a time, and rows of 14 elements took 4 times as long an element as rows of 2,048. With
+these operations a row takes whole vectors only, whose last may reach past the end of the row.
+
+Every operation has a Python twin, which runs where Numba is switched off and says what the operation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import make_array
+
+VECTOR_BYTES = 32
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """Numba's type of a vector of some lanes."""
+
+    def __init__(self, element: Any, lanes: int) -> None:
+        self.element, self.lanes = element, lanes
+        super().__init__(f"Vector({element}, {lanes})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    """A vector is a vector register, or several where they are narrower."""
+
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        element = manager.lookup(vector.element).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, vector.lanes))
+
+
+def vector_operation(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Make a typing function an intrinsic; where Numba is switched off, its Python twin takes its place."""
+    return lambda typing: twin if config.DISABLE_JIT else intrinsic(typing)
+
+
+def _lanes(array):
+    return np.uintp(VECTOR_BYTES // array.itemsize)
+
+
+@vector_operation(_lanes)
+def lanes(typing_context, array):
+    """Elements of a vector of the array's dtype."""
+    count = _vector_type(array.dtype).lanes
+    return types.uintp(array), lambda context, builder, signature, values: ir.Constant(ir.IntType(64), count)
+
+
+def _load(array, at, like):
+    vector = array[at : at + _lanes(like)]
+    if len(vector) < _lanes(like):
+        raise IndexError("vector beyond the end of the array")
+    return vector.astype(like.dtype)
+
+
+@vector_operation(_load)
+def load(typing_context, array, at, like):
+    """The vector of neighbours from `at` on, as the dtype of the array `like`; all of it must be inside the array.
+
+    Here integers get as wide as they are summed, and here half precision has its place.
+    """
+    vector = _vector_type(like.dtype)
+
+    def codegen(context, builder, signature, values):
+        pointer = _pointer(context, builder, array, values[0], values[1], vector.lanes)
+        value = builder.load(pointer, align=array.dtype.bitwidth // 8)
+        if array.dtype.bitwidth < vector.element.bitwidth:
+            widen = builder.sext if array.dtype.signed else builder.zext
+            value = widen(value, context.get_value_type(vector))
+        return value
+
+    return vector(array, types.uintp, like), codegen
+
+
+def _store(array, at, vector):
+    if at + len(vector) > len(array):
+        raise IndexError("vector beyond the end of the array")
+    array[at : at + len(vector)] = vector
+
+
+@vector_operation(_store)
+def store(typing_context, array, at, vector):
+    """Write a vector to `at` and after; integers are cut to the width of the array's."""
+
+    def codegen(context, builder, signature, values):
+        pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
+        value = values[2]
+        if vector.element.bitwidth > array.dtype.bitwidth:
+            value = builder.trunc(value, pointer.type.pointee)
+        builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.uintp, vector), codegen
+
+
+def _keep(vector, count, other):
+    return np.where(np.arange(len(vector)) < count, vector, other)
+
+
+@vector_operation(_keep)
+def keep(typing_context, vector, count, other):
+    """The first `count` lanes of a vector, `other` in the rest."""
+
+    def codegen(context, builder, signature, values):
+        numbers = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), list(range(vector.lanes)))
+        end = _splat(builder, builder.trunc(values[1], ir.IntType(32)), vector.lanes)
+        rest = _splat(builder, values[2], vector.lanes)
+        return builder.select(builder.icmp_unsigned("<", numbers, end), values[0], rest)
+
+    return vector(vector, types.uintp, vector.element), codegen
+
+
+def _every_second(offset: int) -> Any:
+    def twin(first, second):
+        return np.concatenate([first, second])[offset::2]
+
+    @vector_operation(twin)
+    def pick(typing_context, first, second):
+        def codegen(context, builder, signature, values):
+            picked = [2 * lane + offset for lane in range(first.lanes)]
+            return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(ir.IntType(32), first.lanes), picked))
+
+        return first(first, first), codegen
+
+    return pick
+
+
+# Lanes 0, 2, 4, ... and 1, 3, 5, ... of two vectors in a row.
+evens = _every_second(0)
+odds = _every_second(1)
+
+
+def _larger(best, value):
+    return np.where(best != best, best, np.where(best > value, best, value))
+
+
+@vector_operation(_larger)
+def larger(typing_context, best, value):
+    """`windows.larger` of vectors, lane by lane, or of scalars."""
+
+    def codegen(context, builder, signature, values):
+        element = getattr(best, "element", best)
+        if isinstance(element, types.Float):
+            bigger = builder.select(builder.fcmp_ordered(">", *values), *values)
+            return builder.select(builder.fcmp_ordered("ord", values[0], values[0]), bigger, values[0])
+        compare = builder.icmp_signed if element.signed else builder.icmp_unsigned
+        return builder.select(compare(">", *values), *values)
+
+    return best(best, best), codegen
+
+
+def _add(total, value):
+    return total + value
+
+
+@vector_operation(_add)
+def add(typing_context, total, value):
+    """`windows.add` of vectors, lane by lane, or of scalars."""
+
+    def codegen(context, builder, signature, values):
+        element = getattr(total, "element", total)
+        return builder.fadd(*values) if isinstance(element, types.Float) else builder.add(*values)
+
+    return total(total, total), codegen
+
+
+def _times(vector, factor):
+    return vector * factor
+
+
+@vector_operation(_times)
+def times(typing_context, vector, factor):
+    """All lanes of a vector times one factor."""
+
+    def codegen(context, builder, signature, values):
+        multiply = builder.fmul if isinstance(vector.element, types.Float) else builder.mul
+        return multiply(values[0], _splat(builder, values[1], vector.lanes))
+
+    return vector(vector, vector.element), codegen
+
+
+def _quotient(total, divisor):
+    if total.dtype.kind == "f":
+        return total / divisor
+    negative = (total < 0) != (divisor < 0)
+    with np.errstate(over="ignore"):
+        magnitude = abs(total).astype(np.uint64) // abs(divisor).astype(np.uint64)
+        return np.where(negative, np.uint64(0) - magnitude, magnitude).astype(total.dtype)
+
+
+@vector_operation(_quotient)
+def quotient(typing_context, total, divisor):
+    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap.
+
+    Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
+    """
+
+    def codegen(context, builder, signature, values):
+        if isinstance(total.element, types.Float):
+            return builder.fdiv(*values)
+        zero = ir.Constant(values[0].type, None)
+        is_negative = [builder.icmp_signed("<", value, zero) for value in values]
+        if not total.element.signed:
+            is_negative[0] = ir.Constant(is_negative[0].type, None)
+        magnitudes = [
+            builder.select(negative, builder.sub(zero, value), value)
+            for negative, value in zip(is_negative, values, strict=True)
+        ]
+        magnitude = builder.udiv(*magnitudes)
+        return builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
+
+    return total(total, divisor), codegen
+
+
+def _vector_type(element: Any) -> Vector:
+    return Vector(element, VECTOR_BYTES * 8 // element.bitwidth)
+
+
+def _pointer(context, builder, array_type, array, at, lanes):
+    """Pointer to the vector of an array that starts at `at`."""
+    view = make_array(array_type)(context, builder, array)
+    if context.enable_boundscheck:
+        length = cgutils.unpack_tuple(builder, view.shape, 1)[0]
+        for position in (at, builder.add(at, ir.Constant(at.type, lanes - 1))):
+            cgutils.do_boundscheck(context, builder, position, length)
+    element = context.get_data_type(array_type.dtype)
+    return builder.bitcast(builder.gep(view.data, [at]), ir.VectorType(element, lanes).as_pointer())
+
+
+def _splat(builder, value, lanes):
+    """A vector with the same value in all lanes."""
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, zeros)
