@@ -23,6 +23,7 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
+    GROUP,
     IN_D,
     IN_H,
     IN_W,
@@ -32,6 +33,7 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_W,
     LAYOUT,
     LAYOUT_FIELDS,
+    LINES,
     OD,
     OH,
     OUT_D,
@@ -120,8 +122,8 @@ def taps_of_row(g, od, oh, include_pad):
 @inner
 def write_divisors(divisors, at, g, ow, n, include_pad, override):
     """Taps along w that count towards the divisors of n outputs of a row from `ow` on; 1 where there is none."""
-    if override != 0:
-        rows.fill(divisors, at, ONE, n)
+    if override != 0 or g[INSIDE] == 1:
+        rows.fill(divisors, at, ONE if override != 0 else g[KERNEL_W], divisors.size - at)
         return
     # Windows inside the input need no counting: with a count for each, a long 1-d signal took three times as long.
     halo = (g[KERNEL_W] - 1) * g[DILATION_W]
@@ -137,25 +139,31 @@ def write_divisors(divisors, at, g, ow, n, include_pad, override):
 
 
 @inner
-def store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override):
-    """Divide the sums of a unit and write them to the output."""
+def write_factors(factors, g, include_pad, override):
+    """What the divisors along w are multiplied with, for each output row; only for the first if all are the same."""
     # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
-    is_integer = divisors.dtype.type(0.5) == 0
+    is_integer = factors.dtype.type(0.5) == 0
     limit = np.float64(1 << 62) / g[KERNEL_W] if is_integer else np.inf
+    for row in range(ONE if override != 0 or g[INSIDE] == 1 else g[OUT_D] * g[OUT_H]):
+        taps = min(taps_of_row(g, row // g[OUT_H], row % g[OUT_H], include_pad), limit)
+        factors[row] = override if override != 0 else factors.dtype.type(taps)
+
+
+@inner
+def store_means(out, end, work, divisors, factors, plane, planes, unit, g, override):
+    """Divide the sums of a unit and write them to the output."""
     to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
     lines, cols = planes * g[unit + ROWS], g[unit + COLS]
-    is_uniform = override != 0 or g[INSIDE] == 1
-    if is_uniform and pitch == g[OUT_W]:
+    varies = override == 0 and g[INSIDE] == 0
+    if not varies and pitch == g[OUT_W]:
         lines, cols = ONE, lines * cols
-    for r in range(lines):
-        if override != 0:
-            factor = divisors.dtype.type(override)
-        elif r == 0 or not is_uniform:
-            taps = taps_of_row(g, g[unit + OD], g[unit + OH] + r % g[unit + ROWS], include_pad)
-            factor = divisors.dtype.type(min(taps, limit))
-        divide_row(out, to, end, work, line, divisors, not is_uniform, factor, cols, g[SPARE])
+    row, first_row = ZERO, g[unit + OD] * g[OUT_H] + g[unit + OH]
+    for _ in range(lines):
+        factor = factors[first_row + row if varies else ZERO]
+        divide_row(out, to, end, work, line, divisors, varies, factor, cols, g[SPARE])
         to += g[OUT_W]
         line += pitch
+        row = row + 1 if row + 1 < g[unit + ROWS] else ZERO  # the next plane
 
 
 @inner
@@ -183,59 +191,80 @@ def divide_row(out, to, end, work, line, divisors, varies, factor, n, scratch):
 
 
 @entry
+def avg_flat(first, last, out, x, g, zero, one, include_pad, override):
+    work = np.full(g[WORK_SIZE], zero)
+    divisors = np.full(g[LINES] + np.int64(lanes(work)), one)
+    end = rows.free_end(out, last, g)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    rows.write_masks(work, g)
+    rows.fill(divisors, ZERO, override, g[LINES])
+    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if override == 0 else ZERO):
+        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H], include_pad))
+        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
+        for o in range(g[IN_W]):
+            divisors[row * g[IN_W] + o] *= taps
+    for number in range(first, last):
+        plane, planes, unit = rows.unit_of(number, g)
+        line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, zero)
+        divide_row(out, rows.first_output(plane, unit, g), end, work, line, divisors, True, one, n, g[SPARE])
+
+
+@entry
 def avg_rows(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    factors = np.full(g[OUT_D] * g[OUT_H], one)
+    write_factors(factors, g, include_pad, override)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if g[INSIDE] and override == 0:
-            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
-        elif number == first or g[unit + COLS] < g[OUT_W]:
+        if number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
         rows.across_lines(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
+        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
 
 
 @entry
 def avg_dense(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    factors = np.full(g[OUT_D] * g[OUT_H], one)
+    write_factors(factors, g, include_pad, override)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if g[INSIDE] and override == 0:
-            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
-        elif number == first or g[unit + COLS] < g[OUT_W]:
+        if number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
         rows.fold_dense(add, work, x, layout, plane, unit, g, zero)
-        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
+        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
 
 
 @entry
 def avg_strided(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    factors = np.full(g[OUT_D] * g[OUT_H], one)
+    write_factors(factors, g, include_pad, override)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if g[INSIDE] and override == 0:
-            rows.fill(divisors, ZERO, g[KERNEL_W], divisors.size)
-        elif number == first or g[unit + COLS] < g[OUT_W]:
+        if number == first or g[unit + COLS] < g[OUT_W]:
             write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
         rows.across_strided(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
+        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
 
 
 @entry
 def avg_windows(first, last, out, x, g, zero, one, include_pad, override):
     work = np.full(g[WORK_SIZE], zero)
     divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
+    factors = np.full(g[OUT_D] * g[OUT_H], one)
+    write_factors(factors, g, include_pad, override)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
@@ -245,7 +274,7 @@ def avg_windows(first, last, out, x, g, zero, one, include_pad, override):
             work[g[ACROSS] + o] = sum_window(
                 x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o, zero
             )
-        store_means(out, end, work, divisors, plane, planes, unit, g, include_pad, override)
+        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
 
 
 @inlined
@@ -327,6 +356,7 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
 
 
 KERNELS = {
+    "flat": avg_flat,
     "rows": avg_rows,
     "dense": avg_dense,
     "strided": avg_strided,

@@ -33,6 +33,7 @@ from numbapool.kernels.cpu.schedule import (
     OH,
     OW,
     ROWS,
+    SPARE,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
@@ -63,6 +64,19 @@ def lowest(dtype: np.dtype[Any]) -> Any:
 def no_mark(plan: WindowPlan) -> Any:
     """A mark larger than any flat position of a plane, in the narrowest dtype that vectorises with float32."""
     return np.int32(1 << 30) if plan.plane_size < 1 << 30 else np.int64(1 << 62)
+
+
+@entry
+def max_flat(first, last, out, x, g, lowest):
+    work = np.full(g[WORK_SIZE], lowest)
+    end = rows.free_end(out, last, g)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    rows.write_masks(work, g)
+    for number in range(first, last):
+        plane, planes, unit = rows.unit_of(number, g)
+        line, n = rows.fold_flat(larger, work, x, layout, plane, planes, g, lowest)
+        to, scratch = rows.first_output(plane, unit, g), g[SPARE]
+        rows.across_rows(larger, out, to, n, end, work, line, n, ONE, n, ONE, ONE, ONE, scratch)
 
 
 @entry
@@ -158,6 +172,7 @@ def scan_window(x, at, layout, g, od, oh, ow, lowest):
 
 
 KERNELS = {
+    "flat": max_flat,
     "rows": max_rows,
     "dense": max_dense,
     "strided": max_strided,

@@ -21,6 +21,7 @@ from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
+    BEFORE_W,
     BLOCK_FIELDS,
     BLOCK_ROWS,
     BLOCKS,
@@ -37,6 +38,7 @@ from numbapool.kernels.cpu.schedule import (
     FOLDED,
     GROUP,
     H_TAPS,
+    IN_D,
     IN_H,
     IN_W,
     INSIDE,
@@ -63,7 +65,7 @@ from numbapool.kernels.cpu.schedule import (
     UNITS,
     WIDTH,
 )
-from numbapool.kernels.cpu.vectors import evens, keep, lanes, load, store
+from numbapool.kernels.cpu.vectors import choose, evens, keep, lanes, load, store
 
 # Python constants would become literal types, and every function that is called with one would be compiled again.
 ZERO = np.int64(0)
@@ -129,8 +131,8 @@ def fold_rows(
     above = (taps - 1) * tap_step if tap_step > 0 else ZERO
     reach = np.int64((end + width - ONE_UP) // width * width)
     for plane in range(planes):
-        at, start, before = row + plane * plane_step, to + plane * plane_pitch, np.uintp(folded + plane * plane_pitch)
-        line = np.uintp(start)
+        at, start = row + plane * plane_step, to + plane * plane_pitch
+        line, before = np.uintp(start), np.uintp(folded + plane * plane_pitch if folded >= 0 else ZERO)
         for _ in range(rows):
             first, second, third = np.uintp(at), np.uintp(at + tap_step), np.uintp(at + 2 * tap_step)
             # Whether a last vector would read beyond the array, or write beyond the room.
@@ -243,14 +245,30 @@ def across_rows(combine, to_array, to, to_pitch, end, work, line, pitch, rows, c
 
 
 @inner
-def fold_two(combine, work, to, a, b, n):
-    """Fold two lines into a third."""
-    width = lanes(work)
+def fold_lines(combine, work, to, a, b, c, n):
+    """Fold three lines into another; two if c is negative."""
+    width, end, line = lanes(work), np.uintp(n), np.uintp(to)
+    first, second, third = np.uintp(a), np.uintp(b), np.uintp(c if c >= 0 else ZERO)
+    column = np.uintp(0)
+    if c < 0:
+        while column < end:
+            vector = combine(load(work, first + column, work), load(work, second + column, work))
+            store(work, line + column, vector)
+            column += width
+    else:
+        while column < end:
+            vector = combine(load(work, first + column, work), load(work, second + column, work))
+            store(work, line + column, combine(vector, load(work, third + column, work)))
+            column += width
+
+
+@inner
+def copy_line(work, to, source, at, n):
+    """Copy a line; as far as it goes beyond n, the source must go too."""
     column = np.uintp(0)
     while column < np.uintp(n):
-        vector = combine(load(work, np.uintp(a) + column, work), load(work, np.uintp(b) + column, work))
-        store(work, np.uintp(to) + column, vector)
-        column += width
+        store(work, np.uintp(to) + column, load(source, np.uintp(at) + column, work))
+        column += lanes(work)
 
 
 @inner
@@ -261,35 +279,23 @@ def fold_shifts(combine, work, to, line, spare, n, taps, step):
     the bit is set with tap 2m too. Sums only add, so nothing cancels. `spare` has room for two lines of
     n + (taps - 1) * step elements and a vector.
     """
-    width = lanes(work)
+    if taps == 1:
+        copy_line(work, to, work, line, n)
+        return
     bit = 1
     while 4 * bit <= taps:
         bit *= 2
-    if taps == 1:
-        bit = 0
-        column = np.uintp(0)
-        while column < np.uintp(n):
-            store(work, np.uintp(to) + column, load(work, np.uintp(line) + column, work))
-            column += width
-    size = n + (taps - 1) * step + np.int64(width)
+    size = n + (taps - 1) * step + np.int64(lanes(work))
     done = 1
     folded = line
     while bit > 0:
         onto = to if bit == 1 else (spare + size if folded == spare else spare)
-        second = np.uintp(folded + done * step)
+        second, third = folded + done * step, -ONE
         done *= 2
-        third = np.uintp(line + done * step)
-        takes_third = taps & bit != 0
-        if takes_third:
+        if taps & bit:
+            third = line + done * step
             done += 1
-        end = np.uintp(n + (taps - done) * step)
-        column = np.uintp(0)
-        while column < end:
-            vector = combine(load(work, np.uintp(folded) + column, work), load(work, second + column, work))
-            if takes_third:
-                vector = combine(vector, load(work, third + column, work))
-            store(work, np.uintp(onto) + column, vector)
-            column += width
+        fold_lines(combine, work, onto, folded, second, third, n + (taps - done) * step)
         folded = onto
         bit //= 2
 
@@ -464,15 +470,70 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
                 gather_block(work, line, g[PITCH], x, row, h_step, w_step, rows, n)
             if t > 0:
                 to = spare if folded == stack else stack
-                fold_two(combine, work, to, folded, onto, size)
+                fold_lines(combine, work, to, folded, onto, -ONE, size)
                 folded = to
             row += g[DILATION_D] * layout[D_STEP]
         if folded != stack:
-            fold_shifts(combine, work, stack, folded, ZERO, size, ONE, ONE)
+            copy_line(work, stack, work, folded, size)
     n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
     if g[KERNEL_H] > 1:
         fold_shifts(combine, work, lines, stack, spare, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
     fold_shifts(combine, work, g[ACROSS], lines, spare, n, g[KERNEL_W], g[DILATION_W])
+
+
+@inner
+def write_masks(work, g):
+    """For "flat": lines that are 1 where the first and the last tap along each axis are inside the plane, else 0."""
+    position = g[STACK]
+    for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
+        for w in range(g[IN_W]):
+            at, coordinate = position, w
+            for axis in range(3):  # w, h, d
+                if axis > 0:
+                    coordinate = row % g[IN_H] if axis == 1 else row // g[IN_H] % g[IN_D]
+                first = coordinate - g[BEFORE_W - axis]
+                last = first + (g[KERNEL_W - axis] - 1) * g[DILATION_W - axis]
+                work[at] = first >= 0
+                work[at + g[LINES]] = last < g[IN_W - axis]
+                at += 2 * g[LINES]
+            position += 1
+
+
+@inner
+def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
+    """Fold 2 or 3 taps along an axis, all planes of a unit as one vector, without those outside their plane."""
+    width, end, target, middle = lanes(work), np.uintp(n), np.uintp(to), np.uintp(line)
+    first = np.uintp(line - g[BEFORE_W - axis] * step)
+    last = first + np.uintp((g[KERNEL_W - axis] - 1) * g[DILATION_W - axis] * step)
+    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[LINES])
+    has_middle = g[KERNEL_W - axis] == 3
+    column = np.uintp(0)
+    while column < end:
+        a = choose(load(work, first_mask + column, work), load(work, first + column, work), identity)
+        b = choose(load(work, last_mask + column, work), load(work, last + column, work), identity)
+        if has_middle:
+            a = combine(a, load(work, middle + column, work))
+        store(work, target + column, combine(a, b))
+        column += width
+
+
+@inlined
+def fold_flat(combine, work, x, layout, plane, planes, g, identity):
+    """Fold whole planes along each axis as one vector; returns where in the work array the result is, and its length."""
+    n = planes * g[IN_D] * g[IN_H] * g[IN_W]
+    line, other, whole = g[FOLDED], g[ACROSS], n - n % np.int64(lanes(work))
+    at = plane_at(layout, plane)
+    copy_line(work, line, x, at, whole)
+    for i in range(whole, n):
+        work[line + i] = x[at + i]
+    step = ONE
+    for axis in range(3):
+        if g[KERNEL_W - axis] > 1:
+            masks = g[STACK] + 2 * axis * g[LINES]
+            fold_masked(combine, work, other, line, masks, g, axis, step, n, identity)
+            line, other = other, line
+        step *= g[IN_W - axis]
+    return line, n
 
 
 @inlined

@@ -26,6 +26,9 @@ WIDEST_LINE_WINDOW = 1 << 16
 LARGEST_LINE_WINDOW = 1 << 18
 # Small planes are put together into units, but not into fewer than this many, for threads to share.
 FEWEST_UNITS = 16
+# "flat" takes planes up to this many elements, where there are several to share the masks.
+LARGEST_FLAT_PLANE = 1 << 14
+FEWEST_FLAT_PLANES = 16
 # Windows up to this wide are folded across tap by tap ("rows"): one pass over a line.
 WIDEST_TAP_WINDOW = 3
 # At stride 1, windows of up to this many rows are folded down row by row; higher ones by shifts ("dense").
@@ -172,6 +175,8 @@ def with_layout(program: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
 def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool) -> Schedule:
     """Choose the algorithm for a plan on elements of `itemsize` bytes.
 
+    "flat": stride 1, windows up to 3 along each axis, output as large as the input, contiguous, planes that are small or
+        3-d. Whole planes are one vector in every pass, and taps that belong to a neighbouring row are masked.
     "rows": small windows at stride 1 or 2 across. Rows are folded into lines where they stand, lines across tap by tap.
     "dense": larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
     "strided": any other. Rows as in "rows", then a fold of all positions across, of which every stride-th stays.
@@ -182,16 +187,23 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
-    algorithm = _algorithm(plan, line, indices)
+    algorithm = _algorithm(plan, line, contiguous, indices)
     # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
     cols = min(w.out, max(1, line // w.stride, 4 * span // w.stride))
     pitch = -(-((cols - 1) * w.stride + span) // w.stride) * w.stride
     rows = min(h.out, max(1, line // pitch))
-    group = 1
+    group, guard = 1, 0
     slack = 4 * VECTOR_BYTES // itemsize
     units: list[Unit] = []
     blocks: list[Block] = []
-    if algorithm == "windows":
+    if algorithm == "flat":
+        group = max(1, min(line // 2 // plan.plane_size, plan.planes // FEWEST_UNITS))
+        lines = group * plan.plane_size
+        steps = (h.length * w.length, w.length, 1)
+        guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
+        sizes = {"folded": lines + guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
+        units = [Unit(0, 0, 0, h.out, w.out, 0, 0, 0)]
+    elif algorithm == "windows":
         rows, cols, pitch = 1, min(w.out, line), 1
         lines = cols
         sizes = {"folded": 0, "across": lines, "stack": 0, "spare": 0}
@@ -216,7 +228,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             "spare": max(2 * slab, 3 * (lines + span)) + 2 * slack,
         }
     sizes = {region: size + slack for region, size in sizes.items()}
-    at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
+    at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
     layout_at = len(Geometry._fields)
     units_at = layout_at + LAYOUT_FIELDS
     geometry = _geometry(plan)._replace(
@@ -225,7 +237,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         group=group,
         inside=int(all(map(_holds_all_windows, plan.axes))),
         **at,
-        work_size=sum(sizes.values()),
+        work_size=guard + sum(sizes.values()),
         layout=layout_at,
         units=units_at,
         unit_count=len(units),
@@ -281,7 +293,7 @@ def _simplified(plan: WindowPlan) -> WindowPlan:
     return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
 
 
-def _algorithm(plan: WindowPlan, line: int, indices: bool) -> str:
+def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
     d, h, w = plan.axes
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
     reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
@@ -290,10 +302,20 @@ def _algorithm(plan: WindowPlan, line: int, indices: bool) -> str:
         return "windows"
     if indices:
         return "strided"
+    is_small = plan.plane_size <= LARGEST_FLAT_PLANE if d.kernel > 1 else plan.plane_size <= line // 2
+    if contiguous and is_small and plan.planes >= FEWEST_FLAT_PLANES and all(map(_is_flat, plan.axes)):
+        return "flat"
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
         return "rows"
     return "dense" if h.stride == 1 and w.stride == 1 else "strided"
+
+
+def _is_flat(axis: Axis) -> bool:
+    """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
+    if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3:
+        return False
+    return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
 
 
 def _holds_all_windows(axis: Axis) -> bool:

@@ -119,6 +119,25 @@ def keep(typing_context, vector, count, other):
     return vector(vector, types.uintp, vector.element), codegen
 
 
+def _choose(mask, vector, other):
+    return np.where(mask != 0, vector, other)
+
+
+@vector_operation(_choose)
+def choose(typing_context, mask, vector, other):
+    """The lanes of a vector for which the mask is not zero, `other` in the rest."""
+
+    def codegen(context, builder, signature, values):
+        zero = ir.Constant(values[0].type, None)
+        is_float = isinstance(mask.element, types.Float)
+        chosen = (
+            builder.fcmp_unordered("!=", values[0], zero) if is_float else builder.icmp_signed("!=", values[0], zero)
+        )
+        return builder.select(chosen, values[1], _splat(builder, values[2], vector.lanes))
+
+    return vector(mask, vector, vector.element), codegen
+
+
 def _every_second(offset: int) -> Any:
     def twin(first, second):
         return np.concatenate([first, second])[offset::2]
