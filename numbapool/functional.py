@@ -748,9 +748,13 @@ def _max_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
-    parameters = kernel_size, stride, padding, dilation, ceil_mode, return_indices
-    bind = _bind_max_pool_of_scalars if SCALARS.issuperset(map(type, parameters)) else _bind_max_pool
-    bound = bind(backend, spec, rank, *parameters)
+    is_plain = (
+        type(kernel_size) is type(padding) is type(dilation) is int
+        and type(ceil_mode) is type(return_indices) is bool
+        and (stride is None or type(stride) is int)
+    )
+    bind = _bind_plain_max_pool if is_plain else _bind_max_pool
+    bound = bind(backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     if out is None:
         return bound(x, None)
     if not return_indices:
@@ -793,9 +797,16 @@ def _avg_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
-    parameters = kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
-    bind = _bind_avg_pool_of_scalars if SCALARS.issuperset(map(type, parameters)) else _bind_avg_pool
-    bound = bind(backend, spec, rank, *parameters)
+    is_plain = (
+        type(kernel_size) is type(padding) is type(dilation) is int
+        and type(ceil_mode) is type(count_include_pad) is bool
+        and (stride is None or type(stride) is int)
+        and (divisor_override is None or type(divisor_override) is int)
+    )
+    bind = _bind_plain_avg_pool if is_plain else _bind_avg_pool
+    bound = bind(
+        backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    )
     return bound(x, None if out is None else (out,))
 
 
@@ -825,11 +836,10 @@ def _bind(
     return backend.bind(operation, plan, specs, *parameters)
 
 
-# The way from arguments to a bound call, remembered. Only for parameters that are single values: as keys of a cache a tuple
-# (2.0, 2) equals (2, 2), while single values are told apart by their types.
-SCALARS = frozenset((int, bool, type(None)))
-_bind_max_pool_of_scalars = lru_cache(maxsize=1024, typed=True)(_bind_max_pool)
-_bind_avg_pool_of_scalars = lru_cache(maxsize=1024, typed=True)(_bind_avg_pool)
+# The way from arguments to a bound call, remembered. Only for parameters of exactly these types, which are told apart as
+# keys of a cache: True equals 1 there, and (2.0, 2) equals (2, 2).
+_bind_plain_max_pool = lru_cache(maxsize=1024)(_bind_max_pool)
+_bind_plain_avg_pool = lru_cache(maxsize=1024)(_bind_avg_pool)
 
 
 def _max_pool_backward(

@@ -27,6 +27,7 @@ from numbapool.kernels.cpu.schedule import (
     IN_D,
     IN_H,
     IN_W,
+    INCLUDE_PAD,
     INSIDE,
     KERNEL_D,
     KERNEL_H,
@@ -39,6 +40,7 @@ from numbapool.kernels.cpu.schedule import (
     OUT_D,
     OUT_H,
     OUT_W,
+    OVERRIDE,
     OW,
     PITCH,
     ROWS,
@@ -52,7 +54,7 @@ from numbapool.kernels.cpu.schedule import (
     geometry_of,
     schedule_of,
 )
-from numbapool.kernels.cpu.vectors import add, lanes, load, quotient, store, times
+from numbapool.kernels.cpu.vectors import accumulator_of, add, lanes, load, no_sum, one_tap, quotient, store, times
 
 # Input columns whose gradients one step of the backward pass computes.
 BACKWARD_TILE = 2048
@@ -68,11 +70,8 @@ def avg_pool(
     divisor_override: int | None,
 ) -> Call:
     """Mean of each window; integers are summed in 64 bits and divided towards zero."""
-    accumulator = accumulator_of(dtype)
-    algorithm, units, program = schedule_of(plan, accumulator.itemsize, is_contiguous, False)
-    one = np.int64(1) if accumulator.kind in "iu" else accumulator.type(1)
-    constants = accumulator.type(0), one, int(count_include_pad), divisor_override or 0
-    return Call(KERNELS[algorithm], units, program, constants)
+    algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
+    return Call(KERNELS[algorithm], units, with_divisors(program, count_include_pad, divisor_override), ())
 
 
 def avg_pool_backward(
@@ -98,32 +97,32 @@ def avg_pool_backward(
         grad_input,
         grad,
         contiguous_out_layout(plan) if layout is None else layout,
-        geometry_of(plan),
+        with_divisors(geometry_of(plan), count_include_pad, divisor_override),
         np.array([tile, tiles, work_size, most_outputs, spreads]),
         grad_input.dtype.type(0),
-        int(count_include_pad),
-        divisor_override or 0,
     )
 
 
-def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of the sums of a mean: the dtype itself for floats, 64 bits for integers."""
-    return dtype if dtype.kind == "f" else np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
+def with_divisors(program: np.ndarray, count_include_pad: bool, divisor_override: int | None) -> np.ndarray:
+    """The program or geometry with the parameters of a mean."""
+    program = program.copy()
+    program[INCLUDE_PAD], program[OVERRIDE] = count_include_pad, divisor_override or 0
+    return program
 
 
 @inlined
-def taps_of_row(g, od, oh, include_pad):
+def taps_of_row(g, od, oh):
     """Taps along d and h that count towards the divisor of an output row; a float, because they may be 2**124."""
-    d = count_taps(od, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], g[AFTER_D], include_pad)
-    h = count_taps(oh, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], g[AFTER_H], include_pad)
+    d = count_taps(od, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], g[AFTER_D], g[INCLUDE_PAD])
+    h = count_taps(oh, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], g[AFTER_H], g[INCLUDE_PAD])
     return np.float64(max(d, ONE)) * np.float64(max(h, ONE))
 
 
 @inner
-def write_divisors(divisors, at, g, ow, n, include_pad, override):
+def write_divisors(divisors, at, g, ow, n):
     """Taps along w that count towards the divisors of n outputs of a row from `ow` on; 1 where there is none."""
-    if override != 0 or g[INSIDE] == 1:
-        rows.fill(divisors, at, ONE if override != 0 else g[KERNEL_W], divisors.size - at)
+    if g[OVERRIDE] != 0:
+        rows.fill(divisors, at, ONE, n)
         return
     # Windows inside the input need no counting: with a count for each, a long 1-d signal took three times as long.
     halo = (g[KERNEL_W] - 1) * g[DILATION_W]
@@ -133,33 +132,39 @@ def write_divisors(divisors, at, g, ow, n, include_pad, override):
     for i in range(n - (inside1 - inside0)):
         o = i if i < inside0 else i + inside1 - inside0
         taps = count_taps(
-            ow + o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[DILATION_W], g[BEFORE_W], g[AFTER_W], include_pad
+            ow + o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[DILATION_W], g[BEFORE_W], g[AFTER_W], g[INCLUDE_PAD]
         )
         divisors[at + o] = max(taps, ONE)
 
 
 @inner
-def write_factors(factors, g, include_pad, override):
-    """What the divisors along w are multiplied with, for each output row; only for the first if all are the same."""
+def start_divisors(divisors, factors_at, g):
+    """Write what the divisors of each output row are multiplied with; where all are the same, one and the divisors."""
     # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
-    is_integer = factors.dtype.type(0.5) == 0
+    is_integer = divisors.dtype.type(0.5) == 0
     limit = np.float64(1 << 62) / g[KERNEL_W] if is_integer else np.inf
-    for row in range(ONE if override != 0 or g[INSIDE] == 1 else g[OUT_D] * g[OUT_H]):
-        taps = min(taps_of_row(g, row // g[OUT_H], row % g[OUT_H], include_pad), limit)
-        factors[row] = override if override != 0 else factors.dtype.type(taps)
+    if g[OVERRIDE] != 0:
+        rows.fill(divisors, ZERO, ONE, factors_at)
+        divisors[factors_at] = g[OVERRIDE]
+        return
+    for row in range(ONE if g[INSIDE] else g[OUT_D] * g[OUT_H]):
+        taps = min(taps_of_row(g, row // g[OUT_H], row % g[OUT_H]), limit)
+        divisors[factors_at + row] = divisors.dtype.type(taps)
+    if g[INSIDE]:
+        rows.fill(divisors, ZERO, g[KERNEL_W], factors_at)
 
 
 @inner
-def store_means(out, end, work, divisors, factors, plane, planes, unit, g, override):
+def store_means(out, end, work, divisors, factors_at, plane, planes, unit, g):
     """Divide the sums of a unit and write them to the output."""
     to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
     lines, cols = planes * g[unit + ROWS], g[unit + COLS]
-    varies = override == 0 and g[INSIDE] == 0
+    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     if not varies and pitch == g[OUT_W]:
         lines, cols = ONE, lines * cols
     row, first_row = ZERO, g[unit + OD] * g[OUT_H] + g[unit + OH]
     for _ in range(lines):
-        factor = factors[first_row + row if varies else ZERO]
+        factor = divisors[factors_at + (first_row + row if varies else ZERO)]
         divide_row(out, to, end, work, line, divisors, varies, factor, cols, g[SPARE])
         to += g[OUT_W]
         line += pitch
@@ -191,97 +196,102 @@ def divide_row(out, to, end, work, line, divisors, varies, factor, n, scratch):
 
 
 @entry
-def avg_flat(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[LINES] + np.int64(lanes(work)), one)
+def avg_flat(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    divisors = np.full(g[LINES] + np.int64(lanes(work)), one_tap(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     rows.write_masks(work, g)
-    rows.fill(divisors, ZERO, override, g[LINES])
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if override == 0 else ZERO):
-        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H], include_pad))
-        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W], include_pad, override)
+    rows.fill(divisors, ZERO, g[OVERRIDE], g[LINES])
+    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if g[OVERRIDE] == 0 else ZERO):
+        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H]))
+        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W])
         for o in range(g[IN_W]):
             divisors[row * g[IN_W] + o] *= taps
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, zero)
-        divide_row(out, rows.first_output(plane, unit, g), end, work, line, divisors, True, one, n, g[SPARE])
+        line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, no_sum(x))
+        divide_row(out, rows.first_output(plane, unit, g), end, work, line, divisors, True, one_tap(x), n, g[SPARE])
 
 
 @entry
-def avg_rows(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
-    factors = np.full(g[OUT_D] * g[OUT_H], one)
-    write_factors(factors, g, include_pad, override)
+def avg_rows(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
+    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
+    start_divisors(divisors, factors_at, g)
+    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if number == first or g[unit + COLS] < g[OUT_W]:
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
+        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
+        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.across_lines(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
+        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
 
 
 @entry
-def avg_dense(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
-    factors = np.full(g[OUT_D] * g[OUT_H], one)
-    write_factors(factors, g, include_pad, override)
+def avg_dense(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
+    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
+    start_divisors(divisors, factors_at, g)
+    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if number == first or g[unit + COLS] < g[OUT_W]:
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_dense(add, work, x, layout, plane, unit, g, zero)
-        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
+        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
+        rows.fold_dense(add, work, x, layout, plane, unit, g, no_sum(x))
+        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
 
 
 @entry
-def avg_strided(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
-    factors = np.full(g[OUT_D] * g[OUT_H], one)
-    write_factors(factors, g, include_pad, override)
+def avg_strided(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
+    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
+    start_divisors(divisors, factors_at, g)
+    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if number == first or g[unit + COLS] < g[OUT_W]:
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
-        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, zero)
+        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
+        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.across_strided(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
+        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
 
 
 @entry
-def avg_windows(first, last, out, x, g, zero, one, include_pad, override):
-    work = np.full(g[WORK_SIZE], zero)
-    divisors = np.full(g[g[UNITS] + COLS] + np.int64(lanes(work)), one)
-    factors = np.full(g[OUT_D] * g[OUT_H], one)
-    write_factors(factors, g, include_pad, override)
+def avg_windows(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
+    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
+    start_divisors(divisors, factors_at, g)
+    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS], include_pad, override)
+        if varies:
+            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
         for o in range(g[unit + COLS]):
             work[g[ACROSS] + o] = sum_window(
-                x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o, zero
+                x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o
             )
-        store_means(out, end, work, divisors, factors, plane, planes, unit, g, override)
+        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
 
 
 @inlined
-def sum_window(x, at, layout, g, od, oh, ow, zero):
+def sum_window(x, at, layout, g, od, oh, ow):
     """Sum of the taps of one window that are inside the input."""
     d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
-    total = zero
+    total = no_sum(x)
     for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
         for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
             row = at + (d + i * g[DILATION_D]) * layout[rows.D_STEP] + (h + j * g[DILATION_H]) * layout[rows.H_STEP]
@@ -305,7 +315,7 @@ def add_scaled(to, at, source, base, step, divisors, divisors_at, factor, n):
 
 
 @entry
-def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_pad, override):
+def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero):
     tile, tiles, work_size, most_outputs, spreads = tiling[0], tiling[1], tiling[2], tiling[3], tiling[4]
     work = np.full(work_size, zero)
     sums, divisors, folded = ZERO, most_outputs, 2 * most_outputs
@@ -321,7 +331,7 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
         o0 = max(ZERO, -((halo - w0 - g[BEFORE_W]) // g[STRIDE_W]))
         outputs = max(ZERO, min(g[OUT_W], (w0 + n - 1 + g[BEFORE_W]) // g[STRIDE_W] + 1) - o0)
         if number == first or tiles > 1:
-            write_divisors(work, divisors, g, o0, outputs, include_pad, override)
+            write_divisors(work, divisors, g, o0, outputs)
         rows.fill(work, sums, zero, outputs)
         at = plane_at(layout, plane)
         od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], in_d, in_d)
@@ -332,7 +342,7 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero, include_p
             for oh in range(oh0, oh1):
                 if not holds(in_h + g[BEFORE_H] - oh * g[STRIDE_H], g[KERNEL_H], g[DILATION_H]):
                     continue
-                taps = np.float64(override) if override != 0 else taps_of_row(g, od, oh, include_pad)
+                taps = np.float64(g[OVERRIDE]) if g[OVERRIDE] != 0 else taps_of_row(g, od, oh)
                 out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP] + o0 * layout[rows.W_STEP]
                 add_scaled(
                     work, sums, grad, out_row, layout[rows.W_STEP], work, divisors, work.dtype.type(taps), outputs

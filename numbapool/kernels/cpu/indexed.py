@@ -12,7 +12,7 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Source, run
-from numbapool.kernels.cpu.max import lowest, no_mark, scan_window
+from numbapool.kernels.cpu.max import no_mark, scan_window
 from numbapool.kernels.cpu.rows import ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -51,6 +51,7 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
     with_layout,
 )
+from numbapool.kernels.cpu.vectors import lowest
 
 
 def max_pool_backward_from_indices(
@@ -71,7 +72,7 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
     owned = _owned(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     program = with_layout(schedule.program, layout)
-    arguments = flat, program, owned, lowest(flat.dtype), no_mark(plan)
+    arguments = flat, program, owned, no_mark(plan)
     run(
         kernel,
         plan.planes * plan.plane_size // owned,
@@ -131,9 +132,9 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, own
 
 
 @entry
-def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest, none):
+def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
-    work = np.full(g[WORK_SIZE], lowest)
+    work = np.full(g[WORK_SIZE], lowest(x))
     marks = np.full(g[WORK_SIZE], none)
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     begin, end = first * owned, last * owned
@@ -152,7 +153,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
             if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
             x_at = plane_at(x_layout, plane)
-            rows.mark_blocks(work, marks, x, x_layout, x_at, unit, g, lowest, none)
+            rows.mark_blocks(work, marks, x, x_layout, x_at, unit, g, lowest(x), none)
             rows.mark_across(work, marks, g, g[unit + ROWS])
             for r in range(g[unit + ROWS]):
                 line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
@@ -166,7 +167,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
 
 
 @entry
-def scan_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest, none):
+def scan_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     begin, end = first * owned, last * owned
@@ -181,7 +182,7 @@ def scan_and_scatter(first, last, grad_input, grad, layout, x, g, owned, lowest,
             for oh in range(oh0, oh1):
                 row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
                 for ow in range(ow0, ow1):
-                    _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow, lowest)
+                    _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
                         grad_input[np.uintp(origin + index)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
         plane += 1

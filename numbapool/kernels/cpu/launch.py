@@ -50,6 +50,15 @@ class Call(NamedTuple):
     program: np.ndarray
     constants: tuple[Any, ...]
 
+    def entry_point(self, *arrays: np.ndarray) -> Any:
+        """`kernel(first, last, *results, x, program)` for arrays of exactly these types, which it does not check.
+
+        It takes 0.3 us less than the kernel itself, which looks at the type of every argument.
+        """
+        if config.DISABLE_JIT:
+            return self.kernel
+        return compiled_for(self.kernel, (*arrays, self.program)).entry_point
+
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat arrays `results`."""
         flat, layout = x
@@ -85,14 +94,19 @@ def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:
         kernel(0, units, *arguments)
 
 
+def compiled_for(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    """The kernel compiled for these arguments: flat or tabular arrays, and NumPy or Python scalars."""
+    signature = (types.int64,) * 2 + tuple(numba.typeof(a) for a in arguments)
+    kernel.compile(signature)
+    return kernel.overloads[signature]
+
+
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
-    """Address of the kernel compiled for these arguments: flat or tabular arrays, and NumPy or Python scalars."""
+    """Address of the kernel compiled for these arguments."""
     key = (kernel, *[a.dtype.char if isinstance(a, np.ndarray) else type(a) for a in arguments])
     address = _addresses.get(key)
     if address is None:
-        signature = (types.int64,) * 2 + tuple(numba.typeof(a) for a in arguments)
-        kernel.compile(signature)
-        compiled = kernel.overloads[signature]
+        compiled = compiled_for(kernel, arguments)
         address = _addresses[key] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return address
 

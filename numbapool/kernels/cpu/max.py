@@ -40,25 +40,20 @@ from numbapool.kernels.cpu.schedule import (
     WORK_SIZE,
     schedule_of,
 )
-from numbapool.kernels.cpu.vectors import larger
+from numbapool.kernels.cpu.vectors import larger, lowest
 
 
 def max_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
     algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, False)
-    return Call(KERNELS[algorithm], units, program, (lowest(dtype),))
+    return Call(KERNELS[algorithm], units, program, ())
 
 
 def max_pool_with_indices(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
     algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, True)
     kernel = max_windows_indices if algorithm == "windows" else max_strided_indices
-    return Call(kernel, units, program, (lowest(dtype), no_mark(plan)))
-
-
-def lowest(dtype: np.dtype[Any]) -> Any:
-    """What a window without any tap gives: -inf, or the least value of an integer dtype."""
-    return dtype.type(-np.inf) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).min)
+    return Call(kernel, units, program, (no_mark(plan),))
 
 
 def no_mark(plan: WindowPlan) -> Any:
@@ -67,97 +62,97 @@ def no_mark(plan: WindowPlan) -> Any:
 
 
 @entry
-def max_flat(first, last, out, x, g, lowest):
-    work = np.full(g[WORK_SIZE], lowest)
+def max_flat(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     rows.write_masks(work, g)
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        line, n = rows.fold_flat(larger, work, x, layout, plane, planes, g, lowest)
+        line, n = rows.fold_flat(larger, work, x, layout, plane, planes, g, lowest(x))
         to, scratch = rows.first_output(plane, unit, g), g[SPARE]
         rows.across_rows(larger, out, to, n, end, work, line, n, ONE, n, ONE, ONE, ONE, scratch)
 
 
 @entry
-def max_rows(first, last, out, x, g, lowest):
-    work = np.full(g[WORK_SIZE], lowest)
+def max_rows(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest)
+        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
         rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W])
 
 
 @entry
-def max_dense(first, last, out, x, g, lowest):
-    work = np.full(g[WORK_SIZE], lowest)
+def max_dense(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        rows.fold_dense(larger, work, x, layout, plane, unit, g, lowest)
+        rows.fold_dense(larger, work, x, layout, plane, unit, g, lowest(x))
         rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
-def max_strided(first, last, out, x, g, lowest):
-    work = np.full(g[WORK_SIZE], lowest)
+def max_strided(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest)
+        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
         rows.across_strided(larger, work, g, planes * g[unit + ROWS])
         rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
-def max_windows(first, last, out, x, g, lowest):
+def max_windows(first, last, out, x, g):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
         to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
+            best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
             out[to + ow] = best
 
 
 @entry
-def max_strided_indices(first, last, out, indices, x, g, lowest, none):
-    work = np.full(g[WORK_SIZE], lowest)
+def max_strided_indices(first, last, out, indices, x, g, none):
+    work = np.full(g[WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     marks = np.full(g[WORK_SIZE], none)
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         at = plane_at(layout, plane)
-        rows.mark_blocks(work, marks, x, layout, at, unit, g, lowest, none)
+        rows.mark_blocks(work, marks, x, layout, at, unit, g, lowest(x), none)
         rows.mark_across(work, marks, g, g[unit + ROWS])
         rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
         rows.store_marks(indices, marks, plane, unit, g, none)
 
 
 @entry
-def max_windows_indices(first, last, out, indices, x, g, lowest, none):
+def max_windows_indices(first, last, out, indices, x, g, none):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
         to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow, lowest)
+            best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
             out[to + ow] = best
             indices[to + ow] = index
 
 
 @inlined
-def scan_window(x, at, layout, g, od, oh, ow, lowest):
+def scan_window(x, at, layout, g, od, oh, ow):
     """Maximum of one window and its flat position in the plane, in row-major order over the taps inside the input."""
     d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
-    best, index = lowest, -ONE
+    best, index = lowest(x), -ONE
     for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
         in_d = d + i * g[DILATION_D]
         for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):

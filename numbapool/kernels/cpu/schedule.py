@@ -73,6 +73,8 @@ class Geometry(NamedTuple):
     units: int  # position of the table of units of a plane
     unit_count: int
     blocks: int  # position of the table of blocks
+    include_pad: int  # whether padding counts towards the divisors of means, see `avg`
+    override: int  # their divisor, if not 0
 
 
 # Where a kernel finds each field of the geometry in its flat array.
@@ -112,6 +114,8 @@ class Geometry(NamedTuple):
     UNITS,
     UNIT_COUNT,
     BLOCKS,
+    INCLUDE_PAD,
+    OVERRIDE,
 ) = range(len(Geometry._fields))
 
 
