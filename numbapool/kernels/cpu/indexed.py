@@ -140,6 +140,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
     begin, end = first * owned, last * owned
     rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
     plane = begin // plane_size
+    is_first = True
     while plane * plane_size < end:
         origin = plane * plane_size
         own0, own1 = max(begin - origin, ZERO), min(end - origin, plane_size)
@@ -152,9 +153,8 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
             )
             if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
-            x_at = plane_at(x_layout, plane)
-            rows.mark_blocks(work, marks, x, x_layout, x_at, unit, g, lowest(x), none)
-            rows.mark_across(work, marks, g, g[unit + ROWS])
+            rows.mark_unit(work, marks, x, x_layout, plane, unit, g, is_first, lowest(x), none)
+            is_first = False
             for r in range(g[unit + ROWS]):
                 line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
                 row = at + g[unit + OD] * layout[rows.D_STEP] + (g[unit + OH] + r) * layout[rows.H_STEP]

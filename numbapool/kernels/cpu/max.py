@@ -52,13 +52,13 @@ def max_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Cal
 def max_pool_with_indices(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
     algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, True)
-    kernel = max_windows_indices if algorithm == "windows" else max_strided_indices
+    kernel = max_windows_indices if algorithm == "windows" else max_indices
     return Call(kernel, units, program, (no_mark(plan),))
 
 
 def no_mark(plan: WindowPlan) -> Any:
-    """A mark larger than any flat position of a plane, in the narrowest dtype that vectorises with float32."""
-    return np.int32(1 << 30) if plan.plane_size < 1 << 30 else np.int64(1 << 62)
+    """A mark that stays negative whatever position in a plane is added to it, in the narrowest dtype where it does."""
+    return np.int32(-(1 << 30)) if plan.plane_size < 1 << 30 else np.int64(-(1 << 62))
 
 
 @entry
@@ -121,18 +121,16 @@ def max_windows(first, last, out, x, g):
 
 
 @entry
-def max_strided_indices(first, last, out, indices, x, g, none):
+def max_indices(first, last, out, indices, x, g, none):
     work = np.full(g[WORK_SIZE], lowest(x))
+    marks = np.full(g[WORK_SIZE], none)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    marks = np.full(g[WORK_SIZE], none)
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        at = plane_at(layout, plane)
-        rows.mark_blocks(work, marks, x, layout, at, unit, g, lowest(x), none)
-        rows.mark_across(work, marks, g, g[unit + ROWS])
+        rows.mark_unit(work, marks, x, layout, plane, unit, g, number == first, lowest(x), none)
         rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
-        rows.store_marks(indices, marks, plane, unit, g, none)
+        rows.store_marks(indices, end, work, marks, plane, unit, g)
 
 
 @entry

@@ -21,6 +21,7 @@ from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
+    BEFORE_H,
     BEFORE_W,
     BLOCK_FIELDS,
     BLOCK_ROWS,
@@ -65,7 +66,20 @@ from numbapool.kernels.cpu.schedule import (
     UNITS,
     WIDTH,
 )
-from numbapool.kernels.cpu.vectors import choose, evens, keep, lanes, load, store
+from numbapool.kernels.cpu.vectors import (
+    choose,
+    evens,
+    indices_of,
+    keep,
+    lanes,
+    larger,
+    load,
+    load_apart,
+    load_marks,
+    shifted,
+    store,
+    take,
+)
 
 # Python constants would become literal types, and every function that is called with one would be compiled again.
 ZERO = np.int64(0)
@@ -76,7 +90,6 @@ ONE_UP = np.uintp(1)
 OFFSET, OUTER_STEP, INNER_STEP, INNER_COUNT, D_STEP, H_STEP, W_STEP, DIRECT = range(8)
 
 replaces = inner(windows.replaces)
-replaces_out_of_order = inner(windows.replaces_out_of_order)
 first_tap = inner(windows.first_tap)
 end_tap = inner(windows.end_tap)
 count_taps = inner(windows.count_taps)
@@ -581,122 +594,161 @@ def store_unit(combine, out, end, work, plane, planes, unit, g, line, stride, ta
 
 
 @inner
-def mark_rows(work, marks, to, pitch, source, row, step, mark, mark_step, rows, n):
-    """Copy rows into lines, and their flat positions in the plane into the lines of marks."""
-    for r in range(rows):
-        i, k, first_mark = np.uintp(to + r * pitch), np.uintp(row + r * step), mark + r * mark_step
-        for j in range(np.uintp(n)):
-            work[i + j] = source[k + j]
-            marks[i + j] = first_mark + np.int64(j)
+def mark_columns(marks, starts, firsts, ow, n, g, none):
+    """For n outputs of a row: the column of the first tap, and of the first that is inside, `none` where none is."""
+    for o in range(n):
+        start = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
+        first = start + first_tap(start, g[DILATION_W]) * g[DILATION_W]
+        is_inside = first < g[IN_W] and first <= start + (g[KERNEL_W] - 1) * g[DILATION_W]
+        marks[starts + o] = start
+        marks[firsts + o] = first if is_inside else none
 
 
 @inner
-def mark_rows_onto(work, marks, to, folded, pitch, source, row, step, mark, mark_step, rows, n):
-    """Fold the next rows, in row-major order, with lines and marks that are folded already."""
-    for r in range(rows):
-        i, f, k = np.uintp(to + r * pitch), np.uintp(folded + r * pitch), np.uintp(row + r * step)
-        first_mark = mark + r * mark_step
-        for j in range(np.uintp(n)):
-            value, best = source[k + j], work[f + j]
-            takes = replaces(value, best)
-            work[i + j] = value if takes else best
-            marks[i + j] = first_mark + np.int64(j) if takes else np.int64(marks[f + j])
+def mark_across(work, marks, to, line, starts, firsts, n, stride, taps, dilation):
+    """Fold a line across, tap by tap in order, to maxima and their columns."""
+    width, end, step = lanes(work), np.uintp(n), np.uintp(stride)
+    column = np.uintp(0)
+    while column < end:
+        at = np.uintp(line) + column * step
+        start, mark = (
+            load_marks(marks, np.uintp(starts) + column, work),
+            load_marks(marks, np.uintp(firsts) + column, work),
+        )
+        if stride == 1:
+            best = load(work, at, work)
+        elif stride == 2:
+            best = evens(load(work, at, work), load(work, at + width, work))
+        else:
+            best = load_apart(work, at, step, work)
+        distance = ZERO
+        for _ in range(1, taps):
+            at += np.uintp(dilation)
+            distance += dilation
+            if stride == 1:
+                value = load(work, at, work)
+            elif stride == 2:
+                value = evens(load(work, at, work), load(work, at + width, work))
+            else:
+                value = load_apart(work, at, step, work)
+            best, mark = take(best, mark, value, shifted(start, marks.dtype.type(distance)))
+        store(work, np.uintp(to) + column, best)
+        store(marks, np.uintp(to) + column, mark)
+        column += width
+
+
+@inner
+def mark_down(work, marks, to, before, line, pitch, taps, position, step, n):
+    """Fold lines of maxima and columns down in order, to maxima and their positions in the plane.
+
+    `position` is that of the first element of the first line's row, `step` the way to the next. The results of earlier rows
+    are at `before`, if that is not negative.
+    """
+    column = np.uintp(0)
+    while column < np.uintp(n):
+        at, target = np.uintp(line) + column, np.uintp(to) + column
+        first = position
+        best, mark = load(work, at, work), shifted(load_marks(marks, at, work), marks.dtype.type(first))
+        if before >= 0:
+            earlier = np.uintp(before) + column
+            best, mark = take(load(work, earlier, work), load_marks(marks, earlier, work), best, mark)
+        for _ in range(1, taps):
+            at += np.uintp(pitch)
+            first += step
+            value_mark = shifted(load_marks(marks, at, work), marks.dtype.type(first))
+            best, mark = take(best, mark, load(work, at, work), value_mark)
+        store(work, target, best)
+        store(marks, target, mark)
+        column += lanes(work)
 
 
 @inlined
-def mark_blocks(work, marks, x, layout, plane, unit, g, identity, none):
-    """`fold_blocks` for maxima with the flat position of each in its plane."""
-    lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
-    if g[unit + TOUCHES_PADDING]:
-        fill(work, lines, identity, g[LINES])
-        fill(marks, lines, none, g[LINES])
+def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
+    """Maxima of a unit and their positions in the plane, as lines of "across".
+
+    Across first, then down: in this order equals go to the first in row-major order, whatever a window holds.
+    """
+    pitch, cols, rows = g[PITCH] // g[STRIDE_W], g[unit + COLS], g[unit + ROWS]
+    line, starts, firsts = g[FOLDED], g[SPARE], g[SPARE] + pitch + np.int64(lanes(work))
+    is_tile = cols < g[OUT_W]
+    if is_first or is_tile:
+        mark_columns(marks, starts, firsts, g[unit + OW], cols, g, none)
+    if is_tile:
+        fill(work, line, identity, g[PITCH])
+    if g[unit + FIRST_BLOCK] == g[unit + END_BLOCK]:
+        fill(work, g[ACROSS], identity, rows * pitch)
+        fill(marks, g[ACROSS], none, rows * pitch)
     for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
         b = g[BLOCKS] + number * BLOCK_FIELDS
-        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + D_TAPS] * g[b + H_TAPS]
-        d_step, h_step, next_step = g[DILATION_D] * layout[D_STEP], layout[H_STEP], g[STRIDE_H] * layout[H_STEP]
-        row = (
-            plane + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        )
-        if not layout[DIRECT]:
-            rows_in = (rows - 1) * g[STRIDE_H] + (g[b + H_TAPS] - 1) * g[DILATION_H] + 1
-            for t in range(g[b + D_TAPS]):
-                gather_block(work, stack + t * rows_in * n, n, x, row + t * d_step, h_step, layout[W_STEP], rows_in, n)
-            row, d_step, h_step, next_step = stack, rows_in * n, n, g[STRIDE_H] * n
-        h_step *= g[DILATION_H]
-        to = folded = lines + g[b + LINE]
-        for tap in range(taps):
-            i = tap // g[b + H_TAPS]
-            j = tap - i * g[b + H_TAPS]
-            in_d, in_h = g[b + FIRST_D] + i * g[DILATION_D], g[b + FIRST_H] + j * g[DILATION_H]
-            mark, mark_step = (in_d * g[IN_H] + in_h) * g[IN_W] + g[b + FIRST_W], g[STRIDE_H] * g[IN_W]
-            tap_row = row + i * d_step + j * h_step
-            onto = to if tap == taps - 1 else (spare if folded != spare else spare + g[LINES])
-            if tap == 0 and layout[DIRECT]:
-                mark_rows(work, marks, onto, g[PITCH], x, tap_row, next_step, mark, mark_step, rows, n)
-            elif tap == 0:
-                mark_rows(work, marks, onto, g[PITCH], work, tap_row, next_step, mark, mark_step, rows, n)
-            elif layout[DIRECT]:
-                mark_rows_onto(work, marks, onto, folded, g[PITCH], x, tap_row, next_step, mark, mark_step, rows, n)
-            else:
-                mark_rows_onto(work, marks, onto, folded, g[PITCH], work, tap_row, next_step, mark, mark_step, rows, n)
-            folded = onto
+        left, n = g[b + LINE] % g[PITCH], g[b + WIDTH]
+        slab = plane_at(layout, plane) + g[b + FIRST_W] * layout[W_STEP]
+        results, others = g[ACROSS], g[SPARE] + 2 * (pitch + np.int64(lanes(work)))
+        if g[b + D_TAPS] % 2 == 0:  # so that the last are written to "across"
+            results, others = others, results
+        for d in range(g[b + D_TAPS]):
+            in_d = g[b + FIRST_D] + d * g[DILATION_D]
+            i_start, i_step = ZERO, ONE
+            if rows == 1:  # only the rows that its windows hold are of interest
+                start, i_step = g[unit + OH] * g[STRIDE_H] - g[BEFORE_H], g[DILATION_H]
+                i_start = start + first_tap(start, i_step) * i_step - g[b + FIRST_H]
+            for i in range(i_start, g[b + H_TAPS], i_step):
+                row = slab + in_d * layout[D_STEP] + (g[b + FIRST_H] + i) * layout[H_STEP]
+                if layout[DIRECT]:
+                    fold_rows(
+                        larger,
+                        work,
+                        line + left,
+                        n,
+                        x,
+                        row,
+                        ONE,
+                        ZERO,
+                        -ONE,
+                        ZERO,
+                        ONE,
+                        n,
+                        identity,
+                        ZERO,
+                        ONE,
+                        ZERO,
+                        ZERO,
+                        -ONE,
+                    )
+                else:
+                    gather_block(work, line + left, ZERO, x, row, ZERO, layout[W_STEP], ONE, n)
+                to = g[STACK] + i * pitch
+                mark_across(work, marks, to, line, starts, firsts, cols, g[STRIDE_W], g[KERNEL_W], g[DILATION_W])
+            for r in range(rows):
+                start = (g[unit + OH] + r) * g[STRIDE_H] - g[BEFORE_H]
+                tap = first_tap(start, g[DILATION_H])
+                taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
+                to, before = results + r * pitch, others + r * pitch if d > 0 else -ONE
+                if taps <= 0:
+                    fill(work, to, identity, cols)
+                    fill(marks, to, none, cols)
+                else:
+                    in_h = start + tap * g[DILATION_H]
+                    position, step = (in_d * g[IN_H] + in_h) * g[IN_W], g[DILATION_H] * g[IN_W]
+                    first_line = g[STACK] + (in_h - g[b + FIRST_H]) * pitch
+                    line_step = g[DILATION_H] * pitch
+                    mark_down(work, marks, to, before, first_line, line_step, taps, position, step, cols)
+            results, others = others, results
 
 
 @inner
-def mark_pick(work, marks, to, line, step, n):
-    """Every step-th element of a line and its marks."""
-    for o in range(n):
-        work[np.uintp(to + o)] = work[np.uintp(line + o * step)]
-        marks[np.uintp(to + o)] = marks[np.uintp(line + o * step)]
-
-
-@inner
-def mark_merge(work, marks, to, folded, line, step, n):
-    """Fold every step-th element of a line with results that are folded already, marks deciding between equals."""
-    to, folded, line = np.uintp(to), np.uintp(folded), np.uintp(line)
-    if step == 1:
-        for o in range(np.uintp(n)):
-            value, mark, best, best_mark = work[line + o], marks[line + o], work[folded + o], marks[folded + o]
-            takes = replaces_out_of_order(value, mark, best, best_mark)
-            work[to + o] = value if takes else best
-            marks[to + o] = mark if takes else best_mark
-    elif step == 2:
-        for o in range(np.uintp(n)):
-            i = line + np.uintp(2) * o
-            value, mark, best, best_mark = work[i], marks[i], work[folded + o], marks[folded + o]
-            takes = replaces_out_of_order(value, mark, best, best_mark)
-            work[to + o] = value if takes else best
-            marks[to + o] = mark if takes else best_mark
-    else:
-        for o in range(np.uintp(n)):
-            i = line + np.uintp(step) * o
-            value, mark, best, best_mark = work[i], marks[i], work[folded + o], marks[folded + o]
-            takes = replaces_out_of_order(value, mark, best, best_mark)
-            work[to + o] = value if takes else best
-            marks[to + o] = mark if takes else best_mark
-
-
-@inlined
-def mark_across(work, marks, g, rows):
-    """Fold across, tap by tap."""
-    n = rows * g[PITCH] // g[STRIDE_W]
-    line, spare, to = g[FOLDED], g[SPARE], g[ACROSS]
-    folded = to
-    for tap in range(g[KERNEL_W]):
-        onto = to if tap == g[KERNEL_W] - 1 else (spare if folded != spare else spare + n)
-        if tap == 0:
-            mark_pick(work, marks, onto, line, g[STRIDE_W], n)
-        else:
-            mark_merge(work, marks, onto, folded, line + tap * g[DILATION_W], g[STRIDE_W], n)
-        folded = onto
-
-
-@inner
-def store_marks(indices, marks, plane, unit, g, none):
+def store_marks(indices, end, work, marks, plane, unit, g):
     """Write the marks of a unit to the indices, -1 for windows without a tap inside the input."""
-    at = first_output(plane, unit, g)
-    for r in range(g[unit + ROWS]):
-        to, line = np.uintp(at + r * g[OUT_W]), np.uintp(g[ACROSS] + r * g[PITCH] // g[STRIDE_W])
-        for o in range(np.uintp(g[unit + COLS])):
-            mark = marks[line + o]
-            indices[to + o] = np.int64(mark) if mark < none else -ONE
+    width, n, pitch = lanes(work), np.uintp(g[unit + COLS]), np.uintp(g[PITCH] // g[STRIDE_W])
+    to, line = np.uintp(first_output(plane, unit, g)), np.uintp(g[ACROSS])
+    for _ in range(g[unit + ROWS]):
+        whole = n if to + (n + width - ONE_UP) // width * width <= np.uintp(end) else n // width * width
+        column = np.uintp(0)
+        while column < whole:
+            store(indices, to + column, indices_of(load_marks(marks, line + column, work)))
+            column += width
+        while column < n:
+            mark = np.int64(marks[line + column])
+            indices[to + column] = mark if mark >= 0 else -ONE
+            column += ONE_UP
+        to += np.uintp(g[OUT_W])
+        line += pitch

@@ -184,6 +184,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     "rows": small windows at stride 1 or 2 across. Rows are folded into lines where they stand, lines across tap by tap.
     "dense": larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
     "strided": any other. Rows as in "rows", then a fold of all positions across, of which every stride-th stays.
+    "indices": maxima with their positions. Each input row is folded across, then these down, both in row-major order.
     "windows": windows wider than any line, or mostly outside the input: tap by tap.
     """
     line = LINE_BYTES // itemsize
@@ -215,14 +216,19 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     else:
         if algorithm == "dense":
             rows = min(h.out, max(rows, 2 * halo, 8))
-        elif contiguous and not indices and d.out == 1 and rows == h.out and cols == w.out:
+        elif algorithm == "indices":
+            # Rows of tiles would give the gradients of an element at a seam another order than that of the outputs.
+            rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, max(rows, 2 * halo // h.stride))
+        elif contiguous and d.out == 1 and rows == h.out and cols == w.out:
             group = max(1, min(line // (rows * pitch), plan.planes // FEWEST_UNITS))
         lines = group * rows * pitch
         slab = (rows + halo if algorithm == "dense" else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
         for unit in _units(plan, rows, cols):
             first = len(blocks)
             padded = (
-                _stack_block(plan, unit, pitch, blocks) if algorithm == "dense" else _blocks(plan, unit, pitch, blocks)
+                _stack_block(plan, unit, pitch, blocks)
+                if algorithm in ("dense", "indices")
+                else _blocks(plan, unit, pitch, blocks)
             )
             units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
         sizes = {
@@ -305,7 +311,7 @@ def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> 
     if mostly_outside or span_w > WIDEST_LINE_WINDOW or span_w * span_h * d.kernel > LARGEST_LINE_WINDOW:
         return "windows"
     if indices:
-        return "strided"
+        return "indices"
     is_small = plan.plane_size <= LARGEST_FLAT_PLANE if d.kernel > 1 else plan.plane_size <= line // 2
     if contiguous and is_small and plan.planes >= FEWEST_FLAT_PLANES and all(map(_is_flat, plan.axes)):
         return "flat"
@@ -376,7 +382,8 @@ def _stack_block(plan: WindowPlan, unit: Unit, pitch: int, blocks: list[Block]) 
     d, h, w = plan.axes
     left, first_w, width = _columns(w, unit)
     first_d, d_taps = _taps(d, unit.od)
-    start, end = unit.oh - h.before, unit.oh - h.before + unit.rows + (h.kernel - 1) * h.dilation
+    start = unit.oh * h.stride - h.before
+    end = start + (unit.rows - 1) * h.stride + (h.kernel - 1) * h.dilation + 1
     first_h, end_h = max(start, 0), min(end, h.length)
     if d_taps > 0 and width > 0 and end_h > first_h:
         line = (first_h - start) * pitch + left

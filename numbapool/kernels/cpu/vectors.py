@@ -83,6 +83,107 @@ no_sum = _constant_of(lambda dtype: accumulator_of(dtype).type(0))
 one_tap = _constant_of(lambda dtype: dtype.type(1) if dtype.kind == "f" else np.int64(1))
 
 
+def _load_apart(array, at, step, like):
+    positions = np.minimum(at + step * np.arange(_lanes(like), dtype=np.uintp), np.uintp(len(array) - 1))
+    return array[positions]
+
+
+@vector_operation(_load_apart)
+def load_apart(typing_context, array, at, step, like):
+    """A vector of elements that are `step` apart, lane by lane; beyond the end of the array, its last."""
+    vector = _vector_type(like.dtype)
+
+    def codegen(context, builder, signature, values):
+        view = make_array(array)(context, builder, values[0])
+        last = builder.sub(cgutils.unpack_tuple(builder, view.shape, 1)[0], ir.Constant(ir.IntType(64), 1))
+        result = ir.Constant(context.get_value_type(vector), ir.Undefined)
+        for lane in range(vector.lanes):
+            position = builder.add(values[1], builder.mul(values[2], ir.Constant(ir.IntType(64), lane)))
+            position = builder.select(builder.icmp_unsigned("<", position, last), position, last)
+            element = builder.load(builder.gep(view.data, [position]))
+            result = builder.insert_element(result, element, ir.Constant(ir.IntType(32), lane))
+        return result
+
+    return vector(array, types.uintp, types.uintp, like), codegen
+
+
+def _load_marks(marks, at, like):
+    vector = marks[at : at + _lanes(like)]
+    if len(vector) < _lanes(like):
+        raise IndexError("vector beyond the end of the array")
+    return vector.copy()
+
+
+@vector_operation(_load_marks)
+def load_marks(typing_context, marks, at, like):
+    """As many neighbours from `at` on as a vector of the array `like` has lanes."""
+    vector = Vector(marks.dtype, _vector_type(like.dtype).lanes)
+
+    def codegen(context, builder, signature, values):
+        return builder.load(
+            _pointer(context, builder, marks, *values[:2], vector.lanes), align=marks.dtype.bitwidth // 8
+        )
+
+    return vector(marks, types.uintp, like), codegen
+
+
+def _shifted(vector, distance):
+    return vector + vector.dtype.type(distance)
+
+
+@vector_operation(_shifted)
+def shifted(typing_context, vector, distance):
+    """All lanes of a vector of integers plus a distance."""
+
+    def codegen(context, builder, signature, values):
+        return builder.add(values[0], _splat(builder, values[1], vector.lanes))
+
+    return vector(vector, vector.element), codegen
+
+
+def _take(best, mark, value, value_mark):
+    takes = (value > best) | (value != value)
+    return np.where(takes, value, best), np.where(takes, value_mark, mark)
+
+
+@vector_operation(_take)
+def take(typing_context, best, mark, value, value_mark):
+    """Lanes of the value and its mark where `windows.replaces` says so, of the best so far elsewhere."""
+
+    def codegen(context, builder, signature, values):
+        best_lanes, mark_lanes, value_lanes, value_mark_lanes = values
+        if isinstance(best.element, types.Float):
+            takes = builder.or_(
+                builder.fcmp_ordered(">", value_lanes, best_lanes),
+                builder.fcmp_unordered("uno", value_lanes, value_lanes),
+            )
+        else:
+            compare = builder.icmp_signed if best.element.signed else builder.icmp_unsigned
+            takes = compare(">", value_lanes, best_lanes)
+        taken = builder.select(takes, value_lanes, best_lanes), builder.select(takes, value_mark_lanes, mark_lanes)
+        return context.make_tuple(builder, signature.return_type, taken)
+
+    return types.Tuple((best, mark))(best, mark, best, mark), codegen
+
+
+def _indices_of(mark):
+    return np.where(mark < 0, np.int64(-1), mark.astype(np.int64))
+
+
+@vector_operation(_indices_of)
+def indices_of(typing_context, mark):
+    """Marks as int64, -1 where they are negative: no element was marked."""
+    wide = Vector(types.int64, mark.lanes)
+
+    def codegen(context, builder, signature, values):
+        vector = context.get_value_type(wide)
+        is_none = builder.icmp_signed("<", values[0], ir.Constant(values[0].type, None))
+        index = values[0] if mark.element.bitwidth == 64 else builder.sext(values[0], vector)
+        return builder.select(is_none, ir.Constant(vector, [-1] * mark.lanes), index)
+
+    return wide(mark), codegen
+
+
 def _load(array, at, like):
     vector = array[at : at + _lanes(like)]
     if len(vector) < _lanes(like):
