@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from numbapool.geometry import WindowPlan
+from numbapool.kernels import windows
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ZERO, count_taps, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, count_taps, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     AFTER_D,
@@ -19,10 +20,13 @@ from numbapool.kernels.cpu.schedule import (
     BEFORE_D,
     BEFORE_H,
     BEFORE_W,
+    BLOCKS,
     COLS,
     DILATION_D,
     DILATION_H,
     DILATION_W,
+    DIVISORS,
+    FACTORS,
     GROUP,
     IN_D,
     IN_H,
@@ -34,7 +38,6 @@ from numbapool.kernels.cpu.schedule import (
     KERNEL_W,
     LAYOUT,
     LAYOUT_FIELDS,
-    LINES,
     OD,
     OH,
     OUT_D,
@@ -48,13 +51,26 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
     contiguous_out_layout,
     geometry_of,
     schedule_of,
 )
-from numbapool.kernels.cpu.vectors import accumulator_of, add, lanes, load, no_sum, one_tap, quotient, store, times
+from numbapool.kernels.cpu.vectors import (
+    VECTOR_BYTES,
+    accumulator_of,
+    add,
+    lanes,
+    load,
+    no_sum,
+    one_tap,
+    quotient,
+    store,
+    times,
+)
+from numbapool.kernels.windows import Axis
 
 # Input columns whose gradients one step of the backward pass computes.
 BACKWARD_TILE = 2048
@@ -71,7 +87,9 @@ def avg_pool(
 ) -> Call:
     """Mean of each window; integers are summed in 64 bits and divided towards zero."""
     algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
-    return Call(KERNELS[algorithm], units, with_divisors(program, count_include_pad, divisor_override), ())
+    program = program.copy()
+    divisors = divisors_of(plan, algorithm, program, dtype, count_include_pad, divisor_override)
+    return Call(KERNELS[algorithm], units, program, (divisors,))
 
 
 def avg_pool_backward(
@@ -90,6 +108,8 @@ def avg_pool_backward(
     spreads = span <= WIDEST_BACKWARD_WINDOW
     most_outputs = min(w.out, (tile + span) // w.stride + 2)
     work_size = 2 * most_outputs + tile + (4 * (tile + span) if spreads else 0)
+    geometry = geometry_of(plan).copy()
+    geometry[INCLUDE_PAD], geometry[OVERRIDE] = count_include_pad, divisor_override or 0
     run(
         avg_gather,
         plan.planes * plan.axes[0].length * plan.axes[1].length * tiles,
@@ -97,17 +117,88 @@ def avg_pool_backward(
         grad_input,
         grad,
         contiguous_out_layout(plan) if layout is None else layout,
-        with_divisors(geometry_of(plan), count_include_pad, divisor_override),
+        geometry,
         np.array([tile, tiles, work_size, most_outputs, spreads]),
         grad_input.dtype.type(0),
     )
 
 
-def with_divisors(program: np.ndarray, count_include_pad: bool, divisor_override: int | None) -> np.ndarray:
-    """The program or geometry with the parameters of a mean."""
-    program = program.copy()
-    program[INCLUDE_PAD], program[OVERRIDE] = count_include_pad, divisor_override or 0
-    return program
+def divisors_of(
+    plan: WindowPlan,
+    algorithm: str,
+    program: np.ndarray,
+    dtype: np.dtype[Any],
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> np.ndarray:
+    """What sums are divided by, in the dtype of the sums (int64 for integers); writes into the program where it is.
+
+    A divisor is the product of two numbers: of taps along w, of which each unit has a line, and along d and h, a factor for
+    each row of the output. Where all divisors are the same there is one line and one factor behind it. For "flat" there
+    is a single line, of the products.
+    """
+    divisor_dtype = dtype if dtype.kind == "f" else np.dtype(np.int64)
+    room = VECTOR_BYTES // accumulator_of(dtype).itemsize
+    units = program[program[UNITS] : program[BLOCKS]].reshape(-1, UNIT_FIELDS)
+    d, h, w = plan.axes
+    is_uniform = divisor_override is not None or program[INSIDE] == 1
+    if divisor_override is not None:
+        factors, taps_of_w = np.array([divisor_override]), 1
+    else:
+        rows_d, rows_h = (taps_along(axis, 0, 1 if is_uniform else axis.out, count_include_pad) for axis in (d, h))
+        # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
+        limit = np.inf if dtype.kind == "f" else float(2**62 // w.kernel)
+        factors = np.minimum(np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel(), limit)
+        taps_of_w = w.kernel
+    factors = factors.astype(divisor_dtype)
+    if algorithm == "flat":
+        across = np.array([taps_of_w] * w.out) if is_uniform else taps_along(w, 0, w.out, count_include_pad)
+        rows_of_plane = np.resize(factors, d.out * h.out)
+        products = np.multiply.outer(rows_of_plane, across.astype(divisor_dtype)).ravel()
+        return np.concatenate([np.tile(products, program[GROUP]), np.ones(room, divisor_dtype)])
+    program[FACTORS] = -1 if is_uniform else 0
+    if is_uniform:
+        lines = [np.full(room, taps_of_w)]
+    else:
+        # Tiles that touch no padding share a line.
+        lines, positions, end = [], {}, 0
+        for ow in np.unique(units[:, OW]).tolist():
+            of_tile = units[:, OW] == ow
+            line = taps_along(w, ow, int(units[of_tile, COLS][0]), count_include_pad)
+            key = line.tobytes()
+            if key not in positions:
+                positions[key] = end
+                lines.append(np.append(line, np.ones(room, np.int64)))
+                end += len(lines[-1])
+            units[of_tile, DIVISORS] = positions[key]
+        program[FACTORS] = end
+    return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
+
+
+def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
+    """Taps along an axis that count towards the divisors of `count` outputs from the `first` on; 1 where there is none."""
+    taps = np.full(count, axis.kernel, np.int64)
+    halo = (axis.kernel - 1) * axis.dilation
+    # Windows inside the input hold all their taps and need no counting.
+    inside0 = min(max(-(-axis.before // axis.stride) - first, 0), count)
+    inside1 = min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1 - first, inside0), count)
+    for o in (*range(inside0), *range(inside1, count)):
+        taps[o] = max(1, count_taps_of(axis, first + o, count_include_pad))
+    return taps
+
+
+def count_taps_of(axis: Axis, out_position: int, count_include_pad: bool) -> int:
+    """`windows.count_taps` of an axis."""
+    return windows.count_taps(
+        out_position,
+        axis.length,
+        axis.kernel,
+        axis.stride,
+        axis.dilation,
+        axis.before,
+        axis.after,
+        count_include_pad,
+    )
 
 
 @inlined
@@ -138,153 +229,106 @@ def write_divisors(divisors, at, g, ow, n):
 
 
 @inner
-def start_divisors(divisors, factors_at, g):
-    """Write what the divisors of each output row are multiplied with; where all are the same, one and the divisors."""
-    # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
-    is_integer = divisors.dtype.type(0.5) == 0
-    limit = np.float64(1 << 62) / g[KERNEL_W] if is_integer else np.inf
-    if g[OVERRIDE] != 0:
-        rows.fill(divisors, ZERO, ONE, factors_at)
-        divisors[factors_at] = g[OVERRIDE]
-        return
-    for row in range(ONE if g[INSIDE] else g[OUT_D] * g[OUT_H]):
-        taps = min(taps_of_row(g, row // g[OUT_H], row % g[OUT_H]), limit)
-        divisors[factors_at + row] = divisors.dtype.type(taps)
-    if g[INSIDE]:
-        rows.fill(divisors, ZERO, g[KERNEL_W], factors_at)
-
-
-@inner
-def store_means(out, end, work, divisors, factors_at, plane, planes, unit, g):
+def store_means(out, end, work, divisors, plane, planes, unit, g):
     """Divide the sums of a unit and write them to the output."""
     to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
     lines, cols = planes * g[unit + ROWS], g[unit + COLS]
-    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
+    varies = g[FACTORS] >= 0
     if not varies and pitch == g[OUT_W]:
         lines, cols = ONE, lines * cols
-    row, first_row = ZERO, g[unit + OD] * g[OUT_H] + g[unit + OH]
+    row, first_row = ZERO, g[FACTORS] + g[unit + OD] * g[OUT_H] + g[unit + OH]
     for _ in range(lines):
-        factor = divisors[factors_at + (first_row + row if varies else ZERO)]
-        divide_row(out, to, end, work, line, divisors, varies, factor, cols, g[SPARE])
+        factor = divisors[first_row + row if varies else divisors.size - 1]
+        divide_row(out, to, end, work, line, divisors, g[unit + DIVISORS], varies, factor, cols, g[SPARE])
         to += g[OUT_W]
         line += pitch
         row = row + 1 if row + 1 < g[unit + ROWS] else ZERO  # the next plane
 
 
 @inner
-def divide_row(out, to, end, work, line, divisors, varies, factor, n, scratch):
-    """`out[to + o] = work[line + o] / (factor * divisors[o])` for o < n, in whole vectors as far as `end`.
+def divide_row(out, to, end, work, line, divisors, divisors_at, varies, factor, n, scratch):
+    """`out[to + o] = work[line + o] / (factor * divisors[divisors_at + o])` for o < n, in whole vectors as far as `end`.
 
     Unless the divisors vary, the first of them serve for all.
     """
-    width, source, target = lanes(work), np.uintp(line), np.uintp(to)
-    count = np.uintp(n)
-    stop = max(np.uintp(end), target + count)
-    divisor = times(load(divisors, np.uintp(0), divisors), factor)
+    width, source, target, count = lanes(work), np.uintp(line), np.uintp(to), np.uintp(n)
+    divisor_at, stage = np.uintp(divisors_at), np.uintp(scratch)
+    whole = count if target + (count + width - ONE_UP) // width * width <= np.uintp(end) else count // width * width
+    divisor = times(load(divisors, divisor_at, divisors), factor)
     column = np.uintp(0)
     while column < count:
         if varies:
-            divisor = times(load(divisors, column, divisors), factor)
+            divisor = times(load(divisors, divisor_at + column, divisors), factor)
         vector = quotient(load(work, source + column, work), divisor)
-        if target + column + width <= stop:
+        if column < whole:
             store(out, target + column, vector)
         else:
-            store(work, np.uintp(scratch), vector)
-            for lane in range(min(width, count - column)):
-                out[target + column + lane] = work[np.uintp(scratch) + lane]
+            store(work, stage, vector)
+            for lane in range(count - column):
+                out[target + column + lane] = work[stage + lane]
         column += width
 
 
 @entry
-def avg_flat(first, last, out, x, g):
+def avg_flat(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
-    divisors = np.full(g[LINES] + np.int64(lanes(work)), one_tap(x))
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     rows.write_masks(work, g)
-    rows.fill(divisors, ZERO, g[OVERRIDE], g[LINES])
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H] if g[OVERRIDE] == 0 else ZERO):
-        taps = np.int64(taps_of_row(g, row // g[IN_H] % g[IN_D], row % g[IN_H]))
-        write_divisors(divisors, row * g[IN_W], g, ZERO, g[IN_W])
-        for o in range(g[IN_W]):
-            divisors[row * g[IN_W] + o] *= taps
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, no_sum(x))
-        divide_row(out, rows.first_output(plane, unit, g), end, work, line, divisors, True, one_tap(x), n, g[SPARE])
+        to = rows.first_output(plane, unit, g)
+        divide_row(out, to, end, work, line, divisors, ZERO, True, one_tap(x), n, g[SPARE])
 
 
 @entry
-def avg_rows(first, last, out, x, g):
+def avg_rows(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
-    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
-    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
-    start_divisors(divisors, factors_at, g)
-    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.across_lines(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
+        store_means(out, end, work, divisors, plane, planes, unit, g)
 
 
 @entry
-def avg_dense(first, last, out, x, g):
+def avg_dense(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
-    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
-    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
-    start_divisors(divisors, factors_at, g)
-    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
         rows.fold_dense(add, work, x, layout, plane, unit, g, no_sum(x))
-        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
+        store_means(out, end, work, divisors, plane, planes, unit, g)
 
 
 @entry
-def avg_strided(first, last, out, x, g):
+def avg_strided(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
-    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
-    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
-    start_divisors(divisors, factors_at, g)
-    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if varies and (number == first or g[unit + COLS] < g[OUT_W]):
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.across_strided(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
+        store_means(out, end, work, divisors, plane, planes, unit, g)
 
 
 @entry
-def avg_windows(first, last, out, x, g):
+def avg_windows(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
-    factors_at = g[g[UNITS] + COLS] + np.int64(lanes(work))
-    divisors = np.full(factors_at + g[OUT_D] * g[OUT_H], one_tap(x))
-    start_divisors(divisors, factors_at, g)
-    varies = g[OVERRIDE] == 0 and g[INSIDE] == 0
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        if varies:
-            write_divisors(divisors, ZERO, g, g[unit + OW], g[unit + COLS])
         for o in range(g[unit + COLS]):
             work[g[ACROSS] + o] = sum_window(
                 x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o
             )
-        store_means(out, end, work, divisors, factors_at, plane, planes, unit, g)
+        store_means(out, end, work, divisors, plane, planes, unit, g)
 
 
 @inlined

@@ -127,10 +127,9 @@ def max_indices(first, last, out, indices, x, g, none):
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane, planes, unit = rows.unit_of(number, g)
+        plane, _, unit = rows.unit_of(number, g)
         rows.mark_unit(work, marks, x, layout, plane, unit, g, number == first, lowest(x), none)
-        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
-        rows.store_marks(indices, end, work, marks, plane, unit, g)
+        rows.store_marks(out, indices, end, work, marks, plane, unit, g)
 
 
 @entry

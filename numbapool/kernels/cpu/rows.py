@@ -72,7 +72,6 @@ from numbapool.kernels.cpu.vectors import (
     indices_of,
     keep,
     lanes,
-    larger,
     load,
     load_apart,
     load_marks,
@@ -252,7 +251,7 @@ def across_rows(combine, to_array, to, to_pitch, end, work, line, pitch, rows, c
                 store(to_array, j + column, vector)
             else:
                 store(work, stage, vector)
-                for lane in range(min(width, n - column)):
+                for lane in range(n - column):
                     to_array[j + column + lane] = work[stage + lane]
             column += width
 
@@ -273,6 +272,22 @@ def fold_lines(combine, work, to, a, b, c, n):
             vector = combine(load(work, first + column, work), load(work, second + column, work))
             store(work, line + column, combine(vector, load(work, third + column, work)))
             column += width
+
+
+@inner
+def copy_row(work, to, source, at, n, identity):
+    """Copy a row of the source into a line; behind the line is `identity`."""
+    width, end = lanes(work), np.uintp(n)
+    line, row, column = np.uintp(to), np.uintp(at), np.uintp(0)
+    while column + width <= end:
+        store(work, line + column, load(source, row + column, work))
+        column += width
+    if column < end and row + column + width <= np.uintp(source.size):
+        store(work, line + column, keep(load(source, row + column, work), end - column, identity))
+        column = end
+    while column < end:
+        work[line + column] = source[row + column]
+        column += ONE_UP
 
 
 @inner
@@ -555,7 +570,8 @@ def unit_of(number, g):
     plane = number // g[UNIT_COUNT]
     unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
     plane *= g[GROUP]
-    return plane, min(g[GROUP], g[PLANES] - plane), unit
+    planes = g[PLANES] - plane
+    return plane, planes if planes < g[GROUP] else g[GROUP], unit
 
 
 @inlined
@@ -568,7 +584,8 @@ def first_output(plane, unit, g):
 def free_end(out, last, g):
     """How far units before `last` may write over results to come: they are theirs too, and written in ascending order."""
     plane, _, unit = unit_of(last, g)
-    return min(first_output(plane, unit, g), out.size) if g[unit + COLS] == g[OUT_W] else ZERO
+    end = first_output(plane, unit, g) if g[unit + COLS] == g[OUT_W] else ZERO
+    return end if end < out.size else out.size
 
 
 @inlined
@@ -694,26 +711,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
             for i in range(i_start, g[b + H_TAPS], i_step):
                 row = slab + in_d * layout[D_STEP] + (g[b + FIRST_H] + i) * layout[H_STEP]
                 if layout[DIRECT]:
-                    fold_rows(
-                        larger,
-                        work,
-                        line + left,
-                        n,
-                        x,
-                        row,
-                        ONE,
-                        ZERO,
-                        -ONE,
-                        ZERO,
-                        ONE,
-                        n,
-                        identity,
-                        ZERO,
-                        ONE,
-                        ZERO,
-                        ZERO,
-                        -ONE,
-                    )
+                    copy_row(work, line + left, x, row, n, identity)
                 else:
                     gather_block(work, line + left, ZERO, x, row, ZERO, layout[W_STEP], ONE, n)
                 to = g[STACK] + i * pitch
@@ -736,18 +734,20 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
 
 
 @inner
-def store_marks(indices, end, work, marks, plane, unit, g):
-    """Write the marks of a unit to the indices, -1 for windows without a tap inside the input."""
+def store_marks(out, indices, end, work, marks, plane, unit, g):
+    """Write maxima and their marks to the outputs; marks are -1 for windows without a tap inside the input."""
     width, n, pitch = lanes(work), np.uintp(g[unit + COLS]), np.uintp(g[PITCH] // g[STRIDE_W])
     to, line = np.uintp(first_output(plane, unit, g)), np.uintp(g[ACROSS])
     for _ in range(g[unit + ROWS]):
         whole = n if to + (n + width - ONE_UP) // width * width <= np.uintp(end) else n // width * width
         column = np.uintp(0)
         while column < whole:
+            store(out, to + column, load(work, line + column, work))
             store(indices, to + column, indices_of(load_marks(marks, line + column, work)))
             column += width
         while column < n:
             mark = np.int64(marks[line + column])
+            out[to + column] = work[line + column]
             indices[to + column] = mark if mark >= 0 else -ONE
             column += ONE_UP
         to += np.uintp(g[OUT_W])

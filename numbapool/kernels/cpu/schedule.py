@@ -73,8 +73,9 @@ class Geometry(NamedTuple):
     units: int  # position of the table of units of a plane
     unit_count: int
     blocks: int  # position of the table of blocks
-    include_pad: int  # whether padding counts towards the divisors of means, see `avg`
-    override: int  # their divisor, if not 0
+    include_pad: int  # of the backward pass of means: whether padding counts towards the divisors
+    override: int  # and their divisor, if not 0
+    factors: int  # of means: position of the factors of the divisors; -1 if all divisors are the same
 
 
 # Where a kernel finds each field of the geometry in its flat array.
@@ -116,6 +117,7 @@ class Geometry(NamedTuple):
     BLOCKS,
     INCLUDE_PAD,
     OVERRIDE,
+    FACTORS,
 ) = range(len(Geometry._fields))
 
 
@@ -130,9 +132,10 @@ class Unit(NamedTuple):
     touches_padding: int
     first_block: int
     end_block: int
+    divisors: int  # means only: position of its line of divisors, see `avg.divisors_of`
 
 
-(OD, OH, OW, ROWS, COLS, TOUCHES_PADDING, FIRST_BLOCK, END_BLOCK) = range(len(Unit._fields))
+(OD, OH, OW, ROWS, COLS, TOUCHES_PADDING, FIRST_BLOCK, END_BLOCK, DIVISORS) = range(len(Unit._fields))
 UNIT_FIELDS = len(Unit._fields)
 
 
@@ -207,7 +210,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         steps = (h.length * w.length, w.length, 1)
         guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
         sizes = {"folded": lines + guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
-        units = [Unit(0, 0, 0, h.out, w.out, 0, 0, 0)]
+        units = [Unit(0, 0, 0, h.out, w.out, 0, 0, 0, 0)]
     elif algorithm == "windows":
         rows, cols, pitch = 1, min(w.out, line), 1
         lines = cols
@@ -338,7 +341,7 @@ def _units(plan: WindowPlan, rows: int, cols: int) -> Iterator[Unit]:
     for od in range(d.out):
         for oh in range(0, h.out, rows):
             for ow in range(0, w.out, cols):
-                yield Unit(od, oh, ow, min(rows, h.out - oh), min(cols, w.out - ow), 0, 0, 0)
+                yield Unit(od, oh, ow, min(rows, h.out - oh), min(cols, w.out - ow), 0, 0, 0, 0)
 
 
 def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
