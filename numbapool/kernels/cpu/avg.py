@@ -264,7 +264,7 @@ def divide_row(out, to, end, work, line, divisors, divisors_at, varies, factor, 
             store(out, target + column, vector)
         else:
             store(work, stage, vector)
-            for lane in range(count - column):
+            for lane in range((count - column) & (width - ONE_UP)):
                 out[target + column + lane] = work[stage + lane]
         column += width
 
