@@ -715,7 +715,8 @@ def run(seed: int, seconds: float, cases: int | None, jobs: int) -> int:
     failures = context.Queue()
     workers = []
     for job in range(jobs):
-        done, current = context.Value("q", 0), context.Value("q", -1)
+        # Without locks, for a worker may be killed while it holds one; only it writes to them.
+        done, current = context.Value("q", 0, lock=False), context.Value("q", -1, lock=False)
         numbers = itertools.count(job, jobs) if cases is None else range(job, cases, jobs)
         worker = context.Process(target=work, args=(seed, numbers, done, current, failures), daemon=True)
         worker.start()

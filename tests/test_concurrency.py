@@ -350,3 +350,10 @@ def test_small_work_stays_in_its_thread(chunk_counts: list[int]) -> None:
     for _, call in pools((1, 2, 40, 40)):
         call()
     assert chunk_counts == []
+
+
+def test_large_work_uses_all_threads(chunk_counts: list[int]) -> None:
+    most = numba.config.NUMBA_NUM_THREADS
+    numba.set_num_threads(most)
+    numbapool.max_pool2d(np.zeros((8, 8, 64, 64), np.float32), 2)
+    assert chunk_counts == ([most] if most > 1 else [])

@@ -22,11 +22,7 @@ class Axis(NamedTuple):
 
 
 def larger(best: Any, value: Any) -> Any:
-    """Larger of two values, NaN if either is NaN.
-
-    Written as a select after a select because that becomes max + compare + blend (3 instructions for 8 floats); one
-    condition `best > value or best is NaN` became 4, and the compare rule of `replaces` also 4.
-    """
+    """Larger of two values, NaN if either is NaN."""
     bigger = best if best > value else value
     return best if not (best == best) else bigger
 
@@ -37,22 +33,6 @@ def replaces(value: Any, best: Any) -> Any:
     `not (value == value)` and not `value != value`: one GPU compiler folds the latter to False.
     """
     return (value > best) | (not (value == value))
-
-
-def replaces_out_of_order(value: Any, position: int, best: Any, best_position: int) -> Any:
-    """`replaces` for scans in any other order: equals go to the smaller flat position, NaN to the larger."""
-    value_is_nan = not (value == value)
-    best_is_number = best == best
-    return (
-        (value > best)
-        | ((value == best) & (position < best_position))
-        | (value_is_nan & (best_is_number | (position > best_position)))
-    )
-
-
-def add(total: Any, value: Any) -> Any:
-    """Sum of two values."""
-    return total + value
 
 
 def first_tap(start: int, dilation: int) -> int:

@@ -1,0 +1,148 @@
+"""The operations on vectors against their Python twins, which say what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from numbapool.kernels import windows
+from numbapool.kernels.cpu import vectors
+
+DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+LANES = {dtype: vectors.VECTOR_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}
+
+Array = NDArray[Any]
+
+
+def values(dtype: str, seed: int) -> Array:
+    """Two vectors of a dtype, of numbers that equal each other often, with its extremes."""
+    random = np.random.default_rng(seed)
+    info = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
+    pool = [info.min, info.max, 0, 1, 2, 3]
+    if dtype.startswith("float"):
+        pool += [np.nan, np.inf, -np.inf, -0.0]
+    return random.choice(np.array(pool, dtype), 2 * LANES[dtype])
+
+
+def compiled(operation: Callable[..., Array]) -> Callable[..., Any]:
+    return numba.njit(error_model="numpy")(operation)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_larger(dtype: str, seed: int) -> None:
+    a, b = values(dtype, seed), values(dtype, seed + 100)
+    larger, load, store = vectors.larger, vectors.load, vectors.store
+
+    @compiled
+    def run(a, b, out):
+        store(out, np.uintp(0), larger(load(a, np.uintp(0), a), load(b, np.uintp(0), b)))
+        for i in range(len(a)):
+            out[i + len(a)] = larger(a[i], b[i])
+
+    out = np.zeros(2 * len(a), dtype)
+    run(a, b, out)
+    expected = np.array([windows.larger(*pair) for pair in zip(a, b, strict=True)])
+    np.testing.assert_array_equal(out[: LANES[dtype]], expected[: LANES[dtype]])
+    np.testing.assert_array_equal(out[len(a) :], expected)
+    np.testing.assert_array_equal(np.signbit(out[len(a) :]), np.signbit(expected))
+    assert not out[LANES[dtype] : len(a)].any()  # a store writes a vector and no more
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_take_is_a_scan_in_order(dtype: str, seed: int) -> None:
+    best, value = values(dtype, seed), values(dtype, seed + 100)
+    marks, value_marks = np.arange(len(best), dtype=np.int32), np.arange(len(best), dtype=np.int32) + 1000
+    take, load, load_marks, store = vectors.take, vectors.load, vectors.load_marks, vectors.store
+
+    @compiled
+    def run(best, marks, value, value_marks):
+        at = np.uintp(0)
+        taken, mark = take(
+            load(best, at, best), load_marks(marks, at, best), load(value, at, best), load_marks(value_marks, at, best)
+        )
+        store(best, at, taken)
+        store(marks, at, mark)
+
+    replaces = np.array([windows.replaces(*pair) for pair in zip(value, best, strict=True)])[: LANES[dtype]]
+    n = LANES[dtype]
+    expected = np.where(replaces, value[:n], best[:n])
+    expected_marks = np.where(replaces, value_marks[:n], marks[:n])
+    run(best, marks, value, value_marks)
+    np.testing.assert_array_equal(best[: LANES[dtype]], expected)
+    np.testing.assert_array_equal(marks[: LANES[dtype]], expected_marks)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes(dtype: str) -> None:
+    x, n = np.arange(2 * LANES[dtype]).astype(dtype), np.uintp(LANES[dtype])
+    evens, keep, load, load_apart, store = vectors.evens, vectors.keep, vectors.load, vectors.load_apart, vectors.store
+
+    @compiled
+    def run(x, out, n, other):
+        store(out, np.uintp(0), evens(load(x, np.uintp(0), x), load(x, n, x)))
+        store(out, n, keep(load(x, np.uintp(0), x), n // np.uintp(2), other))
+        store(out, n + n, load_apart(x, np.uintp(1), np.uintp(3), x))
+
+    out = np.zeros(3 * n, dtype)
+    run(x, out, n, x[7])
+    half = int(n) // 2
+    np.testing.assert_array_equal(out[:n], x[::2])
+    np.testing.assert_array_equal(out[n : 2 * n], [*x[:half], *[x[7]] * half])
+    last = len(x) - 1
+    np.testing.assert_array_equal(out[2 * n :], x[np.minimum(1 + 3 * np.arange(LANES[dtype]), last)])
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, -1, -7, 2**62])
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "float64"])
+def test_quotient(dtype: str, divisor: int) -> None:
+    info = np.finfo(dtype) if dtype == "float64" else np.iinfo(dtype)
+    x = np.array([info.min, info.max, 7, 8], dtype)
+    divisors = np.full(4, divisor, "float64" if dtype == "float64" else "int64")
+    load, quotient, store = vectors.load, vectors.quotient, vectors.store
+
+    @compiled
+    def run(x, divisors, out):
+        store(out, np.uintp(0), quotient(load(x, np.uintp(0), x), load(divisors, np.uintp(0), divisors)))
+
+    out = np.zeros_like(x)
+    run(x, divisors, out)
+    if dtype == "float64":
+        expected = x / divisors
+    else:  # by C's rule, towards zero, and in 64 bits that wrap
+        quotients = [abs(int(each)) // abs(divisor) * (-1 if (each < 0) != (divisor < 0) else 1) for each in x]
+        expected = np.array([each % 2**64 for each in quotients], np.uint64).astype(dtype)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_integers_are_widened_and_cut() -> None:
+    x = np.array([-128, -1, 0, 127], np.int8)
+    load, store = vectors.load, vectors.store
+
+    @compiled
+    def run(x, wide, out):
+        store(wide, np.uintp(0), load(x, np.uintp(0), wide))
+        store(out, np.uintp(0), load(wide, np.uintp(0), wide))
+
+    wide, out = np.zeros(4, np.int64), np.zeros(4, np.int8)
+    run(x, wide, out)
+    assert wide.tolist() == out.tolist() == x.tolist()
+
+
+def test_indices() -> None:
+    marks, x = np.array([5, -1, 0, -(1 << 30)], np.int32), np.zeros(4)
+    indices_of, load_marks, shifted, store = vectors.indices_of, vectors.load_marks, vectors.shifted, vectors.store
+
+    @compiled
+    def run(marks, x, indices):
+        store(indices, np.uintp(0), indices_of(shifted(load_marks(marks, np.uintp(0), x), np.int32(2))))
+
+    indices = np.zeros(4, np.int64)
+    run(marks, x, indices)
+    assert indices.tolist() == [7, 1, 2, -1]
