@@ -157,7 +157,7 @@ def _window_plan(
             f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
         )
     plan = WindowPlan(leading, pooled)
-    if prod(plan.out_shape) > LARGEST_INT64:
+    if prod(max(length, 1) for length in plan.out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
         raise ValueError(
             f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
         )
