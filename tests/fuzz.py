@@ -745,6 +745,9 @@ def run(seed: int, seconds: float, cases: int | None, jobs: int) -> int:
             progress.update(task, completed=checked if cases else seconds - (end - time.monotonic()), checked=checked)
     if failure is None and not failures.empty():
         failure = failures.get()
+    for worker, _, current in workers:
+        if failure is None and worker.exitcode:
+            failure = (current.value, f"the process ended with {worker.exitcode}")
     for worker, _, _ in workers:
         worker.kill()
         worker.join()
