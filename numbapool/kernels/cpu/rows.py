@@ -442,15 +442,29 @@ def across_lines(combine, work, g, rows):
 
 @inlined
 def across_strided(combine, work, g, rows):
-    """Fold across at every position, in long vectors, and keep every stride-th."""
+    """Fold across at any stride: by halves as long as window and stride are even, then at every position, of which every
+    stride-th stays.
+    """
     n = rows * g[PITCH] // g[STRIDE_W]
-    reach = (n - 1) * g[STRIDE_W] + 1
-    spare, to = g[SPARE], g[ACROSS]
-    fold_shifts(
-        combine, work, spare, g[FOLDED], spare + reach + np.int64(lanes(work)), reach, g[KERNEL_W], g[DILATION_W]
-    )
-    for o in range(n):
-        work[np.uintp(to + o)] = work[np.uintp(spare + o * g[STRIDE_W])]
+    line, taps, stride, dilation = g[FOLDED], g[KERNEL_W], g[STRIDE_W], g[DILATION_W]
+    room = n * stride // 2 + np.int64(lanes(work))
+    while taps % 2 == 0 and stride % 2 == 0 and dilation == 1:
+        taps //= 2
+        stride //= 2
+        to = g[SPARE] if line != g[SPARE] else g[SPARE] + room
+        if stride == 1 and taps == 1:
+            to = g[ACROSS]
+        half = n * stride
+        across_rows(
+            combine, work, to, half, to + room, work, line, 2 * half, ONE, half, 2 * ONE, 2 * ONE, ONE, g[STACK]
+        )
+        line = to
+    if line != g[ACROSS]:
+        reach = (n - 1) * stride + 1
+        spare = g[SPARE] + 2 * room
+        fold_shifts(combine, work, spare, line, spare + reach + np.int64(lanes(work)), reach, taps, dilation)
+        for o in range(n):
+            work[np.uintp(g[ACROSS] + o)] = work[np.uintp(spare + o * stride)]
 
 
 @inlined

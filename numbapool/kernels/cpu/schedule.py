@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import UNIT_AXIS, WindowPlan
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap
 
@@ -29,6 +29,8 @@ FEWEST_UNITS = 16
 # "flat" takes planes up to this many elements, where there are several to share the masks.
 LARGEST_FLAT_PLANE = 1 << 14
 FEWEST_FLAT_PLANES = 16
+# Windows of whole rows or planes with more elements than this stay as they are.
+LARGEST_JOINED_WINDOW = 1 << 10
 # Windows up to this wide are folded across tap by tap ("rows"): one pass over a line.
 WIDEST_TAP_WINDOW = 3
 # At stride 1, windows of up to this many rows are folded down row by row; higher ones by shifts ("dense").
@@ -192,6 +194,8 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     """
     line = LINE_BYTES // itemsize
     plan = _simplified(plan)
+    if contiguous and not indices:
+        plan = _joined(plan)
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
@@ -238,7 +242,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             "folded": lines + span,
             "across": lines // w.stride + span,
             "stack": slab * d.kernel + span,
-            "spare": max(2 * slab, 3 * (lines + span)) + 2 * slack,
+            "spare": max(2 * slab, 4 * (lines + span)) + 4 * slack,
         }
     sizes = {region: size + slack for region, size in sizes.items()}
     at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
@@ -304,6 +308,32 @@ def _simplified(plan: WindowPlan) -> WindowPlan:
         for axis in plan.pooled
     )
     return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
+
+
+def _joined(plan: WindowPlan) -> WindowPlan:
+    """The same plan with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
+
+    Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many planes becomes one long
+    row with windows as long as a plane.
+    """
+    d, h, w = plan.axes
+    if _is_whole(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
+        if _is_whole(h):
+            size = h.length * w.length
+            h, w = UNIT_AXIS, Axis(size, 1, size, size, 1, 0, 0)
+        else:
+            w = w._replace(stride=w.length)
+        plan = WindowPlan(plan.leading, (d, h, w))
+    is_tiling = w.kernel <= w.stride and w.dilation == 1 and w.out * w.stride == w.length
+    if is_tiling and w.before == w.after == 0 and all(a.kernel == a.stride == 1 and a.out == a.length for a in (d, h)):
+        lines = plan.planes * d.length * h.length
+        return WindowPlan((1,), (w._replace(length=lines * w.length, out=lines * w.out),))
+    return plan
+
+
+def _is_whole(axis: Axis) -> bool:
+    """Whether one window holds an axis from end to end."""
+    return axis.out == 1 and axis.kernel == axis.length and axis.before == axis.after == 0 and axis.dilation == 1
 
 
 def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
