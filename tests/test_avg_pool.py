@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import numbapool
 from numbapool import reference
+from numbapool.kernels import windows
+from numbapool.kernels.cpu.avg import taps_along
 from tests.cases import CASES, Case
 from tests.checks import (
     FLOATS,
@@ -406,3 +409,56 @@ def test_against_torch(call: tuple[Array, dict[str, Any]]) -> None:
 @settings(max_examples=10_000)
 def test_against_torch_at_length(call: tuple[Array, dict[str, Any]]) -> None:
     check_against_torch(*call)
+
+
+# Tiles, tables of divisors -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "dtype"),
+    [((1, 1, 40, 2056), 5, "float32"), ((1, 1, 40, 1040), 9, "float64"), ((1, 1, 20, 1030), 4, "uint8")],
+)
+def test_tiles_of_several_rows(shape: tuple[int, ...], kernel: int, dtype: str) -> None:
+    x = np.arange(np.prod(shape)).reshape(shape) % 97
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), (2, 3))
+    actual = numbapool.avg_pool2d(x.astype(dtype), kernel, 1)
+    expected = windows.mean((-2, -1)) if dtype != "uint8" else windows.sum((-2, -1)) // kernel**2
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize(
+    "axis",
+    [
+        windows.Axis(9, 12, 4, 1, 1, 3, 3),
+        windows.Axis(5, 9, 3, 2, 3, 7, 10),
+        windows.Axis(3, 7, 2, 3, 1, 8, 9),
+        windows.Axis(20, 7, 3, 3, 2, 1, 0),
+        windows.Axis(20, 16, 3, 1, 2, 0, 0),
+    ],
+)
+def test_taps_along_an_axis(axis: windows.Axis, count_include_pad: bool) -> None:
+    length, out, kernel, stride, dilation, before, after = axis
+    expected = [
+        max(1, windows.count_taps(o, length, kernel, stride, dilation, before, after, count_include_pad))
+        for o in range(out)
+    ]
+    for first in range(out):
+        for count in range(out - first + 1):
+            assert taps_along(axis, first, count, count_include_pad).tolist() == expected[first : first + count]
+
+
+def test_a_large_mean_is_exact_enough() -> None:
+    x = np.full((1, 1, 1500, 1500), 0.1, np.float32)
+    np.testing.assert_allclose(numbapool.avg_pool2d(x, 1500), 0.1, rtol=1e-6)
+
+
+def test_a_divisor_beyond_64_bits_gives_zero() -> None:
+    x = np.full((1, 1, 1, 1), 2**64 - 1, np.uint64)
+    padding = ((2**40 - 1, 0), (2**40 - 1, 0))
+    assert numbapool.avg_pool2d(x, 2**40, 1, padding).tolist() == [[[[0]]]]
+
+
+def test_backward_of_the_narrowest_input() -> None:
+    gradient = numbapool.avg_pool1d_backward(np.ones((1, 1, 1), "f4"), np.ones((1, 1, 1), "f4"), 8, 1, ((4, 3),))
+    assert gradient.tolist() == [[[0.125]]]

@@ -503,3 +503,9 @@ assert "numbapool.kernels.cpu" not in sys.modules
 assert "numba" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_values_and_indices_in_one_array() -> None:
+    out = np.zeros((1, 1, 3, 3), np.int64)
+    with pytest.raises(ValueError, match="out must be two different arrays"):
+        numbapool.max_pool2d(np.zeros((1, 1, 6, 6), np.int64), 2, return_indices=True, out=(out, out))

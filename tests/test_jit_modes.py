@@ -15,6 +15,10 @@ NAMES = ("vgg-odd", "resnet-odd", "inception", "asymmetric-before", "spp-5", "ra
 NAMES += ("c3d", "ragged-ceil-3d", "dilation-without-taps", "same-lower", "divisor-negative", "i3d-branch")
 SELECTED = (
     *(case for case in CASES if case.name in NAMES),
+    Case("flat", (4, 8, 7, 9), 3, 1, 1),
+    Case("groups", (4, 10, 5, 6), 3, 2, 1),
+    Case("planes", (4, 10, 4, 3), (4, 3)),
+    Case("halves", (2, 3, 2, 24), (1, 8), (1, 8)),
     Case("far-apart", (1, 2, 5), 3, 700, 2100, 2000),
     Case("mostly-outside", (1, 1, 3, 4), 2, (40, 1), (90, 3), (150, 1), count_include_pad=False),
 )
@@ -75,7 +79,7 @@ def check_cases(dtype: str) -> None:
         for is_contiguous in (True, False):
             plan = window_plan(case.shape, case.rank, *case.max_arguments.values())
             algorithms.add(schedule_of(plan, np.dtype(dtype).itemsize, is_contiguous, False).algorithm)
-    assert algorithms == {"rows", "dense", "strided", "windows"}
+    assert algorithms == {"flat", "rows", "dense", "strided", "windows"}
     print("jit off" if numba.config.DISABLE_JIT else f"bounds {numba.config.BOUNDSCHECK}")
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import numbapool
 from numbapool import reference
 from tests.cases import CASES, Case
 from tests.checks import (
@@ -444,3 +445,36 @@ def test_against_torch(call: tuple[Array, dict[str, Any]]) -> None:
 @settings(max_examples=10_000)
 def test_against_torch_at_length(call: tuple[Array, dict[str, Any]]) -> None:
     check_against_torch(*call)
+
+
+# Tiles and work arrays ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(5, 1), (3, 7), (13, 1)])
+def test_tiles_of_several_rows(kernel: int, dilation: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 1, 60, 2056), dtype=np.float32)
+    span = (kernel - 1) * dilation + 1
+    windows = np.lib.stride_tricks.sliding_window_view(x, (span, span), (2, 3))[..., ::dilation, ::dilation]
+    out, indices = numbapool.max_pool2d(x, kernel, 1, 0, dilation, return_indices=True)
+    np.testing.assert_array_equal(numbapool.max_pool2d(x, kernel, 1, 0, dilation), windows.max((-2, -1)))
+    np.testing.assert_array_equal(out, windows.max((-2, -1)))
+    np.testing.assert_array_equal(x.ravel()[indices], out)
+
+
+def test_a_huge_dilation_needs_no_memory() -> None:
+    x = np.random.default_rng(0).standard_normal((16, 1, 4, 4, 4), dtype=np.float32)
+    out = numbapool.max_pool3d(x, (3, 1, 1), 1, ((10**9, 10**9), (0, 0), (0, 0)), (10**9, 1, 1))
+    np.testing.assert_array_equal(out, x)
+
+
+def test_many_slabs_of_padding_need_no_memory() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 1, 4, 32, 64), dtype=np.float32)
+    out = numbapool.max_pool3d(x, (200_000, 1, 1), 1, ((100_000, 99_999), (0, 0), (0, 0)))
+    np.testing.assert_array_equal(out, np.broadcast_to(x.max(2, keepdims=True), x.shape))
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_into_a_matrix() -> None:
+    out = np.asmatrix(np.zeros((2, 3), np.float32))
+    assert numbapool.max_pool1d(np.arange(12, dtype=np.float32).reshape(2, 6), 2, out=out) is out
+    assert out.tolist() == [[1, 3, 5], [7, 9, 11]]

@@ -94,6 +94,8 @@ def _results(
     if out is None:
         new = [np.empty(shape, dtype) for shape, dtype in specs]
         return new, new
+    if len(out) == 2 and out[0] is out[1]:
+        raise ValueError("out must be two different arrays, got the same for values and indices")
     given = [_check_out(each, shape, dtype) for each, (shape, dtype) in zip(out, specs, strict=True)]
     return given, [each if _is_plain(each, inputs, given) else np.empty(each.shape, each.dtype) for each in given]
 
@@ -134,6 +136,8 @@ def _strided_source(array: np.ndarray, rank: int) -> Source:
 
 def _flat(array: np.ndarray) -> np.ndarray:
     """A contiguous array as one axis; bool as its bytes, which order the same."""
+    if type(array) is not np.ndarray:
+        array = np.asarray(array)  # numpy.matrix has no flat view
     flat = array.ravel()  # a view, in half the time of reshape(-1)
     return flat.view(np.uint8) if flat.dtype.char == "?" else flat
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from numbapool.geometry import WindowPlan
-from numbapool.kernels import windows
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
@@ -69,11 +68,13 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     store,
     times,
+    wide_sum,
 )
 from numbapool.kernels.windows import Axis
 
 # Input columns whose gradients one step of the backward pass computes.
 BACKWARD_TILE = 2048
+LARGEST_INT64 = 2**63 - 1
 # Windows wider than this (input elements, dilation included) are scattered tap by tap in the backward pass.
 WIDEST_BACKWARD_WINDOW = 1 << 16
 
@@ -107,7 +108,8 @@ def avg_pool_backward(
     tiles = -(-w.length // tile)
     spreads = span <= WIDEST_BACKWARD_WINDOW
     most_outputs = min(w.out, (tile + span) // w.stride + 2)
-    work_size = 2 * most_outputs + tile + (4 * (tile + span) if spreads else 0)
+    slack = VECTOR_BYTES // grad_input.itemsize
+    work_size = 2 * most_outputs + tile + (4 * (tile + span) if spreads else 0) + 6 * slack
     geometry = geometry_of(plan).copy()
     geometry[INCLUDE_PAD], geometry[OVERRIDE] = count_include_pad, divisor_override or 0
     run(
@@ -146,9 +148,9 @@ def divisors_of(
         factors, taps_of_w = np.array([divisor_override]), 1
     else:
         rows_d, rows_h = (taps_along(axis, 0, 1 if is_uniform else axis.out, count_include_pad) for axis in (d, h))
-        # Divisors of integers stay below 2**62; a larger one gives 0 all the same.
-        limit = np.inf if dtype.kind == "f" else float(2**62 // w.kernel)
-        factors = np.minimum(np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel(), limit)
+        factors = np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel()
+        if dtype.kind != "f":
+            factors[factors * w.kernel > LARGEST_INT64] = 0  # by which any sum gives 0, see `quotient`
         taps_of_w = w.kernel
     factors = factors.astype(divisor_dtype)
     if algorithm == "flat":
@@ -160,45 +162,38 @@ def divisors_of(
     if is_uniform:
         lines = [np.full(room, taps_of_w)]
     else:
-        # Tiles that touch no padding share a line.
+        # Tiles share a line if all its divisors are equal, as they are away from the padding.
         lines, positions, end = [], {}, 0
-        for ow in np.unique(units[:, OW]).tolist():
-            of_tile = units[:, OW] == ow
-            line = taps_along(w, ow, int(units[of_tile, COLS][0]), count_include_pad)
-            key = line.tobytes()
+        tiles, tile_of_unit = np.unique(units[:, [OW, COLS]], axis=0, return_inverse=True)
+        position_of_tile = np.empty(len(tiles), np.int64)
+        for number, (ow, cols) in enumerate(tiles.tolist()):
+            line = taps_along(w, ow, cols, count_include_pad)
+            key = (cols, line.min(), line.max()) if line.min() == line.max() else (cols, ow)
             if key not in positions:
                 positions[key] = end
                 lines.append(np.append(line, np.ones(room, np.int64)))
                 end += len(lines[-1])
-            units[of_tile, DIVISORS] = positions[key]
+            position_of_tile[number] = positions[key]
+        units[:, DIVISORS] = position_of_tile[tile_of_unit.ravel()]
         program[FACTORS] = end
     return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
 
 
 def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
-    """Taps along an axis that count towards the divisors of `count` outputs from the `first` on; 1 where there is none."""
+    """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
     taps = np.full(count, axis.kernel, np.int64)
     halo = (axis.kernel - 1) * axis.dilation
     # Windows inside the input hold all their taps and need no counting.
     inside0 = min(max(-(-axis.before // axis.stride) - first, 0), count)
     inside1 = min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1 - first, inside0), count)
-    for o in (*range(inside0), *range(inside1, count)):
-        taps[o] = max(1, count_taps_of(axis, first + o, count_include_pad))
+    edges = np.r_[:inside0, inside1:count]
+    start = (first + edges) * axis.stride - axis.before
+    end = axis.length + axis.after if count_include_pad else axis.length
+    counted = np.minimum(axis.kernel, (end - 1 - start) // axis.dilation + 1)
+    if not count_include_pad:
+        counted -= np.maximum(0, (axis.dilation - 1 - start) // axis.dilation)
+    taps[edges] = np.maximum(1, counted)
     return taps
-
-
-def count_taps_of(axis: Axis, out_position: int, count_include_pad: bool) -> int:
-    """`windows.count_taps` of an axis."""
-    return windows.count_taps(
-        out_position,
-        axis.length,
-        axis.kernel,
-        axis.stride,
-        axis.dilation,
-        axis.before,
-        axis.after,
-        count_include_pad,
-    )
 
 
 @inlined
@@ -234,7 +229,7 @@ def store_means(out, end, work, divisors, plane, planes, unit, g):
     to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
     lines, cols = planes * g[unit + ROWS], g[unit + COLS]
     varies = g[FACTORS] >= 0
-    if not varies and pitch == g[OUT_W]:
+    if not varies and pitch == cols == g[OUT_W]:
         lines, cols = ONE, lines * cols
     row, first_row = ZERO, g[FACTORS] + g[unit + OD] * g[OUT_H] + g[unit + OH]
     for _ in range(lines):
@@ -335,7 +330,7 @@ def avg_windows(first, last, out, x, g, divisors):
 def sum_window(x, at, layout, g, od, oh, ow):
     """Sum of the taps of one window that are inside the input."""
     d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
-    total = no_sum(x)
+    total = wide_sum(x)  # of more terms than any other way of adding them
     for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
         for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
             row = at + (d + i * g[DILATION_D]) * layout[rows.D_STEP] + (h + j * g[DILATION_H]) * layout[rows.H_STEP]

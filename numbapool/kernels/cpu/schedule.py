@@ -3,7 +3,8 @@
 A unit is a piece of the output of one plane, `rows` x `cols` outputs. Its input rows are folded into lines of `pitch`
 elements, padding included, so that all rows of a unit are one long vector for the fold across. Where each unit reads and
 writes is written down once, in tables that kernels follow; clipping at the edges is done here and nowhere in a kernel.
-A schedule depends on the plan and the size of an element only, never on the number of threads, so neither do the bits.
+A schedule depends on the plan, the size of an element, whether the input is contiguous and whether indices are wanted,
+never on the number of threads, so neither do the bits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ LARGEST_FLAT_PLANE = 1 << 14
 FEWEST_FLAT_PLANES = 16
 # Windows of whole rows or planes with more elements than this stay as they are.
 LARGEST_JOINED_WINDOW = 1 << 10
+# Dilated windows that span more lines than this are folded row by row: stacks would hold mostly rows between the taps.
+MOST_SPARSE_LINES = 8
 # Windows up to this wide are folded across tap by tap ("rows"): one pass over a line.
 WIDEST_TAP_WINDOW = 3
 # At stride 1, windows of up to this many rows are folded down row by row; higher ones by shifts ("dense").
@@ -238,10 +241,12 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
                 else _blocks(plan, unit, pitch, blocks)
             )
             units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
+        # "rows" and "strided" copy input only where it is not contiguous, then all slabs of a window at once.
+        copies = 1 if algorithm in ("dense", "indices") else 0 if contiguous else min(d.kernel, d.length)
         sizes = {
             "folded": lines + span,
             "across": lines // w.stride + span,
-            "stack": slab * d.kernel + span,
+            "stack": slab * copies + span,
             "spare": max(2 * slab, 4 * (lines + span)) + 4 * slack,
         }
     sizes = {region: size + slack for region, size in sizes.items()}
@@ -351,12 +356,13 @@ def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> 
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
         return "rows"
-    return "dense" if h.stride == 1 and w.stride == 1 else "strided"
+    is_sparse = h.dilation > 1 and (h.kernel - 1) * h.dilation * min(w.length, line) > MOST_SPARSE_LINES * line
+    return "dense" if h.stride == w.stride == 1 and not is_sparse else "strided"
 
 
 def _is_flat(axis: Axis) -> bool:
     """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
-    if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3:
+    if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3 or axis.dilation > axis.length:
         return False
     return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
 

@@ -78,6 +78,8 @@ def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 # What a window without any tap gives: -inf, or the least value of an integer dtype.
 lowest = _constant_of(lambda dtype: dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min))
+# 0 of a dtype for sums of any number of elements: float64 for all floats.
+wide_sum = _constant_of(lambda dtype: np.float64(0) if dtype.kind == "f" else accumulator_of(dtype).type(0))
 # 0 of the dtype in which elements are summed, and 1 of the dtype by which such sums are divided.
 no_sum = _constant_of(lambda dtype: accumulator_of(dtype).type(0))
 one_tap = _constant_of(lambda dtype: dtype.type(1) if dtype.kind == "f" else np.int64(1))
@@ -340,13 +342,14 @@ def _quotient(total, divisor):
         return total / divisor
     negative = (total < 0) != (divisor < 0)
     with np.errstate(over="ignore"):
-        magnitude = abs(total).astype(np.uint64) // abs(divisor).astype(np.uint64)
-        return np.where(negative, np.uint64(0) - magnitude, magnitude).astype(total.dtype)
+        magnitude = abs(total).astype(np.uint64) // np.maximum(abs(divisor), 1).astype(np.uint64)
+        result = np.where(negative, np.uint64(0) - magnitude, magnitude).astype(total.dtype)
+    return np.where(divisor == 0, total.dtype.type(0), result)
 
 
 @vector_operation(_quotient)
 def quotient(typing_context, total, divisor):
-    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap.
+    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap, and 0 for a divisor of 0.
 
     Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
     """
@@ -362,8 +365,11 @@ def quotient(typing_context, total, divisor):
             builder.select(negative, builder.sub(zero, value), value)
             for negative, value in zip(is_negative, values, strict=True)
         ]
-        magnitude = builder.udiv(*magnitudes)
-        return builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
+        is_zero = builder.icmp_signed("==", values[1], zero)
+        one = ir.Constant(zero.type, [1] * total.lanes)
+        magnitude = builder.udiv(magnitudes[0], builder.select(is_zero, one, magnitudes[1]))
+        result = builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
+        return builder.select(is_zero, zero, result)
 
     return total(total, divisor), codegen
 
