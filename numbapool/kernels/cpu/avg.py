@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import LARGEST_INT64, WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
@@ -74,7 +74,6 @@ from numbapool.kernels.windows import Axis
 
 # Input columns whose gradients one step of the backward pass computes.
 BACKWARD_TILE = 2048
-LARGEST_INT64 = 2**63 - 1
 # Windows wider than this (input elements, dilation included) are scattered tap by tap in the backward pass.
 WIDEST_BACKWARD_WINDOW = 1 << 16
 
@@ -248,7 +247,7 @@ def divide_row(out, to, end, work, line, divisors, divisors_at, varies, factor, 
     """
     width, source, target, count = lanes(work), np.uintp(line), np.uintp(to), np.uintp(n)
     divisor_at, stage = np.uintp(divisors_at), np.uintp(scratch)
-    whole = count if target + (count + width - ONE_UP) // width * width <= np.uintp(end) else count // width * width
+    whole = rows.whole_vectors(count, target, np.uintp(end), width)
     divisor = times(load(divisors, divisor_at, divisors), factor)
     column = np.uintp(0)
     while column < count:

@@ -109,11 +109,15 @@ def load_apart(typing_context, array, at, step, like):
     return vector(array, types.uintp, types.uintp, like), codegen
 
 
-def _load_marks(marks, at, like):
-    vector = marks[at : at + _lanes(like)]
+def _neighbours(array, at, like):
+    vector = array[at : at + _lanes(like)]
     if len(vector) < _lanes(like):
         raise IndexError("vector beyond the end of the array")
-    return vector.copy()
+    return vector
+
+
+def _load_marks(marks, at, like):
+    return _neighbours(marks, at, like).copy()
 
 
 @vector_operation(_load_marks)
@@ -187,10 +191,7 @@ def indices_of(typing_context, mark):
 
 
 def _load(array, at, like):
-    vector = array[at : at + _lanes(like)]
-    if len(vector) < _lanes(like):
-        raise IndexError("vector beyond the end of the array")
-    return vector.astype(like.dtype)
+    return _neighbours(array, at, like).astype(like.dtype)
 
 
 @vector_operation(_load)
