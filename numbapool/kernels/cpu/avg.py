@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from numbapool.geometry import LARGEST_INT64, WindowPlan
-from numbapool.kernels.cpu import rows
+from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, count_taps, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
-    AFTER_D,
-    AFTER_H,
-    AFTER_W,
     BEFORE_D,
     BEFORE_H,
     BEFORE_W,
@@ -30,7 +28,6 @@ from numbapool.kernels.cpu.schedule import (
     IN_D,
     IN_H,
     IN_W,
-    INCLUDE_PAD,
     INSIDE,
     KERNEL_D,
     KERNEL_H,
@@ -42,7 +39,6 @@ from numbapool.kernels.cpu.schedule import (
     OUT_D,
     OUT_H,
     OUT_W,
-    OVERRIDE,
     OW,
     PITCH,
     ROWS,
@@ -55,8 +51,11 @@ from numbapool.kernels.cpu.schedule import (
     WORK_SIZE,
     contiguous_out_layout,
     geometry_of,
+    holds_all_windows,
     schedule_of,
+    with_layout,
 )
+from numbapool.kernels.cpu.spread import simplified_for_spread, spread_program
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -71,11 +70,6 @@ from numbapool.kernels.cpu.vectors import (
     wide_sum,
 )
 from numbapool.kernels.windows import Axis
-
-# Input columns whose gradients one step of the backward pass computes.
-BACKWARD_TILE = 2048
-# Windows wider than this (input elements, dilation included) are scattered tap by tap in the backward pass.
-WIDEST_BACKWARD_WINDOW = 1 << 16
 
 
 def avg_pool(
@@ -99,29 +93,51 @@ def avg_pool_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> None:
-    """Gradient of the mean: each input element gathers from the windows that hold it, in a fixed order."""
+    """Gradient of the mean: each input element takes its share of the windows that hold it."""
     grad, layout = grad_output
-    w = plan.axes[2]
-    span = (w.kernel - 1) * w.dilation + 1
-    tile = min(w.length, max(BACKWARD_TILE, 4 * span))
-    tiles = -(-w.length // tile)
-    spreads = span <= WIDEST_BACKWARD_WINDOW
-    most_outputs = min(w.out, (tile + span) // w.stride + 2)
-    slack = VECTOR_BYTES // grad_input.itemsize
-    work_size = 2 * most_outputs + tile + (4 * (tile + span) if spreads else 0) + 6 * slack
-    geometry = geometry_of(plan).copy()
-    geometry[INCLUDE_PAD], geometry[OVERRIDE] = count_include_pad, divisor_override or 0
-    run(
-        avg_gather,
-        plan.planes * plan.axes[0].length * plan.axes[1].length * tiles,
-        grad_input.size,
-        grad_input,
-        grad,
-        contiguous_out_layout(plan) if layout is None else layout,
-        geometry,
-        np.array([tile, tiles, work_size, most_outputs, spreads]),
-        grad_input.dtype.type(0),
+    kernel, units, program, layout_at, divisors = _backward_of(
+        plan, grad_input.dtype, layout is None, count_include_pad, divisor_override
     )
+    run(kernel, units, grad_input.size, grad_input, grad, with_layout(program, layout_at, layout), divisors)
+
+
+@lru_cache(maxsize=512)
+def _backward_of(
+    plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, count_include_pad: bool, divisor_override: int | None
+) -> tuple[Any, int, np.ndarray, int, np.ndarray]:
+    """Kernel, units, program, where in it the position of the layout is, and divisors of a backward pass."""
+    plan = simplified_for_spread(plan, is_contiguous)
+    d, h, w = plan.axes
+    is_uniform = divisor_override is not None or all(map(holds_all_windows, plan.axes))
+    if is_uniform:
+        divisor = w.kernel * h.kernel * d.kernel if divisor_override is None else divisor_override
+        factors, across = np.array([float(divisor)]), np.empty(0)
+    else:
+        rows_d, rows_h = (taps_along(axis, 0, axis.out, count_include_pad) for axis in (d, h))
+        factors = np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel()
+        across = taps_along(w, 0, w.out, count_include_pad)
+    tiled = spread_program(plan, dtype.itemsize, is_contiguous)
+    if tiled is None:
+        factors, across = (
+            np.resize(each, n) for each, n in ((factors, d.out * h.out), (across if len(across) else [1], w.out))
+        )
+        program = np.concatenate([geometry_of(plan), contiguous_out_layout(plan)])
+        program[LAYOUT] = len(program) - LAYOUT_FIELDS
+        units = plan.planes * d.length * h.length
+        return avg_scatter, units, program, LAYOUT, np.concatenate([factors, across]).astype(dtype)
+    units, program = tiled
+    if not is_uniform:
+        inside0, inside1 = inside_range(w)
+        program = program.copy()
+        program[[spread.VARIES, spread.FULL_W, spread.INSIDE0, spread.INSIDE1, spread.EDGES]] = (
+            1,
+            w.kernel,
+            inside0,
+            inside1,
+            len(factors),
+        )
+        across = np.delete(across, slice(inside0, inside1))
+    return avg_spread, units, program, spread.LAYOUT, np.concatenate([factors, across]).astype(dtype)
 
 
 def divisors_of(
@@ -178,13 +194,17 @@ def divisors_of(
     return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
 
 
+def inside_range(axis: Axis) -> tuple[int, int]:
+    """Half-open range of the windows that are inside the input, so hold all their taps and need no counting."""
+    halo = (axis.kernel - 1) * axis.dilation
+    inside0 = min(-(-axis.before // axis.stride), axis.out)
+    return inside0, min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1, inside0), axis.out)
+
+
 def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
     """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
     taps = np.full(count, axis.kernel, np.int64)
-    halo = (axis.kernel - 1) * axis.dilation
-    # Windows inside the input hold all their taps and need no counting.
-    inside0 = min(max(-(-axis.before // axis.stride) - first, 0), count)
-    inside1 = min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1 - first, inside0), count)
+    inside0, inside1 = (min(max(each - first, 0), count) for each in inside_range(axis))
     edges = np.r_[:inside0, inside1:count]
     start = (first + edges) * axis.stride - axis.before
     end = axis.length + axis.after if count_include_pad else axis.length
@@ -193,33 +213,6 @@ def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> n
         counted -= np.maximum(0, (axis.dilation - 1 - start) // axis.dilation)
     taps[edges] = np.maximum(1, counted)
     return taps
-
-
-@inlined
-def taps_of_row(g, od, oh):
-    """Taps along d and h that count towards the divisor of an output row; a float, because they may be 2**124."""
-    d = count_taps(od, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], g[AFTER_D], g[INCLUDE_PAD])
-    h = count_taps(oh, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], g[AFTER_H], g[INCLUDE_PAD])
-    return np.float64(max(d, ONE)) * np.float64(max(h, ONE))
-
-
-@inner
-def write_divisors(divisors, at, g, ow, n):
-    """Taps along w that count towards the divisors of n outputs of a row from `ow` on; 1 where there is none."""
-    if g[OVERRIDE] != 0:
-        rows.fill(divisors, at, ONE, n)
-        return
-    # Windows inside the input need no counting: with a count for each, a long 1-d signal took three times as long.
-    halo = (g[KERNEL_W] - 1) * g[DILATION_W]
-    inside0 = min(max(-(-g[BEFORE_W] // g[STRIDE_W]) - ow, ZERO), n)
-    inside1 = min(max((g[IN_W] - 1 - halo + g[BEFORE_W]) // g[STRIDE_W] + 1 - ow, inside0), n)
-    rows.fill(divisors, at + inside0, g[KERNEL_W], inside1 - inside0)
-    for i in range(n - (inside1 - inside0)):
-        o = i if i < inside0 else i + inside1 - inside0
-        taps = count_taps(
-            ow + o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[DILATION_W], g[BEFORE_W], g[AFTER_W], g[INCLUDE_PAD]
-        )
-        divisors[at + o] = max(taps, ONE)
 
 
 @inner
@@ -338,39 +331,41 @@ def sum_window(x, at, layout, g, od, oh, ow):
     return total
 
 
+@entry
+def avg_spread(first, last, grad_input, grad, g, divisors):
+    work = np.zeros(g[spread.WORK_SIZE], grad_input.dtype)
+    lines = np.zeros(spread.MOST_KINDS, np.int64)
+    layout = g[g[spread.LAYOUT] : g[spread.LAYOUT] + LAYOUT_FIELDS]
+    end = spread.free_end(grad_input, last, g)
+    for number in range(first, last):
+        slab, step_h, step_w = spread.tile_of(number, g)
+        rows, cols = spread.extent_of_tile(step_h, step_w, g)
+        plane = slab // g[spread.IN_D]
+        planes, d, is_first = (
+            min(g[spread.GROUP], g[spread.PLANES] - plane),
+            slab - plane * g[spread.IN_D],
+            number == first,
+        )
+        spread.stack_outputs(work, grad, layout, g, divisors, plane, planes, d, step_h, rows, step_w, cols, is_first)
+        spread.spread_stack(work, lines, g, planes, rows)
+        spread.write_tile(grad_input, end, work, lines, slab, planes, step_h, rows, step_w, g)
+
+
 @inlined
 def holds(distance, kernel, dilation):
     """Whether a window holds the element at this distance from its first tap."""
     return distance >= 0 and distance % dilation == 0 and distance // dilation < kernel
 
 
-@inner
-def add_scaled(to, at, source, base, step, divisors, divisors_at, factor, n):
-    """`to[at + o] += source[base + o * step] / (factor * divisors[divisors_at + o])`."""
-    for o in range(n):
-        share = source[np.uintp(base + o * step)] / (factor * divisors[np.uintp(divisors_at + o)])
-        to[np.uintp(at + o)] += share
-
-
 @entry
-def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero):
-    tile, tiles, work_size, most_outputs, spreads = tiling[0], tiling[1], tiling[2], tiling[3], tiling[4]
-    work = np.full(work_size, zero)
-    sums, divisors, folded = ZERO, most_outputs, 2 * most_outputs
-    line = folded + tile
-    halo = (g[KERNEL_W] - 1) * g[DILATION_W]
-    for number in range(first, last):
-        row = number // tiles
+def avg_scatter(first, last, grad_input, grad, g, divisors):
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    across = g[OUT_D] * g[OUT_H]
+    for row in range(first, last):
         slab = row // g[IN_H]
         plane = slab // g[IN_D]
-        w0 = (number - row * tiles) * tile
-        n = min(tile, g[IN_W] - w0)
-        in_d, in_h = slab - plane * g[IN_D], row - slab * g[IN_H]
-        o0 = max(ZERO, -((halo - w0 - g[BEFORE_W]) // g[STRIDE_W]))
-        outputs = max(ZERO, min(g[OUT_W], (w0 + n - 1 + g[BEFORE_W]) // g[STRIDE_W] + 1) - o0)
-        if number == first or tiles > 1:
-            write_divisors(work, divisors, g, o0, outputs)
-        rows.fill(work, sums, zero, outputs)
+        in_d, in_h, to = slab - plane * g[IN_D], row - slab * g[IN_H], row * g[IN_W]
+        rows.fill(grad_input, to, grad_input.dtype.type(0), g[IN_W])
         at = plane_at(layout, plane)
         od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], in_d, in_d)
         oh0, oh1 = touching(g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], in_h, in_h)
@@ -380,27 +375,13 @@ def avg_gather(first, last, grad_input, grad, layout, g, tiling, zero):
             for oh in range(oh0, oh1):
                 if not holds(in_h + g[BEFORE_H] - oh * g[STRIDE_H], g[KERNEL_H], g[DILATION_H]):
                     continue
-                taps = np.float64(g[OVERRIDE]) if g[OVERRIDE] != 0 else taps_of_row(g, od, oh)
-                out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP] + o0 * layout[rows.W_STEP]
-                add_scaled(
-                    work, sums, grad, out_row, layout[rows.W_STEP], work, divisors, work.dtype.type(taps), outputs
-                )
-        to = row * g[IN_W] + w0
-        if spreads:
-            # Spread out at the stride, sums become gradients by a fold of stride 1: tap t of window o is o * stride + t.
-            rows.fill(work, line, zero, n + halo)
-            start = w0 + g[BEFORE_W] - halo
-            for o in range(outputs):
-                work[line + (o0 + o) * g[STRIDE_W] - start] = work[sums + o]
-            rows.fold_shifts(add, work, folded, line, line + tile + halo + 1, n, g[KERNEL_W], g[DILATION_W])
-            for o in range(n):
-                grad_input[np.uintp(to + o)] = work[np.uintp(folded + o)]
-        else:
-            rows.fill(grad_input, to, zero, n)
-            for o in range(outputs):
-                w = (o0 + o) * g[STRIDE_W] - g[BEFORE_W] - w0
-                for k in range(first_tap(w, g[DILATION_W]), end_tap(w, n, g[KERNEL_W], g[DILATION_W])):
-                    grad_input[to + w + k * g[DILATION_W]] += work[sums + o]
+                out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
+                for ow in range(g[OUT_W]):
+                    divisor = divisors[od * g[OUT_H] + oh] * divisors[across + ow]
+                    share = grad[out_row + ow * layout[rows.W_STEP]] / divisor
+                    w = ow * g[STRIDE_W] - g[BEFORE_W]
+                    for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
+                        grad_input[to + w + k * g[DILATION_W]] += share
 
 
 KERNELS = {

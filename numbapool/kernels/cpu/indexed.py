@@ -71,7 +71,7 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
     schedule = schedule_of(plan, flat.itemsize, layout is None, True)
     owned = _owned(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
-    program = with_layout(schedule.program, layout)
+    program = with_layout(schedule.program, LAYOUT, layout)
     arguments = flat, program, owned, no_mark(plan)
     run(
         kernel,

@@ -20,7 +20,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from numbapool.kernels.cpu.compile import parallel_entry
-from numbapool.kernels.cpu.schedule import with_layout
+from numbapool.kernels.cpu.schedule import LAYOUT, with_layout
 
 # Below this many element operations a parallel launch (2 to 4 us with the omp threading layer) costs more than it saves.
 SERIAL_OPERATIONS = 1 << 15
@@ -68,7 +68,7 @@ class Call(NamedTuple):
             flat.size + results[0].size,
             *results,
             flat,
-            with_layout(self.program, layout),
+            with_layout(self.program, LAYOUT, layout),
             *self.constants,
         )
 

@@ -174,12 +174,12 @@ class Schedule(NamedTuple):
     program: np.ndarray
 
 
-def with_layout(program: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
-    """The program for an input of another layout."""
+def with_layout(program: np.ndarray, at: int, layout: np.ndarray | None) -> np.ndarray:
+    """The program for an input of another layout, whose position it holds at `at`."""
     if layout is None:
         return program
     program = program.copy()
-    program[program[LAYOUT] :][:LAYOUT_FIELDS] = layout
+    program[program[at] :][:LAYOUT_FIELDS] = layout
     return program
 
 
@@ -198,7 +198,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     line = LINE_BYTES // itemsize
     plan = _simplified(plan)
     if contiguous and not indices:
-        plan = _joined(plan)
+        plan = joined(plan)
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
@@ -257,7 +257,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         pitch=pitch,
         lines=lines,
         group=group,
-        inside=int(all(map(_holds_all_windows, plan.axes))),
+        inside=int(all(map(holds_all_windows, plan.axes))),
         **at,
         work_size=guard + sum(sizes.values()),
         layout=layout_at,
@@ -315,7 +315,7 @@ def _simplified(plan: WindowPlan) -> WindowPlan:
     return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
 
 
-def _joined(plan: WindowPlan) -> WindowPlan:
+def joined(plan: WindowPlan) -> WindowPlan:
     """The same plan with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
 
     Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many planes becomes one long
@@ -367,7 +367,7 @@ def _is_flat(axis: Axis) -> bool:
     return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
 
 
-def _holds_all_windows(axis: Axis) -> bool:
+def holds_all_windows(axis: Axis) -> bool:
     reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
     return axis.before == 0 and reach <= axis.length
 

@@ -285,6 +285,42 @@ def evens(typing_context, first, second):
     return first(first, first), codegen
 
 
+def _zipped(part: int) -> Any:
+    """Half of two vectors whose lanes alternate: the first (part 0) or the second (part 1)."""
+
+    def twin(first, second):
+        return np.stack([first, second], axis=1).ravel()[part * len(first) :][: len(first)]
+
+    @vector_operation(twin)
+    def zipped(typing_context, first, second):
+        def codegen(context, builder, signature, values):
+            start = part * first.lanes // 2
+            lanes_of = [start + lane // 2 + lane % 2 * first.lanes for lane in range(first.lanes)]
+            picked = ir.Constant(ir.VectorType(ir.IntType(32), first.lanes), lanes_of)
+            return builder.shuffle_vector(*values, picked)
+
+        return first(first, first), codegen
+
+    return zipped
+
+
+# Two vectors whose lanes alternate, the inverse of `evens`: first half and second half.
+zipped_low, zipped_high = _zipped(0), _zipped(1)
+
+
+def _all_lanes(value, like):
+    return np.full(_lanes(like), value, like.dtype)
+
+
+@vector_operation(_all_lanes)
+def all_lanes(typing_context, value, like):
+    """A vector of the dtype of the array `like` with the same value in all lanes."""
+    vector = _vector_type(like.dtype)
+    return vector(like.dtype, like), lambda context, builder, signature, values: _splat(
+        builder, values[0], vector.lanes
+    )
+
+
 def _larger(best, value):
     return np.where(best != best, best, np.where(best > value, best, value))
 
