@@ -9,9 +9,9 @@ import numpy as np
 
 from numbapool.geometry import LARGEST_INT64, WindowPlan
 from numbapool.kernels.cpu import rows, spread
-from numbapool.kernels.cpu.compile import entry, inlined, inner
+from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ZERO, divided, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -24,6 +24,7 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_W,
     DIVISORS,
     FACTORS,
+    FOLDED,
     GROUP,
     IN_D,
     IN_H,
@@ -40,14 +41,15 @@ from numbapool.kernels.cpu.schedule import (
     OUT_H,
     OUT_W,
     OW,
-    PITCH,
     ROWS,
     SPARE,
+    STREAMS,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
     UNIT_FIELDS,
     UNITS,
+    VARIES,
     WORK_SIZE,
     contiguous_out_layout,
     geometry_of,
@@ -60,13 +62,7 @@ from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
     add,
-    lanes,
-    load,
     no_sum,
-    one_tap,
-    quotient,
-    store,
-    times,
     wide_sum,
 )
 from numbapool.kernels.windows import Axis
@@ -173,7 +169,7 @@ def divisors_of(
         rows_of_plane = np.resize(factors, d.out * h.out)
         products = np.multiply.outer(rows_of_plane, across.astype(divisor_dtype)).ravel()
         return np.concatenate([np.tile(products, program[GROUP]), np.ones(room, divisor_dtype)])
-    program[FACTORS] = -1 if is_uniform else 0
+    program[VARIES] = not is_uniform
     if is_uniform:
         lines = [np.full(room, taps_of_w)]
     else:
@@ -190,7 +186,7 @@ def divisors_of(
                 end += len(lines[-1])
             position_of_tile[number] = positions[key]
         units[:, DIVISORS] = position_of_tile[tile_of_unit.ravel()]
-        program[FACTORS] = end
+    program[FACTORS] = sum(map(len, lines))
     return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
 
 
@@ -215,47 +211,6 @@ def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> n
     return taps
 
 
-@inner
-def store_means(out, end, work, divisors, plane, planes, unit, g):
-    """Divide the sums of a unit and write them to the output."""
-    to, line, pitch = rows.first_output(plane, unit, g), g[ACROSS], g[PITCH] // g[STRIDE_W]
-    lines, cols = planes * g[unit + ROWS], g[unit + COLS]
-    varies = g[FACTORS] >= 0
-    if not varies and pitch == cols == g[OUT_W]:
-        lines, cols = ONE, lines * cols
-    row, first_row = ZERO, g[FACTORS] + g[unit + OD] * g[OUT_H] + g[unit + OH]
-    for _ in range(lines):
-        factor = divisors[first_row + row if varies else divisors.size - 1]
-        divide_row(out, to, end, work, line, divisors, g[unit + DIVISORS], varies, factor, cols, g[SPARE])
-        to += g[OUT_W]
-        line += pitch
-        row = row + 1 if row + 1 < g[unit + ROWS] else ZERO  # the next plane
-
-
-@inner
-def divide_row(out, to, end, work, line, divisors, divisors_at, varies, factor, n, scratch):
-    """`out[to + o] = work[line + o] / (factor * divisors[divisors_at + o])` for o < n, in whole vectors as far as `end`.
-
-    Unless the divisors vary, the first of them serve for all.
-    """
-    width, source, target, count = lanes(work), np.uintp(line), np.uintp(to), np.uintp(n)
-    divisor_at, stage = np.uintp(divisors_at), np.uintp(scratch)
-    whole = rows.whole_vectors(count, target, np.uintp(end), width)
-    divisor = times(load(divisors, divisor_at, divisors), factor)
-    column = np.uintp(0)
-    while column < count:
-        if varies:
-            divisor = times(load(divisors, divisor_at + column, divisors), factor)
-        vector = quotient(load(work, source + column, work), divisor)
-        if column < whole:
-            store(out, target + column, vector)
-        else:
-            store(work, stage, vector)
-            for lane in range((count - column) & (width - ONE_UP)):
-                out[target + column + lane] = work[stage + lane]
-        column += width
-
-
 @entry
 def avg_flat(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
@@ -266,7 +221,29 @@ def avg_flat(first, last, out, x, g, divisors):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, no_sum(x))
         to = rows.first_output(plane, unit, g)
-        divide_row(out, to, end, work, line, divisors, ZERO, True, one_tap(x), n, g[SPARE])
+        one = divisors.size - 1
+        rows.across_rows(
+            add,
+            divided,
+            out,
+            to,
+            n,
+            end,
+            work,
+            line,
+            n,
+            ONE,
+            n,
+            ONE,
+            ONE,
+            ONE,
+            g[SPARE],
+            g[STREAMS] != 0,
+            divisors,
+            ZERO,
+            one,
+            ONE,
+        )
 
 
 @entry
@@ -277,8 +254,9 @@ def avg_rows(first, last, out, x, g, divisors):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
-        rows.across_lines(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, plane, planes, unit, g)
+        rows.store_unit(
+            add, divided, out, end, work, divisors, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W]
+        )
 
 
 @entry
@@ -289,7 +267,7 @@ def avg_dense(first, last, out, x, g, divisors):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_dense(add, work, x, layout, plane, unit, g, no_sum(x))
-        store_means(out, end, work, divisors, plane, planes, unit, g)
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
@@ -301,7 +279,7 @@ def avg_strided(first, last, out, x, g, divisors):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.across_strided(add, work, g, planes * g[unit + ROWS])
-        store_means(out, end, work, divisors, plane, planes, unit, g)
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
@@ -315,7 +293,7 @@ def avg_windows(first, last, out, x, g, divisors):
             work[g[ACROSS] + o] = sum_window(
                 x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o
             )
-        store_means(out, end, work, divisors, plane, planes, unit, g)
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @inlined

@@ -10,7 +10,7 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call
-from numbapool.kernels.cpu.rows import ONE, end_tap, first_tap, plane_at, replaces
+from numbapool.kernels.cpu.rows import ONE, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -34,6 +34,7 @@ from numbapool.kernels.cpu.schedule import (
     OW,
     ROWS,
     SPARE,
+    STREAMS,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
@@ -71,7 +72,28 @@ def max_flat(first, last, out, x, g):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(larger, work, x, layout, plane, planes, g, lowest(x))
         to, scratch = rows.first_output(plane, unit, g), g[SPARE]
-        rows.across_rows(larger, out, to, n, end, work, line, n, ONE, n, ONE, ONE, ONE, scratch)
+        rows.across_rows(
+            larger,
+            as_it_is,
+            out,
+            to,
+            n,
+            end,
+            work,
+            line,
+            n,
+            ONE,
+            n,
+            ONE,
+            ONE,
+            ONE,
+            scratch,
+            g[STREAMS] != 0,
+            work,
+            ZERO,
+            ZERO,
+            ZERO,
+        )
 
 
 @entry
@@ -82,7 +104,9 @@ def max_rows(first, last, out, x, g):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
-        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W])
+        rows.store_unit(
+            larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W]
+        )
 
 
 @entry
@@ -93,7 +117,7 @@ def max_dense(first, last, out, x, g):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_dense(larger, work, x, layout, plane, unit, g, lowest(x))
-        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry
@@ -105,7 +129,7 @@ def max_strided(first, last, out, x, g):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
         rows.across_strided(larger, work, g, planes * g[unit + ROWS])
-        rows.store_unit(larger, out, end, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
 
 
 @entry

@@ -34,16 +34,27 @@ from numbapool.kernels.cpu.rows import (
     plane_at,
     whole_vectors,
 )
-from numbapool.kernels.cpu.schedule import FEWEST_UNITS, LAYOUT_FIELDS, LINE_BYTES, contiguous_out_layout, joined
+from numbapool.kernels.cpu.schedule import (
+    FEWEST_UNITS,
+    LAYOUT_FIELDS,
+    LINE_BYTES,
+    STREAMED_BYTES,
+    contiguous_out_layout,
+    joined,
+)
 from numbapool.kernels.cpu.vectors import (
+    STREAM_BYTES,
     VECTOR_BYTES,
     add,
     all_lanes,
+    can_stream,
+    finish_streams,
     keep,
     lanes,
     load,
     quotient,
     store,
+    stream,
     times,
     zipped_high,
     zipped_low,
@@ -125,6 +136,7 @@ class Tiling(NamedTuple):
     run_count_d: int
     run_count_h: int
     run_count_w: int
+    streams: int  # 1 if the result is written past the caches
     varies: int  # 1 if not all divisors are the same
     full_w: int  # taps along w of windows that are inside the input: those from inside0 up to inside1
     inside0: int
@@ -175,6 +187,7 @@ class Tiling(NamedTuple):
     RUN_COUNT_D,
     RUN_COUNT_H,
     RUN_COUNT_W,
+    STREAMS,
     VARIES,
     FULL_W,
     INSIDE0,
@@ -303,6 +316,7 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
         run_count_d=len(phases_d.runs),
         run_count_h=len(phases_h.runs),
         run_count_w=len(phases_w.runs),
+        streams=int(plan.planes * plan.plane_size * itemsize >= STREAMED_BYTES),
         varies=0,
         full_w=0,
         inside0=0,
@@ -514,6 +528,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
     50 ns a row more, for the reference counts of its arrays.
     """
     width, count, stage, two = lanes(work), np.uintp(n), np.uintp(g[STAGE]), lanes(work) + lanes(work)
+    streams = g[STREAMS] != 0 and can_stream(out, np.uintp(to)) and (g[IN_W] * out.itemsize) % STREAM_BYTES == 0
     for row in range(rows):
         h = (step_h + row) * g[STRIDE_H]
         for number_h in range(g[RUN_COUNT_H]):
@@ -525,7 +540,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                 if g[STRIDE_W] == 1:
                     whole = whole_vectors(count, target, np.uintp(end), width)
                     while column < whole:
-                        store(out, target + column, load(work, first + column, work))
+                        stream(out, target + column, load(work, first + column, work), streams)
                         column += width
                     if column < count:
                         for lane in range((count - column) & (width - ONE_UP)):
@@ -536,8 +551,8 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                     while column < whole:
                         at = column // np.uintp(2)
                         even, odd = load(work, first + at, work), load(work, second + at, work)
-                        store(out, target + column, zipped_low(even, odd))
-                        store(out, target + column + width, zipped_high(even, odd))
+                        stream(out, target + column, zipped_low(even, odd), streams)
+                        stream(out, target + column + width, zipped_high(even, odd), streams)
                         column += two
                     if column < count:
                         at = column // np.uintp(2)
@@ -574,6 +589,8 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                                 column += ONE_UP
                 to += g[IN_W]
         offset += g[PITCH]
+    if streams:
+        finish_streams()
 
 
 @inlined

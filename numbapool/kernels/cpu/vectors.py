@@ -21,6 +21,8 @@ from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype, from_dtype
 
 VECTOR_BYTES = 32
+# Stores past the caches need this alignment; half a vector, because that is what allocators give.
+STREAM_BYTES = 16
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -232,6 +234,62 @@ def store(typing_context, array, at, vector):
         return context.get_dummy_value()
 
     return types.none(array, types.uintp, vector), codegen
+
+
+def _stream(array, at, vector, past_caches):
+    _store(array, at, vector)
+
+
+@vector_operation(_stream)
+def stream(typing_context, array, at, vector, past_caches):
+    """`store`, past the caches if so asked: nothing is read before it is overwritten.
+
+    Only to multiples of `STREAM_BYTES`, see `can_stream`; ends with `finish_streams`.
+    """
+
+    def codegen(context, builder, signature, values):
+        pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
+        value = values[2]
+        if vector.element.bitwidth > array.dtype.bitwidth:
+            value = builder.trunc(value, pointer.type.pointee)
+        with builder.if_else(values[3]) as (past, through):
+            with past:
+                streamed = builder.store(value, pointer, align=STREAM_BYTES)
+                one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+                streamed.set_metadata("nontemporal", one)
+            with through:
+                builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.uintp, vector, types.boolean), codegen
+
+
+def _can_stream(array, at):
+    return False
+
+
+@vector_operation(_can_stream)
+def can_stream(typing_context, array, at):
+    """Whether position `at` of an array is aligned as `stream` needs it."""
+
+    def codegen(context, builder, signature, values):
+        view = make_array(array)(context, builder, values[0])
+        address = builder.ptrtoint(builder.gep(view.data, [values[1]]), ir.IntType(64))
+        rest = builder.and_(address, ir.Constant(ir.IntType(64), STREAM_BYTES - 1))
+        return builder.icmp_unsigned("==", rest, ir.Constant(ir.IntType(64), 0))
+
+    return types.boolean(array, types.uintp), codegen
+
+
+@vector_operation(lambda: None)
+def finish_streams(typing_context):
+    """Make what was streamed visible to other threads before anything that follows."""
+
+    def codegen(context, builder, signature, values):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
 
 
 def _keep(vector, count, other):
