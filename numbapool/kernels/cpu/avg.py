@@ -41,7 +41,6 @@ from numbapool.kernels.cpu.schedule import (
     OUT_H,
     OUT_W,
     OW,
-    ROWS,
     SPARE,
     STREAMS,
     STRIDE_D,
@@ -277,9 +276,8 @@ def avg_strided(first, last, out, x, g, divisors):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
-        rows.across_strided(add, work, g, planes * g[unit + ROWS])
-        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        line, stride, taps = rows.fold_strided(add, work, x, layout, plane, planes, unit, g, no_sum(x))
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, line, stride, taps)
 
 
 @entry

@@ -32,7 +32,6 @@ from numbapool.kernels.cpu.schedule import (
     OD,
     OH,
     OW,
-    ROWS,
     SPARE,
     STREAMS,
     STRIDE_D,
@@ -127,9 +126,8 @@ def max_strided(first, last, out, x, g):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
-        rows.across_strided(larger, work, g, planes * g[unit + ROWS])
-        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        line, stride, taps = rows.fold_strided(larger, work, x, layout, plane, planes, unit, g, lowest(x))
+        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, line, stride, taps)
 
 
 @entry

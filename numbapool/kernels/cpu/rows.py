@@ -47,10 +47,12 @@ from numbapool.kernels.cpu.schedule import (
     IN_H,
     IN_W,
     INSIDE,
+    KERNEL_D,
     KERNEL_H,
     KERNEL_W,
     LINE,
     LINES,
+    LONGEST_OVERLAP,
     OD,
     OH,
     OUT_D,
@@ -327,15 +329,32 @@ def across_rows(
 
 
 @inner
-def fold_halves(combine, work, to, line, n):
-    """`work[to + j]` = fold of `line[2 j]` and `line[2 j + 1]`."""
+def fold_halves(combine, work, to, source, line, n):
+    """`work[to + j]` = fold of `source[line + 2 j]` and its neighbour; the source is read up to 2 vectors further."""
     width, column = lanes(work), np.uintp(0)
     while column < np.uintp(n):
         near = np.uintp(line) + column + column
-        vector = evens(load(work, near, work), load(work, near + width, work))
-        neighbour = evens(load(work, near + ONE_UP, work), load(work, near + ONE_UP + width, work))
+        vector = evens(load(source, near, work), load(source, near + width, work))
+        neighbour = evens(load(source, near + ONE_UP, work), load(source, near + ONE_UP + width, work))
         store(work, np.uintp(to) + column, combine(vector, neighbour))
         column += width
+
+
+@inner
+def fold_windows(combine, work, to, source, line, stride, taps, n, identity):
+    """Fold n windows of more than a vector of neighbours to a vector each; the source is read up to a vector further."""
+    width, count, target = lanes(work), np.uintp(taps), np.uintp(to)
+    whole = count // width * width
+    for o in range(n):
+        first, column = np.uintp(line + o * stride), width
+        vector = load(source, first, work)
+        while column < whole:
+            vector = combine(vector, load(source, first + column, work))
+            column += width
+        if whole < count:
+            vector = combine(vector, keep(load(source, first + whole, work), count - whole, identity))
+        store(work, target, vector)
+        target += width
 
 
 @inner
@@ -496,27 +515,59 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
 
 
 @inlined
-def across_strided(combine, work, g, rows):
-    """Fold across at any stride: by halves as long as window and stride are even, then at every position, of which every
-    stride-th stays.
+def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
+    """Fold the windows of a unit, at any stride, as far as `across_rows` can go on: returns a line, its stride and taps.
+
+    Down first. Then long windows are folded to a vector each; lines are folded by halves as long as window and stride are
+    even; and what is left at every position, of which every stride-th stays. Windows of a single row are read where they
+    are.
     """
-    n = rows * g[PITCH] // g[STRIDE_W]
+    width, n = np.int64(lanes(work)), planes * g[unit + ROWS] * g[PITCH] // g[STRIDE_W]
     line, taps, stride, dilation = g[FOLDED], g[KERNEL_W], g[STRIDE_W], g[DILATION_W]
-    room = n * stride // 2 + np.int64(lanes(work))
-    while taps % 2 == 0 and stride % 2 == 0 and dilation == 1:
+    is_long = dilation == 1 and 2 * width <= taps <= LONGEST_OVERLAP * stride and stride >= width
+    is_even = dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4
+    in_place = False
+    if (
+        (is_long or is_even)
+        and g[INSIDE]
+        and layout[DIRECT]
+        and g[KERNEL_D] * g[KERNEL_H] * planes * g[unit + ROWS] == 1
+    ):
+        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+        row = (
+            plane_at(layout, plane) + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W]
+        )
+        in_place = row + g[unit + COLS] * stride + taps + 4 * width <= x.size
+    if in_place:
+        n = g[unit + COLS]
+    else:
+        fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity)
+    room = n * (width if is_long else stride // 2) + width
+    if is_long:
+        line = g[SPARE]
+        if in_place:
+            fold_windows(combine, work, line, x, row, stride, taps, n, identity)
+        else:
+            fold_windows(combine, work, line, work, g[FOLDED], stride, taps, n, identity)
+        taps, stride, in_place = width, width, False
+    while dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4:
         taps //= 2
         stride //= 2
-        to = g[SPARE] if line != g[SPARE] else g[SPARE] + room
-        if stride == 1 and taps == 1:
-            to = g[ACROSS]
-        fold_halves(combine, work, to, line, n * stride)
-        line = to
-    if line != g[ACROSS]:
+        to = g[SPARE] + room if line == g[SPARE] else g[SPARE]
+        if in_place:
+            fold_halves(combine, work, to, x, row, n * stride)
+        else:
+            fold_halves(combine, work, to, work, line, n * stride)
+        line, in_place = to, False
+    if stride > 2 or taps > 3:
         reach = (n - 1) * stride + 1
         spare = g[SPARE] + 2 * room
-        fold_shifts(combine, work, spare, line, spare + reach + np.int64(lanes(work)), reach, taps, dilation)
+        fold_shifts(combine, work, spare, line, spare + reach + width, reach, taps, dilation)
+        line, taps, step = g[ACROSS], ONE, stride
+        stride = ONE
         for o in range(n):
-            work[np.uintp(g[ACROSS] + o)] = work[np.uintp(spare + o * stride)]
+            work[np.uintp(line + o)] = work[np.uintp(spare + o * step)]
+    return line, stride, taps
 
 
 @inlined
@@ -670,7 +721,7 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
         end,
         work,
         line,
-        g[PITCH] if line == g[FOLDED] else g[PITCH] // g[STRIDE_W],
+        g[PITCH] // g[STRIDE_W] * stride,
         planes * g[unit + ROWS],
         g[unit + COLS],
         stride,

@@ -44,6 +44,8 @@ MOST_SPARSE_LINES = 8
 WIDEST_TAP_WINDOW = 3
 # At stride 1, windows of up to this many rows are folded down row by row; higher ones by shifts ("dense").
 HIGHEST_ROW_WINDOW = 9
+# Windows across of up to this many strides are folded one by one; longer ones, which overlap more, by shifts.
+LONGEST_OVERLAP = 8
 
 
 class Geometry(NamedTuple):
