@@ -542,7 +542,7 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
         n = g[unit + COLS]
     else:
         fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity)
-    room = n * (width if is_long else stride // 2) + width
+    room = n * width if is_long else (n * stride + taps) // 2 + width
     if is_long:
         line = g[SPARE]
         if in_place:
@@ -555,9 +555,9 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
         stride //= 2
         to = g[SPARE] + room if line == g[SPARE] else g[SPARE]
         if in_place:
-            fold_halves(combine, work, to, x, row, n * stride)
+            fold_halves(combine, work, to, x, row, (n - 1) * stride + taps)
         else:
-            fold_halves(combine, work, to, work, line, n * stride)
+            fold_halves(combine, work, to, work, line, (n - 1) * stride + taps)
         line, in_place = to, False
     if stride > 2 or taps > 3:
         reach = (n - 1) * stride + 1
@@ -727,7 +727,7 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
         stride,
         taps,
         g[DILATION_W],
-        g[SPARE],
+        g[STACK],
         g[STREAMS] != 0,
         divisors,
         g[unit + DIVISORS],
