@@ -1,7 +1,7 @@
 """Gradient of a maximum: each output's gradient goes to the position of its maximum, saved or found again.
 
-Threads own ranges of the *input*, so none writes where another does, and each element sums its gradients in the order of
-the outputs: the bits are the same for any number of threads.
+Each unit of work owns a block of the *input*, so no two write to the same place, and each element sums its gradients in the
+order of the outputs: the bits are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import numpy as np
 
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
-from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.max import no_mark, scan_window
-from numbapool.kernels.cpu.rows import ZERO, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -53,15 +53,18 @@ from numbapool.kernels.cpu.schedule import (
 )
 from numbapool.kernels.cpu.vectors import lowest
 
+# Input elements that a unit of work owns, at least.
+OWNED_ELEMENTS = 1 << 14
+
 
 def max_pool_backward_from_indices(
     plan: WindowPlan, grad_output: Source, indices: Source, grad_input: np.ndarray
 ) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
-    owned = _owned(plan)
+    block = _block(plan)
     bad = np.zeros(1, np.int64)
-    arguments = grad_input, *_of_output(plan, grad_output), *_of_output(plan, indices), geometry_of(plan), owned, bad
-    run(scatter, plan.planes * plan.plane_size // owned, plan.planes * plan.out_plane_size, *arguments)
+    arguments = grad_input, *_of_output(plan, grad_output), *_of_output(plan, indices), geometry_of(plan), block, bad
+    run(scatter, plan.planes * -(-plan.plane_size // block), plan.planes * plan.out_plane_size, *arguments)
     return not bad[0]
 
 
@@ -69,13 +72,13 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
     """The same with the positions of the maxima found again."""
     flat, layout = x
     schedule = schedule_of(plan, flat.itemsize, layout is None, True)
-    owned = _owned(plan)
+    block = _block(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     program = with_layout(schedule.program, LAYOUT, layout)
-    arguments = flat, program, owned, no_mark(plan)
+    arguments = flat, program, block, no_mark(plan)
     run(
         kernel,
-        plan.planes * plan.plane_size // owned,
+        plan.planes * -(-plan.plane_size // block),
         flat.size,
         grad_input,
         *_of_output(plan, grad_output),
@@ -89,14 +92,20 @@ def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray
     return flat, contiguous_out_layout(plan) if layout is None else layout
 
 
-def _owned(plan: WindowPlan) -> int:
-    """Input elements that threads share out: whole planes where there are many, else single elements."""
-    return plan.plane_size if plan.planes >= 64 else 1
+def _block(plan: WindowPlan) -> int:
+    """Input elements that one unit of work owns: some rows that fit the second-level cache, and not much less than what
+    windows reach beyond them, because outputs there are read by two owners.
+    """
+    d, h, w = ((axis.kernel - 1) * axis.dilation for axis in plan.axes)
+    reach = (d * plan.axes[1].length + h) * plan.axes[2].length + w
+    return min(plan.plane_size, max(OWNED_ELEMENTS, 4 * reach))
 
 
 @inlined
 def windows_of_range(g, first, last):
     """Ranges of windows along d, h and w that may read flat positions first <= i < last of a plane."""
+    if last - first == g[IN_D] * g[IN_H] * g[IN_W]:  # spares small planes 16 divisions, 0.1 us
+        return ZERO, g[OUT_D], ZERO, g[OUT_H], ZERO, g[OUT_W]
     row0, row1 = first // g[IN_W], (last - 1) // g[IN_W]
     d0, d1 = row0 // g[IN_H], row1 // g[IN_H]
     h0, h1 = (row0 - d0 * g[IN_H], row1 - d1 * g[IN_H]) if d0 == d1 else (ZERO, g[IN_H] - 1)
@@ -107,47 +116,86 @@ def windows_of_range(g, first, last):
     return od0, od1, oh0, oh1, ow0, ow1
 
 
-@entry
-def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, owned, bad):
+@inlined
+def block_of(number, g, block):
+    """Plane and range of elements in it that a unit of work owns."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
-    begin, end = first * owned, last * owned
-    rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
-    plane = begin // plane_size
-    while plane * plane_size < end:
-        origin = plane * plane_size
-        own0, own1 = max(begin - origin, ZERO), min(end - origin, plane_size)
-        od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
-        at, index_at = plane_at(layout, plane), plane_at(index_layout, plane)
-        for od in range(od0, od1):
-            for oh in range(oh0, oh1):
-                row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
-                index_row = index_at + od * index_layout[rows.D_STEP] + oh * index_layout[rows.H_STEP]
-                for ow in range(ow0, ow1):
-                    index = indices[np.uintp(index_row + ow * index_layout[rows.W_STEP])]
-                    if own0 <= index < own1:
-                        grad_input[np.uintp(origin + index)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
-                    elif index < -1 or index >= plane_size:
-                        bad[0] = 1
-        plane += 1
+    blocks = (plane_size + block - 1) // block
+    plane = number // blocks
+    first = (number - plane * blocks) * block
+    return plane, first, min(first + block, plane_size)
+
+
+@inner
+def scatter_run(grad_input, to, first, owned, plane_size, grad, at, step, indices, index_at, index_step, n):
+    """Add n gradients to the elements that their indices name, of `owned` from `first` on, which is at `to`; others are
+    passed over. Whether any index is outside the plane, -1 apart.
+
+    Its speed is that of the additions that hit the same element in a row, 1 ns each (3x3 windows at stride 1). Two rows at
+    a time gave 1.2.
+    """
+    is_bad = False
+    target, at, index_at = np.uintp(to), np.uintp(at), np.uintp(index_at)
+    for _ in range(n):
+        index = np.int64(indices[index_at])
+        position = np.uintp(index - first)
+        if position < np.uintp(owned):
+            grad_input[target + position] += grad[at]
+        elif np.uintp(index + 1) > np.uintp(plane_size):
+            is_bad = True
+        at += np.uintp(step)
+        index_at += np.uintp(index_step)
+    return is_bad
 
 
 @entry
-def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
+def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, block, bad):
+    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    is_flat = layout[rows.H_STEP] == index_layout[rows.H_STEP] == g[OUT_W]
+    is_flat = is_flat and layout[rows.W_STEP] == index_layout[rows.W_STEP] == 1
+    for number in range(first, last):
+        plane, own0, own1 = block_of(number, g, block)
+        to = plane * plane_size + own0
+        rows.fill(grad_input, to, grad_input.dtype.type(0), own1 - own0)
+        od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
+        runs, n = oh1 - oh0, ow1 - ow0
+        if is_flat and n == g[OUT_W]:
+            runs, n = min(runs, ONE), runs * n
+        for od in range(od0, od1):
+            at = plane_at(layout, plane) + od * layout[rows.D_STEP] + ow0 * layout[rows.W_STEP]
+            index_at = plane_at(index_layout, plane) + od * index_layout[rows.D_STEP] + ow0 * index_layout[rows.W_STEP]
+            for oh in range(oh0, oh0 + runs):
+                if scatter_run(
+                    grad_input,
+                    to,
+                    own0,
+                    own1 - own0,
+                    plane_size,
+                    grad,
+                    at + oh * layout[rows.H_STEP],
+                    layout[rows.W_STEP],
+                    indices,
+                    index_at + oh * index_layout[rows.H_STEP],
+                    index_layout[rows.W_STEP],
+                    n,
+                ):
+                    bad[0] = 1
+
+
+@entry
+def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     work = np.full(g[WORK_SIZE], lowest(x))
     marks = np.full(g[WORK_SIZE], none)
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    begin, end = first * owned, last * owned
-    rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
-    plane = begin // plane_size
     is_first = True
-    while plane * plane_size < end:
-        origin = plane * plane_size
-        own0, own1 = max(begin - origin, ZERO), min(end - origin, plane_size)
+    for number in range(first, last):
+        plane, own0, own1 = block_of(number, g, block)
+        to = plane * plane_size + own0
+        rows.fill(grad_input, to, grad_input.dtype.type(0), own1 - own0)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
-        at = plane_at(layout, plane)
-        for number in range(g[UNIT_COUNT]):
-            unit = g[UNITS] + number * UNIT_FIELDS
+        for each in range(g[UNIT_COUNT]):
+            unit = g[UNITS] + each * UNIT_FIELDS
             outside = (
                 g[unit + OD] < od0 or g[unit + OD] >= od1 or g[unit + OH] + g[unit + ROWS] <= oh0 or g[unit + OH] >= oh1
             )
@@ -155,34 +203,37 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
                 continue
             rows.mark_unit(work, marks, x, x_layout, plane, unit, g, is_first, lowest(x), none)
             is_first = False
+            at = plane_at(layout, plane) + g[unit + OD] * layout[rows.D_STEP] + g[unit + OW] * layout[rows.W_STEP]
             for r in range(g[unit + ROWS]):
-                line = g[ACROSS] + r * (g[PITCH] // g[STRIDE_W])
-                row = at + g[unit + OD] * layout[rows.D_STEP] + (g[unit + OH] + r) * layout[rows.H_STEP]
-                row += g[unit + OW] * layout[rows.W_STEP]
-                for o in range(g[unit + COLS]):
-                    mark = np.int64(marks[np.uintp(line + o)])
-                    if own0 <= mark < own1:
-                        grad_input[np.uintp(origin + mark)] += grad[np.uintp(row + o * layout[rows.W_STEP])]
-        plane += 1
+                scatter_run(
+                    grad_input,
+                    to,
+                    own0,
+                    own1 - own0,
+                    plane_size,
+                    grad,
+                    at + (g[unit + OH] + r) * layout[rows.H_STEP],
+                    layout[rows.W_STEP],
+                    marks,
+                    g[ACROSS] + r * (g[PITCH] // g[STRIDE_W]),
+                    ONE,
+                    g[unit + COLS],
+                )
 
 
 @entry
-def scan_and_scatter(first, last, grad_input, grad, layout, x, g, owned, none):
+def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    begin, end = first * owned, last * owned
-    rows.fill(grad_input, begin, grad_input.dtype.type(0), end - begin)
-    plane = begin // plane_size
-    while plane * plane_size < end:
+    for number in range(first, last):
+        plane, own0, own1 = block_of(number, g, block)
         origin = plane * plane_size
-        own0, own1 = max(begin - origin, ZERO), min(end - origin, plane_size)
+        rows.fill(grad_input, origin + own0, grad_input.dtype.type(0), own1 - own0)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
-        at = plane_at(layout, plane)
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
-                row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
+                row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
                 for ow in range(ow0, ow1):
                     _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
                         grad_input[np.uintp(origin + index)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
-        plane += 1

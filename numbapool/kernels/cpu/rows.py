@@ -83,6 +83,7 @@ from numbapool.kernels.cpu.vectors import (
     indices_of,
     keep,
     lanes,
+    larger,
     load,
     load_apart,
     load_marks,
@@ -373,21 +374,6 @@ def fold_lines(combine, work, to, a, b, c, n):
             vector = combine(load(work, first + column, work), load(work, second + column, work))
             store(work, line + column, combine(vector, load(work, third + column, work)))
             column += width
-
-
-@inner
-def copy_row(work, to, source, at, n, identity):
-    """Copy a row of the source into a line; behind the line is `identity`."""
-    width, end = lanes(work), np.uintp(n)
-    line, row, column = np.uintp(to), np.uintp(at), np.uintp(0)
-    while column + width <= end:
-        store(work, line + column, load(source, row + column, work))
-        column += width
-    if column < end and row + column + width <= np.uintp(source.size):
-        store(work, line + column, keep(load(source, row + column, work), end - column, identity))
-        column = end
-    for lane in range((end - column) & (width - ONE_UP)):
-        work[line + column + lane] = source[row + column + lane]
 
 
 @inner
@@ -748,61 +734,101 @@ def mark_columns(marks, starts, firsts, ow, n, g, none):
 
 
 @inner
-def mark_across(work, marks, to, line, starts, firsts, n, stride, taps, dilation):
-    """Fold a line across, tap by tap in order, to maxima and their columns."""
-    width, end, step = lanes(work), np.uintp(n), np.uintp(stride)
-    column = np.uintp(0)
-    while column < end:
-        at = np.uintp(line) + column * step
-        start, mark = (
-            load_marks(marks, np.uintp(starts) + column, work),
-            load_marks(marks, np.uintp(firsts) + column, work),
-        )
-        if stride == 1:
-            best = load(work, at, work)
-        elif stride == 2:
-            best = evens(load(work, at, work), load(work, at + width, work))
-        else:
-            best = load_apart(work, at, step, work)
-        distance = ZERO
-        for _ in range(1, taps):
-            at += np.uintp(dilation)
-            distance += dilation
-            if stride == 1:
-                value = load(work, at, work)
-            elif stride == 2:
-                value = evens(load(work, at, work), load(work, at + width, work))
-            else:
-                value = load_apart(work, at, step, work)
-            best, mark = take(best, mark, value, shifted(start, marks.dtype.type(distance)))
-        store(work, np.uintp(to) + column, best)
-        store(marks, np.uintp(to) + column, mark)
-        column += width
+def mark_across(work, marks, to, to_pitch, line, pitch, rows, starts, firsts, n, stride, taps, dilation):
+    """Fold lines across, tap by tap in order, to maxima and their columns. Frequent cases have loops of their own."""
+    width, end, step, next_tap = lanes(work), np.uintp(n), np.uintp(stride), np.uintp(dilation)
+    for r in range(rows):
+        i, j = np.uintp(line + r * pitch), np.uintp(to + r * to_pitch)
+        column = np.uintp(0)
+        if stride <= 2 and 2 <= taps <= 3:
+            while column < end:
+                near = i + column * step
+                start = load_marks(marks, np.uintp(starts) + column, work)
+                mark = load_marks(marks, np.uintp(firsts) + column, work)
+                if stride == 1:
+                    best, value = load(work, near, work), load(work, near + next_tap, work)
+                else:
+                    best = evens(load(work, near, work), load(work, near + width, work))
+                    value = evens(load(work, near + next_tap, work), load(work, near + next_tap + width, work))
+                start = shifted(start, marks.dtype.type(dilation))
+                best, mark = take(best, mark, value, start)
+                if taps == 3:
+                    near += next_tap + next_tap
+                    if stride == 1:
+                        value = load(work, near, work)
+                    else:
+                        value = evens(load(work, near, work), load(work, near + width, work))
+                    best, mark = take(best, mark, value, shifted(start, marks.dtype.type(dilation)))
+                store(work, j + column, best)
+                store(marks, j + column, mark)
+                column += width
+        while column < end:
+            near = i + column * step
+            start = load_marks(marks, np.uintp(starts) + column, work)
+            mark = load_marks(marks, np.uintp(firsts) + column, work)
+            best = load(work, near, work) if stride == 1 else load_apart(work, near, step, work)
+            distance = ZERO
+            for _ in range(1, taps):
+                near += next_tap
+                distance += dilation
+                value = load(work, near, work) if stride == 1 else load_apart(work, near, step, work)
+                best, mark = take(best, mark, value, shifted(start, marks.dtype.type(distance)))
+            store(work, j + column, best)
+            store(marks, j + column, mark)
+            column += width
 
 
 @inner
-def mark_down(work, marks, to, before, line, pitch, taps, position, step, n):
+def mark_down(work, marks, to, before, line, line_d, line_h, unit, g, identity, none):
     """Fold lines of maxima and columns down in order, to maxima and their positions in the plane.
 
-    `position` is that of the first element of the first line's row, `step` the way to the next. The results of earlier rows
-    are at `before`, if that is not negative.
+    The lines at `line` are those of the input rows from `line_h` on, of slab `line_d`. The results of earlier slabs are at
+    `before`, if that is not negative.
     """
-    column = np.uintp(0)
-    while column < np.uintp(n):
-        at, target = np.uintp(line) + column, np.uintp(to) + column
-        first = position
-        best, mark = load(work, at, work), shifted(load_marks(marks, at, work), marks.dtype.type(first))
-        if before >= 0:
-            earlier = np.uintp(before) + column
-            best, mark = take(load(work, earlier, work), load_marks(marks, earlier, work), best, mark)
-        for _ in range(1, taps):
-            at += np.uintp(pitch)
-            first += step
-            value_mark = shifted(load_marks(marks, at, work), marks.dtype.type(first))
-            best, mark = take(best, mark, load(work, at, work), value_mark)
-        store(work, target, best)
-        store(marks, target, mark)
-        column += lanes(work)
+    pitch, n, width = g[PITCH] // g[STRIDE_W], np.uintp(g[unit + COLS]), lanes(work)
+    for r in range(g[unit + ROWS]):
+        start = (g[unit + OH] + r) * g[STRIDE_H] - g[BEFORE_H]
+        tap = first_tap(start, g[DILATION_H])
+        taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
+        in_h = start + tap * g[DILATION_H]
+        first = marks.dtype.type((line_d * g[IN_H] + in_h) * g[IN_W])
+        step, next_line = marks.dtype.type(g[DILATION_H] * g[IN_W]), np.uintp(g[DILATION_H] * pitch)
+        i, target = np.uintp(line + (in_h - line_h) * pitch), np.uintp(to + r * pitch)
+        earlier = np.uintp(before + r * pitch if before >= 0 else ZERO)
+        column = np.uintp(0)
+        if taps <= 0:
+            for o in range(n):
+                work[target + o] = identity
+                marks[target + o] = none
+            column = n
+        elif 2 <= taps <= 3 and before < 0:
+            second, third = i + next_line, i + next_line + next_line
+            while column < n:
+                best = load(work, i + column, work)
+                mark = shifted(load_marks(marks, i + column, work), first)
+                value_mark = shifted(load_marks(marks, second + column, work), first + step)
+                best, mark = take(best, mark, load(work, second + column, work), value_mark)
+                if taps == 3:
+                    value_mark = shifted(load_marks(marks, third + column, work), first + step + step)
+                    best, mark = take(best, mark, load(work, third + column, work), value_mark)
+                store(work, target + column, best)
+                store(marks, target + column, mark)
+                column += width
+        while column < n:
+            at, position = i + column, first
+            best, mark = load(work, at, work), shifted(load_marks(marks, at, work), position)
+            if before >= 0:
+                best, mark = take(
+                    load(work, earlier + column, work), load_marks(marks, earlier + column, work), best, mark
+                )
+            for _ in range(1, taps):
+                at += next_line
+                position += step
+                value_mark = shifted(load_marks(marks, at, work), position)
+                best, mark = take(best, mark, load(work, at, work), value_mark)
+            store(work, target + column, best)
+            store(marks, target + column, mark)
+            column += width
 
 
 @inlined
@@ -812,50 +838,70 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
     Across first, then down: in this order equals go to the first in row-major order, whatever a window holds.
     """
     pitch, cols, rows = g[PITCH] // g[STRIDE_W], g[unit + COLS], g[unit + ROWS]
-    line, starts, firsts = g[FOLDED], g[SPARE], g[SPARE] + pitch + np.int64(lanes(work))
+    lines, starts, firsts = g[FOLDED], g[SPARE], g[SPARE] + pitch + np.int64(lanes(work))
     is_tile = cols < g[OUT_W]
     if is_first or is_tile:
         mark_columns(marks, starts, firsts, g[unit + OW], cols, g, none)
-    if is_tile:
-        fill(work, line, identity, g[PITCH])
     if g[unit + FIRST_BLOCK] == g[unit + END_BLOCK]:
         fill(work, g[ACROSS], identity, rows * pitch)
         fill(marks, g[ACROSS], none, rows * pitch)
     for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
         b = g[BLOCKS] + number * BLOCK_FIELDS
-        left, n = g[b + LINE] % g[PITCH], g[b + WIDTH]
+        left, n, first, step, count = g[b + LINE] % g[PITCH], g[b + WIDTH], ZERO, ONE, g[b + H_TAPS]
+        if rows == 1:  # only the rows that its windows hold are of interest
+            start, step = g[unit + OH] * g[STRIDE_H] - g[BEFORE_H], g[DILATION_H]
+            first = start + first_tap(start, step) * step - g[b + FIRST_H]
+            count = (count - first + step - 1) // step
+        if is_tile:
+            fill(work, lines, identity, count * g[PITCH])
         slab = plane_at(layout, plane) + g[b + FIRST_W] * layout[W_STEP]
         results, others = g[ACROSS], g[SPARE] + 2 * (pitch + np.int64(lanes(work)))
         if g[b + D_TAPS] % 2 == 0:  # so that the last are written to "across"
             results, others = others, results
         for d in range(g[b + D_TAPS]):
-            in_d = g[b + FIRST_D] + d * g[DILATION_D]
-            i_start, i_step = ZERO, ONE
-            if rows == 1:  # only the rows that its windows hold are of interest
-                start, i_step = g[unit + OH] * g[STRIDE_H] - g[BEFORE_H], g[DILATION_H]
-                i_start = start + first_tap(start, i_step) * i_step - g[b + FIRST_H]
-            for i in range(i_start, g[b + H_TAPS], i_step):
-                row = slab + in_d * layout[D_STEP] + (g[b + FIRST_H] + i) * layout[H_STEP]
-                if layout[DIRECT]:
-                    copy_row(work, line + left, x, row, n, identity)
-                else:
-                    gather_block(work, line + left, ZERO, x, row, ZERO, layout[W_STEP], ONE, n)
-                to = g[STACK] + i * pitch
-                mark_across(work, marks, to, line, starts, firsts, cols, g[STRIDE_W], g[KERNEL_W], g[DILATION_W])
-            for r in range(rows):
-                start = (g[unit + OH] + r) * g[STRIDE_H] - g[BEFORE_H]
-                tap = first_tap(start, g[DILATION_H])
-                taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
-                to, before = results + r * pitch, others + r * pitch if d > 0 else -ONE
-                if taps <= 0:
-                    fill(work, to, identity, cols)
-                    fill(marks, to, none, cols)
-                else:
-                    in_h = start + tap * g[DILATION_H]
-                    position, step = (in_d * g[IN_H] + in_h) * g[IN_W], g[DILATION_H] * g[IN_W]
-                    first_line = g[STACK] + (in_h - g[b + FIRST_H]) * pitch
-                    line_step = g[DILATION_H] * pitch
-                    mark_down(work, marks, to, before, first_line, line_step, taps, position, step, cols)
+            in_d, in_h = g[b + FIRST_D] + d * g[DILATION_D], g[b + FIRST_H] + first
+            row, row_step = slab + in_d * layout[D_STEP] + in_h * layout[H_STEP], step * layout[H_STEP]
+            if layout[DIRECT]:
+                fold_rows(
+                    larger,
+                    work,
+                    lines + left,
+                    g[PITCH],
+                    x,
+                    row,
+                    ONE,
+                    ZERO,
+                    -ONE,
+                    row_step,
+                    count,
+                    n,
+                    identity,
+                    g[INSIDE],
+                    ONE,
+                    ZERO,
+                    ZERO,
+                    -ONE,
+                )
+            else:
+                gather_block(work, lines + left, g[PITCH], x, row, row_step, layout[W_STEP], count, n)
+            mark_across(
+                work,
+                marks,
+                g[STACK] + first * pitch,
+                step * pitch,
+                lines,
+                g[PITCH],
+                count,
+                starts,
+                firsts,
+                cols,
+                g[STRIDE_W],
+                g[KERNEL_W],
+                g[DILATION_W],
+            )
+            mark_down(
+                work, marks, results, others if d > 0 else -ONE, g[STACK], in_d, g[b + FIRST_H], unit, g, identity, none
+            )
             results, others = others, results
 
 

@@ -253,7 +253,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         # "rows" and "strided" copy input only where it is not contiguous, then all slabs of a window at once.
         copies = 1 if algorithm in ("dense", "indices") else 0 if contiguous else min(d.kernel, d.length)
         sizes = {
-            "folded": lines + span,
+            "folded": (slab if algorithm == "indices" else lines) + span,
             "across": lines // w.stride + span,
             "stack": slab * copies + span,
             "spare": max(2 * slab, 4 * (lines + span)) + 4 * slack,
