@@ -85,14 +85,15 @@ from numbapool.kernels.cpu.vectors import (
     lanes,
     larger,
     load,
-    load_apart,
     load_marks,
+    plus,
     quotient,
     shifted,
     store,
     stream,
     take,
     times,
+    xor,
 )
 
 # Python constants would become literal types, and every function that is called with one would be compiled again.
@@ -723,67 +724,143 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
 
 
 @inner
-def mark_columns(marks, starts, firsts, ow, n, g, none):
-    """For n outputs of a row: the column of the first tap, and of the first that is inside, `none` where none is."""
+def mark_starts(marks, starts, ow, n, g):
+    """The column of the first tap of n outputs of a row, inside the input or not."""
     for o in range(n):
-        start = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
-        first = start + first_tap(start, g[DILATION_W]) * g[DILATION_W]
-        is_inside = first < g[IN_W] and first <= start + (g[KERNEL_W] - 1) * g[DILATION_W]
-        marks[starts + o] = start
-        marks[firsts + o] = first if is_inside else none
+        marks[starts + o] = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
 
 
 @inner
-def mark_across(work, marks, to, to_pitch, line, pitch, rows, starts, firsts, n, stride, taps, dilation):
-    """Fold lines across, tap by tap in order, to maxima and their columns. Frequent cases have loops of their own."""
-    width, end, step, next_tap = lanes(work), np.uintp(n), np.uintp(stride), np.uintp(dilation)
-    for r in range(rows):
-        i, j = np.uintp(line + r * pitch), np.uintp(to + r * to_pitch)
-        column = np.uintp(0)
-        if stride <= 2 and 2 <= taps <= 3:
-            while column < end:
-                near = i + column * step
-                start = load_marks(marks, np.uintp(starts) + column, work)
-                mark = load_marks(marks, np.uintp(firsts) + column, work)
-                if stride == 1:
-                    best, value = load(work, near, work), load(work, near + next_tap, work)
-                else:
-                    best = evens(load(work, near, work), load(work, near + width, work))
-                    value = evens(load(work, near + next_tap, work), load(work, near + next_tap + width, work))
-                start = shifted(start, marks.dtype.type(dilation))
-                best, mark = take(best, mark, value, start)
-                if taps == 3:
-                    near += next_tap + next_tap
-                    if stride == 1:
-                        value = load(work, near, work)
-                    else:
-                        value = evens(load(work, near, work), load(work, near + width, work))
-                    best, mark = take(best, mark, value, shifted(start, marks.dtype.type(dilation)))
-                store(work, j + column, best)
-                store(marks, j + column, mark)
-                column += width
+def split_phases(work, to, room, line, n):
+    """Elements of even and odd positions of a line, n of each, to lines of their own, `room` apart."""
+    width, column = lanes(work), np.uintp(0)
+    while column < np.uintp(n):
+        near, target = np.uintp(line) + column + column, np.uintp(to) + column
+        first, second = load(work, near, work), load(work, near + width, work)
+        store(work, target, evens(first, second))
+        near += ONE_UP
+        store(work, target + np.uintp(room), evens(load(work, near, work), load(work, near + width, work)))
+        column += width
+
+
+@inner
+def mark_taps(work, marks, to, first, second, third, taps, step, n):
+    """The larger of 1 to 3 lines and its mark: 0, `step` or twice that."""
+    width, end, column = lanes(work), np.uintp(n), np.uintp(0)
+    one, two = marks.dtype.type(step), marks.dtype.type(2 * step)
+    at, second, third, target = np.uintp(first), np.uintp(second), np.uintp(third), np.uintp(to)
+    zero = shifted(load_marks(marks, target, work), marks.dtype.type(0))
+    zero = xor(zero, zero)
+    if taps == 3:
         while column < end:
-            near = i + column * step
-            start = load_marks(marks, np.uintp(starts) + column, work)
-            mark = load_marks(marks, np.uintp(firsts) + column, work)
-            best = load(work, near, work) if stride == 1 else load_apart(work, near, step, work)
-            distance = ZERO
-            for _ in range(1, taps):
-                near += next_tap
-                distance += dilation
-                value = load(work, near, work) if stride == 1 else load_apart(work, near, step, work)
-                best, mark = take(best, mark, value, shifted(start, marks.dtype.type(distance)))
-            store(work, j + column, best)
-            store(marks, j + column, mark)
+            best, mark = take(
+                load(work, at + column, work), zero, load(work, second + column, work), shifted(zero, one)
+            )
+            best, mark = take(best, mark, load(work, third + column, work), shifted(zero, two))
+            store(work, target + column, best)
+            store(marks, target + column, mark)
+            column += width
+    elif taps == 2:
+        while column < end:
+            best, mark = take(
+                load(work, at + column, work), zero, load(work, second + column, work), shifted(zero, one)
+            )
+            store(work, target + column, best)
+            store(marks, target + column, mark)
+            column += width
+    else:
+        while column < end:
+            store(work, target + column, load(work, at + column, work))
+            store(marks, target + column, zero)
             column += width
 
 
 @inner
-def mark_down(work, marks, to, before, line, line_d, line_h, unit, g, identity, none):
-    """Fold lines of maxima and columns down in order, to maxima and their positions in the plane.
+def mark_tap(work, marks, to, line, mark, n):
+    """One tap more: where a line is larger, it and its mark replace what is at `to`."""
+    width, column, target = lanes(work), np.uintp(0), np.uintp(to)
+    value_mark = load_marks(marks, target, work)
+    value_mark = shifted(xor(value_mark, value_mark), marks.dtype.type(mark))
+    while column < np.uintp(n):
+        best, earlier = load(work, target + column, work), load_marks(marks, target + column, work)
+        best, earlier = take(best, earlier, load(work, np.uintp(line) + column, work), value_mark)
+        store(work, target + column, best)
+        store(marks, target + column, earlier)
+        column += width
 
-    The lines at `line` are those of the input rows from `line_h` on, of slab `line_d`. The results of earlier slabs are at
-    `before`, if that is not negative.
+
+@inner
+def mark_pairs(work, marks, to, distance, n):
+    """Fold lines of maxima and marks with themselves, `distance` elements further on, in place."""
+    width, column, target, apart = lanes(work), np.uintp(0), np.uintp(to), np.uintp(distance)
+    mark_apart = marks.dtype.type(distance)
+    while column < np.uintp(n):
+        at = target + column
+        best, mark = load(work, at, work), load_marks(marks, at, work)
+        value_mark = shifted(load_marks(marks, at + apart, work), mark_apart)
+        best, mark = take(best, mark, load(work, at + apart, work), value_mark)
+        store(work, at, best)
+        store(marks, at, mark)
+        column += width
+
+
+@inner
+def mark_edges(marks, to, pitch, rows, ow, n, g, none):
+    """Mend the marks of windows whose first tap is outside: that of their first tap inside at least, or `none`."""
+    for o in range(n):
+        start = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
+        if 0 <= start < g[IN_W]:
+            continue
+        first = first_tap(start, g[DILATION_W]) * g[DILATION_W]
+        is_inside = start + first < g[IN_W] and first <= (g[KERNEL_W] - 1) * g[DILATION_W]
+        for r in range(rows):
+            at = to + r * pitch + o
+            marks[at] = max(np.int64(marks[at]), first) if is_inside else none
+
+
+@inlined
+def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
+    """Fold lines across, tap by tap in order, to maxima and how far from the first tap they are."""
+    pitch, stride, taps, dilation = g[PITCH] // g[STRIDE_W], g[STRIDE_W], g[KERNEL_W], g[DILATION_W]
+    n, room = rows * pitch, rows * pitch + (taps * dilation) // 2 + np.int64(lanes(work))
+    done = min(taps, 3)
+    if stride == 1:
+        done = taps if taps <= 3 else 2
+        reach = n + (taps - done) * dilation
+        mark_taps(work, marks, to, lines, lines + dilation, lines + 2 * dilation, done, dilation, reach)
+        while done < taps:
+            step = min(done, taps - done)
+            done += step
+            mark_pairs(work, marks, to, step * dilation, n + (taps - done) * dilation)
+    elif stride == 2:
+        split_phases(work, spare, room, lines, room - np.int64(lanes(work)))
+        odd = spare + dilation % 2 * room + dilation // 2
+        mark_taps(work, marks, to, spare, odd, spare + dilation, done, dilation, n)
+    else:
+        gather_block(work, spare, ZERO, work, lines, ZERO, stride, ONE, n)
+        done = ONE
+        mark_taps(work, marks, to, spare, spare, spare, done, dilation, n)
+    for tap in range(done, taps):
+        distance = tap * dilation
+        line = lines + distance
+        if stride == 2:
+            line = spare + distance % 2 * room + distance // 2
+        elif stride > 2:
+            gather_block(work, spare, ZERO, work, line, ZERO, stride, ONE, n)
+            line = spare
+        mark_tap(work, marks, to, line, distance, n)
+    edge = (g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
+    beyond = (g[IN_W] + g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
+    if edge > 0 or beyond < g[unit + COLS]:
+        mark_edges(marks, to, pitch, rows, g[unit + OW], g[unit + COLS], g, none)
+
+
+@inner
+def mark_down(work, marks, to, before, line, line_d, line_h, row_step, starts, unit, g, identity, none):
+    """Fold lines of maxima down in order, to maxima and their positions in the plane.
+
+    The lines at `line` are those of the input rows from `line_h` on, `row_step` apart, of slab `line_d`. The results of
+    earlier slabs are at `before`, if that is not negative.
     """
     pitch, n, width = g[PITCH] // g[STRIDE_W], np.uintp(g[unit + COLS]), lanes(work)
     for r in range(g[unit + ROWS]):
@@ -792,8 +869,9 @@ def mark_down(work, marks, to, before, line, line_d, line_h, unit, g, identity, 
         taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
         in_h = start + tap * g[DILATION_H]
         first = marks.dtype.type((line_d * g[IN_H] + in_h) * g[IN_W])
-        step, next_line = marks.dtype.type(g[DILATION_H] * g[IN_W]), np.uintp(g[DILATION_H] * pitch)
-        i, target = np.uintp(line + (in_h - line_h) * pitch), np.uintp(to + r * pitch)
+        step = marks.dtype.type(g[DILATION_H] * g[IN_W])
+        next_line = np.uintp((g[DILATION_H] // row_step if g[KERNEL_H] > 1 else ZERO) * pitch)
+        i, target = np.uintp(line + (in_h - line_h) // row_step * pitch), np.uintp(to + r * pitch)
         earlier = np.uintp(before + r * pitch if before >= 0 else ZERO)
         column = np.uintp(0)
         if taps <= 0:
@@ -801,31 +879,39 @@ def mark_down(work, marks, to, before, line, line_d, line_h, unit, g, identity, 
                 work[target + o] = identity
                 marks[target + o] = none
             column = n
-        elif 2 <= taps <= 3 and before < 0:
+        elif taps == 3 and before < 0:
             second, third = i + next_line, i + next_line + next_line
             while column < n:
-                best = load(work, i + column, work)
-                mark = shifted(load_marks(marks, i + column, work), first)
+                best, mark = load(work, i + column, work), shifted(load_marks(marks, i + column, work), first)
                 value_mark = shifted(load_marks(marks, second + column, work), first + step)
                 best, mark = take(best, mark, load(work, second + column, work), value_mark)
-                if taps == 3:
-                    value_mark = shifted(load_marks(marks, third + column, work), first + step + step)
-                    best, mark = take(best, mark, load(work, third + column, work), value_mark)
+                value_mark = shifted(load_marks(marks, third + column, work), first + step + step)
+                best, mark = take(best, mark, load(work, third + column, work), value_mark)
                 store(work, target + column, best)
-                store(marks, target + column, mark)
+                store(marks, target + column, plus(mark, load_marks(marks, np.uintp(starts) + column, work)))
+                column += width
+        elif taps == 2 and before < 0:
+            second = i + next_line
+            while column < n:
+                best, mark = load(work, i + column, work), shifted(load_marks(marks, i + column, work), first)
+                value_mark = shifted(load_marks(marks, second + column, work), first + step)
+                best, mark = take(best, mark, load(work, second + column, work), value_mark)
+                store(work, target + column, best)
+                store(marks, target + column, plus(mark, load_marks(marks, np.uintp(starts) + column, work)))
                 column += width
         while column < n:
             at, position = i + column, first
             best, mark = load(work, at, work), shifted(load_marks(marks, at, work), position)
-            if before >= 0:
-                best, mark = take(
-                    load(work, earlier + column, work), load_marks(marks, earlier + column, work), best, mark
-                )
             for _ in range(1, taps):
                 at += next_line
                 position += step
                 value_mark = shifted(load_marks(marks, at, work), position)
                 best, mark = take(best, mark, load(work, at, work), value_mark)
+            mark = plus(mark, load_marks(marks, np.uintp(starts) + column, work))
+            if before >= 0:
+                best, mark = take(
+                    load(work, earlier + column, work), load_marks(marks, earlier + column, work), best, mark
+                )
             store(work, target + column, best)
             store(marks, target + column, mark)
             column += width
@@ -838,10 +924,12 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
     Across first, then down: in this order equals go to the first in row-major order, whatever a window holds.
     """
     pitch, cols, rows = g[PITCH] // g[STRIDE_W], g[unit + COLS], g[unit + ROWS]
-    lines, starts, firsts = g[FOLDED], g[SPARE], g[SPARE] + pitch + np.int64(lanes(work))
+    lines, starts = g[FOLDED], g[SPARE]
+    others = starts + pitch + np.int64(lanes(work))
+    phases = others + rows * pitch + np.int64(lanes(work))
     is_tile = cols < g[OUT_W]
     if is_first or is_tile:
-        mark_columns(marks, starts, firsts, g[unit + OW], cols, g, none)
+        mark_starts(marks, starts, g[unit + OW], cols, g)
     if g[unit + FIRST_BLOCK] == g[unit + END_BLOCK]:
         fill(work, g[ACROSS], identity, rows * pitch)
         fill(marks, g[ACROSS], none, rows * pitch)
@@ -854,8 +942,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
             count = (count - first + step - 1) // step
         if is_tile:
             fill(work, lines, identity, count * g[PITCH])
-        slab = plane_at(layout, plane) + g[b + FIRST_W] * layout[W_STEP]
-        results, others = g[ACROSS], g[SPARE] + 2 * (pitch + np.int64(lanes(work)))
+        slab, results = plane_at(layout, plane) + g[b + FIRST_W] * layout[W_STEP], g[ACROSS]
         if g[b + D_TAPS] % 2 == 0:  # so that the last are written to "across"
             results, others = others, results
         for d in range(g[b + D_TAPS]):
@@ -884,23 +971,21 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
                 )
             else:
                 gather_block(work, lines + left, g[PITCH], x, row, row_step, layout[W_STEP], count, n)
-            mark_across(
+            mark_across(work, marks, g[STACK], phases, lines, count, unit, g, none)
+            mark_down(
                 work,
                 marks,
-                g[STACK] + first * pitch,
-                step * pitch,
-                lines,
-                g[PITCH],
-                count,
+                results,
+                others if d > 0 else -ONE,
+                g[STACK],
+                in_d,
+                in_h,
+                step,
                 starts,
-                firsts,
-                cols,
-                g[STRIDE_W],
-                g[KERNEL_W],
-                g[DILATION_W],
-            )
-            mark_down(
-                work, marks, results, others if d > 0 else -ONE, g[STACK], in_d, g[b + FIRST_H], unit, g, identity, none
+                unit,
+                g,
+                identity,
+                none,
             )
             results, others = others, results
 

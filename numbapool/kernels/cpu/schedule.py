@@ -256,7 +256,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             "folded": (slab if algorithm == "indices" else lines) + span,
             "across": lines // w.stride + span,
             "stack": slab * copies + span,
-            "spare": max(2 * slab, 4 * (lines + span)) + 4 * slack,
+            "spare": max(3 * slab + lines, 4 * (lines + span)) + pitch + 4 * slack,
         }
     sizes = {region: size + slack for region, size in sizes.items()}
     at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))

@@ -149,6 +149,25 @@ def shifted(typing_context, vector, distance):
     return vector(vector, vector.element), codegen
 
 
+def _plus(mark, other):
+    return mark + other
+
+
+@vector_operation(_plus)
+def plus(typing_context, mark, other):
+    """Sum of two vectors of integers."""
+    return mark(mark, mark), lambda context, builder, signature, values: builder.add(*values)
+
+
+def _xor(mark, other):
+    return mark ^ other
+
+
+@vector_operation(_xor)
+def xor(typing_context, mark, other):
+    return mark(mark, mark), lambda context, builder, signature, values: builder.xor(*values)
+
+
 def _take(best, mark, value, value_mark):
     takes = (value > best) | (value != value)
     return np.where(takes, value, best), np.where(takes, value_mark, mark)
