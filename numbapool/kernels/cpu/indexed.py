@@ -157,15 +157,13 @@ def scatter_rows(
     target, size = np.uintp(to), np.uintp(owned)
     for r in range(rows):
         i, j = np.uintp(at + r * row_step), np.uintp(index_at + r * index_row_step)
-        for _ in range(n):
-            index = np.int64(indices[j])
+        for o in range(np.uintp(n)):
+            index = np.int64(indices[j + o * np.uintp(index_step)])
             position = np.uintp(index - first)
             if position < size:
-                grad_input[target + position] += grad[i]
+                grad_input[target + position] += grad[i + o * np.uintp(step)]
             elif np.uintp(index + 1) > np.uintp(plane_size):
                 is_bad = True
-            i += np.uintp(step)
-            j += np.uintp(index_step)
     return is_bad
 
 

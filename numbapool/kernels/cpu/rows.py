@@ -856,11 +856,11 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
 
 
 @inner
-def mark_down(work, marks, to, before, line, line_d, line_h, row_step, starts, unit, g, identity, none):
+def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, unit, g, identity, none):
     """Fold lines of maxima down in order, to maxima and their positions in the plane.
 
-    The lines at `line` are those of the input rows from `line_h` on, `row_step` apart, of slab `line_d`. The results of
-    earlier slabs are at `before`, if that is not negative.
+    The lines at `line` are those of the input rows from `line_h` on, of slab `line_d`; taps are `tap_step` elements apart.
+    The results of earlier slabs are at `before`, if that is not negative.
     """
     pitch, n, width = g[PITCH] // g[STRIDE_W], np.uintp(g[unit + COLS]), lanes(work)
     for r in range(g[unit + ROWS]):
@@ -870,8 +870,8 @@ def mark_down(work, marks, to, before, line, line_d, line_h, row_step, starts, u
         in_h = start + tap * g[DILATION_H]
         first = marks.dtype.type((line_d * g[IN_H] + in_h) * g[IN_W])
         step = marks.dtype.type(g[DILATION_H] * g[IN_W])
-        next_line = np.uintp((g[DILATION_H] // row_step if g[KERNEL_H] > 1 else ZERO) * pitch)
-        i, target = np.uintp(line + (in_h - line_h) // row_step * pitch), np.uintp(to + r * pitch)
+        next_line = np.uintp(tap_step)
+        i, target = np.uintp(line + (in_h - line_h) * pitch), np.uintp(to + r * pitch)
         earlier = np.uintp(before + r * pitch if before >= 0 else ZERO)
         column = np.uintp(0)
         if taps <= 0:
@@ -980,7 +980,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
                 g[STACK],
                 in_d,
                 in_h,
-                step,
+                pitch if rows == 1 else g[DILATION_H] * pitch,
                 starts,
                 unit,
                 g,
