@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from benchmarks.compare import compare
+from benchmarks.limits import limits
 from benchmarks.peers import peers
 from benchmarks.startup import startup
 
@@ -15,8 +16,18 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(limits)
 main.add_command(peers)
 main.add_command(startup)
+
+
+@main.command()
+@click.pass_context
+def performance(context: click.Context) -> None:
+    """Measure everything that docs/performance.md shows, and write it: tables and plots."""
+    context.invoke(limits, write=True)
+    context.invoke(peers, write=True)
+
 
 # Worker processes import this module under another name and must not start the command again.
 if __name__ == "__main__":

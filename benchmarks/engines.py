@@ -195,8 +195,63 @@ class OpenVino:
         return self.infer(case, reuse_output=True)
 
 
+class SciPy:
+    """scipy.ndimage's filters, which do stride 1 with as much padding as keeps the shape."""
+
+    package = "scipy"
+
+    def __init__(self) -> None:
+        from scipy import ndimage
+
+        self.library = ndimage
+
+    def forward(self, case: Benchmark) -> Work:
+        geometry, x = case.geometry, case.array()
+        kernel, padding = same_window(case)
+        size = (1, 1, *(kernel,) * geometry.rank)
+        if case.kind == "max":
+            return Work(partial(self.library.maximum_filter, x, size, mode="constant", cval=-np.inf), (x,))
+        if padding and not geometry.count_include_pad:
+            raise UnsupportedError("scipy.ndimage counts padding")
+        return Work(partial(self.library.uniform_filter, x, size, mode="constant"), (x,))
+
+
+class OpenCv:
+    """OpenCV's filters of one image: dilation by a rectangle is its maximum, blur its mean."""
+
+    package = "cv2"
+
+    def __init__(self) -> None:
+        import cv2
+
+        cv2.setNumThreads(cores())
+        self.library = cv2
+
+    def forward(self, case: Benchmark) -> Work:
+        kernel, _ = same_window(case)
+        x = case.array()
+        if x.ndim != 4 or x.shape[:2] != (1, 1):
+            raise UnsupportedError("OpenCV takes one image at a time")
+        window = (kernel, kernel)
+        if case.kind == "max":
+            call = partial(self.library.dilate, x[0, 0], np.ones(window, np.uint8))
+        else:
+            call = partial(self.library.blur, x[0, 0], window, borderType=self.library.BORDER_CONSTANT)
+        return Work(lambda: call()[None, None], (x,))
+
+
+def same_window(case: Benchmark) -> tuple[int, int]:
+    """Kernel and padding of a case that filters do: the same along each axis, stride 1, the shape kept."""
+    arguments = {"stride": None, "padding": 0, "dilation": 1} | case.arguments
+    kernel, stride, padding = arguments["kernel_size"], arguments["stride"], arguments["padding"]
+    is_same = isinstance(kernel, int) and stride == 1 and padding == kernel // 2 and kernel % 2 == 1
+    if not is_same or arguments["dilation"] != 1:
+        raise UnsupportedError("filters have stride 1 and keep the shape")
+    return kernel, padding
+
+
 # In the order of the tables' columns.
-ENGINES = {engine.package: engine for engine in (Numbapool, OnnxRuntime, OpenVino, Torch)}
+ENGINES = {engine.package: engine for engine in (Numbapool, OnnxRuntime, OpenVino, Torch, SciPy, OpenCv)}
 
 
 def present() -> list[str]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.cases import BENCHMARKS, PASSES, Benchmark
 from benchmarks.engines import UnsupportedError, present
 from benchmarks.machine import describe
+from benchmarks.plots import plot_speedup
 from benchmarks.report import duration, record, table
 from benchmarks.workers import Worker
 
@@ -85,7 +86,12 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
     if write:
         machine = describe("numpy", "numba", *engines[1:])
         results = {"machine": machine, "rounds": rounds, "cases": measured}
-        record("peers", f"{EXPLANATION} {warning}".rstrip(), tables, results)
+        plot_speedup(measured, engines[1:])
+        text = (
+            f"{EXPLANATION} {warning}".rstrip()
+            + "\n\n![Speed-up of each case against each library](performance-speedup.png)"
+        )
+        record("peers", text, tables, results)
 
 
 def compare_engines(

@@ -387,12 +387,12 @@ def copy_line(work, to, source, at, n):
 
 
 @inner
-def fold_shifts(combine, work, to, line, spare, n, taps, step):
+def fold_shifts(combine, work, to, line, n, taps, step):
     """`work[to + j]` = fold of `taps` elements of `line`, `step` apart, for j < n, in log2(taps) passes.
 
     Reads the bits of `taps` from the second highest on: folds the line of m taps with itself m taps further on, and where
-    the bit is set with tap 2m too. Sums only add, so nothing cancels. `spare` has room for two lines of
-    n + (taps - 1) * step elements and a vector.
+    the bit is set with tap 2m too. Sums only add, so nothing cancels. From the second pass on in place, which is safe since
+    a vector is written after all those that read it; so `to` has room for n + (taps - 2) * step elements and a vector.
     """
     if taps == 1:
         copy_line(work, to, work, line, n)
@@ -400,18 +400,15 @@ def fold_shifts(combine, work, to, line, spare, n, taps, step):
     bit = 1
     while 4 * bit <= taps:
         bit *= 2
-    size = n + (taps - 1) * step + np.int64(lanes(work))
-    done = 1
-    folded = line
+    done, folded = 1, line
     while bit > 0:
-        onto = to if bit == 1 else (spare + size if folded == spare else spare)
         second, third = folded + done * step, -ONE
         done *= 2
         if taps & bit:
             third = line + done * step
             done += 1
-        fold_lines(combine, work, onto, folded, second, third, n + (taps - done) * step)
-        folded = onto
+        fold_lines(combine, work, to, folded, second, third, n + (taps - done) * step)
+        folded = to
         bit //= 2
 
 
@@ -549,7 +546,7 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
     if stride > 2 or taps > 3:
         reach = (n - 1) * stride + 1
         spare = g[SPARE] + 2 * room
-        fold_shifts(combine, work, spare, line, spare + reach + width, reach, taps, dilation)
+        fold_shifts(combine, work, spare, line, reach, taps, dilation)
         line, taps, step = g[ACROSS], ONE, stride
         stride = ONE
         for o in range(n):
@@ -563,7 +560,6 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     stack = g[STACK] if g[KERNEL_H] > 1 else g[FOLDED]
     spare = g[SPARE]
     size = (g[unit + ROWS] + (g[KERNEL_H] - 1) * g[DILATION_H]) * g[PITCH]
-    folded = stack
     if g[unit + TOUCHES_PADDING]:
         fill(work, stack, identity, size)
     if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
@@ -576,9 +572,9 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
         )
         n, rows, h_step, w_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP], layout[W_STEP]
         for t in range(g[b + D_TAPS]):
-            onto = folded
+            onto = stack
             if t > 0:
-                onto = spare + size
+                onto = spare
                 fill(work, onto, identity, size)
             line = onto + g[b + LINE]
             if layout[DIRECT]:
@@ -605,16 +601,12 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
             else:
                 gather_block(work, line, g[PITCH], x, row, h_step, w_step, rows, n)
             if t > 0:
-                to = spare if folded == stack else stack
-                fold_lines(combine, work, to, folded, onto, -ONE, size)
-                folded = to
+                fold_lines(combine, work, stack, stack, onto, -ONE, size)
             row += g[DILATION_D] * layout[D_STEP]
-        if folded != stack:
-            copy_line(work, stack, work, folded, size)
     n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
     if g[KERNEL_H] > 1:
-        fold_shifts(combine, work, lines, stack, spare, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
-    fold_shifts(combine, work, g[ACROSS], lines, spare, n, g[KERNEL_W], g[DILATION_W])
+        fold_shifts(combine, work, lines, stack, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
+    fold_shifts(combine, work, g[ACROSS], lines, n, g[KERNEL_W], g[DILATION_W])
 
 
 @inner

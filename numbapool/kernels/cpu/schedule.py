@@ -234,7 +234,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         units = list(_units(plan, rows, cols))
     else:
         if algorithm == "dense":
-            rows = min(h.out, max(rows, 2 * halo, 8))
+            rows = min(h.out, max(rows, 8, min(2 * halo, 2 * h.length // 3)))  # the work array: two padded planes
         elif algorithm == "indices":
             # Rows of tiles would give the gradients of an element at a seam another order than that of the outputs.
             rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, max(rows, 2 * halo // h.stride))
@@ -250,14 +250,19 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
                 else _blocks(plan, unit, pitch, blocks)
             )
             units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
-        # "rows" and "strided" copy input only where it is not contiguous, then all slabs of a window at once.
-        copies = 1 if algorithm in ("dense", "indices") else 0 if contiguous else min(d.kernel, d.length)
-        sizes = {
-            "folded": (slab if algorithm == "indices" else lines) + span,
-            "across": lines // w.stride + span,
-            "stack": slab * copies + span,
-            "spare": max(3 * slab + lines, 4 * (lines + span)) + pitch + 4 * slack,
-        }
+        sizes = {"folded": lines + span, "across": lines // w.stride + span}
+        if algorithm == "dense":
+            sizes |= {"folded": slab + span, "stack": slab + span, "spare": slab if d.kernel > 1 else 0}
+        elif algorithm == "indices":
+            sizes |= {
+                "folded": slab + span,
+                "stack": slab // w.stride + span,
+                "spare": lines + slab + 2 * (pitch + slack),
+            }
+        else:
+            # Input is copied only where it is not contiguous, then all slabs of a window at once.
+            copies = 0 if contiguous else min(d.kernel, d.length)
+            sizes |= {"stack": slab * copies + span, "spare": 2 * lines + 3 * span + 4 * slack}
     sizes = {region: size + slack for region, size in sizes.items()}
     at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
     layout_at = len(Geometry._fields)

@@ -71,11 +71,11 @@ LARGEST_STACK = 1 << 18
 
 
 class Kind(NamedTuple):
-    """Phases whose elements are in equally many windows: of step j those of o = j + first + i * step, i < count."""
+    """Phases whose elements are in equally many windows: of step j those of o = j + first + i * step, i < taps."""
 
     first: int
     step: int
-    count: int
+    taps: int
 
 
 class Run(NamedTuple):
@@ -226,9 +226,9 @@ def phases_of(axis: Axis) -> Phases | None:
             runs[-1] = runs[-1]._replace(end=end)
         else:
             runs.append(Run(kind, start, end))
-    held = [kind for kind in kinds if kind.count]
+    held = [kind for kind in kinds if kind.taps]
     before = max((-kind.first for kind in held), default=0)
-    after = max((kind.first + (kind.count - 1) * kind.step for kind in held), default=0)
+    after = max((kind.first + (kind.taps - 1) * kind.step for kind in held), default=0)
     return Phases(tuple(kinds), tuple(runs), max(before, 0), max(after, 0))
 
 
@@ -251,10 +251,10 @@ def _kind_of(axis: Axis, phase: int) -> Kind:
 def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tuple[int, np.ndarray] | None:
     """Number of tiles and the program of the kernel, with the layout of a contiguous gradient; None if it cannot."""
     d, h, w = plan.axes
-    all_phases = [phases_of(axis) for axis in plan.axes]
-    if any(phases is None for phases in all_phases):
+    phases_d, phases_h, phases_w = map(phases_of, plan.axes)
+    if phases_d is None or phases_h is None or phases_w is None:
         return None
-    phases_d, phases_h, phases_w = all_phases
+    all_phases = phases_d, phases_h, phases_w
     kinds = len(phases_h.kinds) * len(phases_w.kinds)
     if kinds > MOST_KINDS:
         return None
@@ -264,7 +264,9 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
     # Large windows get large tiles, so that what two tiles share stays a small part of what is read.
     steps_w = min(-(-w.length // w.stride), max(1, line // w.stride, 4 * extra_w))
     pitch = steps_w + extra_w
-    steps_h = min(-(-h.length // h.stride), max(1, line // (pitch * w.stride), 2 * extra_h))
+    all_h = -(-h.length // h.stride)
+    # Up to two padded planes for the work array.
+    steps_h = min(all_h, max(1, line // (pitch * w.stride), min(2 * extra_h, (2 * all_h - extra_h) // 3)))
     group = 1
     if is_contiguous and d.length == 1 and steps_h * h.stride >= h.length and steps_w * w.stride >= w.length:
         group = max(1, min(line // ((steps_h + extra_h) * pitch), plan.planes // FEWEST_UNITS))
@@ -274,11 +276,11 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
         return None
     sizes = {
         "stack": region,
-        "down": region * len(phases_h.kinds),
-        "across": region * kinds,
-        "spare": 2 * region,
+        "down": region * len(phases_h.kinds) if any(kind.taps > 1 for kind in phases_h.kinds) else 0,
+        "across": region * kinds if any(kind.taps > 1 for kind in phases_w.kinds) else 0,
+        "spare": 0 if is_contiguous else region,
         "columns": pitch + slack,
-        "zeros": region,
+        "zeros": region if any(kind.taps == 0 for kind in phases_h.kinds + phases_w.kinds) else 0,
         "stage": steps_w * w.stride + slack,
     }
     at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
@@ -505,7 +507,7 @@ def spread_stack(work, lines, g, planes, rows):
         count_h, down = g[kind + 2], g[STACK] + (g[kind] + g[BEFORE_H]) * g[PITCH]
         if count_h > 1:
             to = g[DOWN] + kind_h * g[REGION]
-            fold_shifts(add, work, to, down, g[SPARE], n, count_h, g[kind + 1] * g[PITCH])
+            fold_shifts(add, work, to, down, n, count_h, g[kind + 1] * g[PITCH])
             down = to
         for kind_w in range(g[KIND_COUNT_W]):
             number = kind_h * g[KIND_COUNT_W] + kind_w
@@ -515,7 +517,7 @@ def spread_stack(work, lines, g, planes, rows):
                 line = g[ZEROS]
             elif g[kind + 2] > 1:
                 to = g[ACROSS] + number * g[REGION]
-                fold_shifts(add, work, to, line, g[SPARE], n - g[EXTRA_W], g[kind + 2], g[kind + 1])
+                fold_shifts(add, work, to, line, n - g[EXTRA_W], g[kind + 2], g[kind + 1])
                 line = to
             lines[number] = line
 
