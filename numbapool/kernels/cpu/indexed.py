@@ -156,12 +156,12 @@ def scatter_rows(
     is_bad = False
     target, size = np.uintp(to), np.uintp(owned)
     for r in range(rows):
-        i, j = np.uintp(at + r * row_step), np.uintp(index_at + r * index_row_step)
-        for o in range(np.uintp(n)):
-            index = np.int64(indices[j + o * np.uintp(index_step)])
+        i, j = at + r * row_step, index_at + r * index_row_step
+        for o in range(n):
+            index = np.int64(indices[np.uintp(j + o * index_step)])
             position = np.uintp(index - first)
             if position < size:
-                grad_input[target + position] += grad[i + o * np.uintp(step)]
+                grad_input[target + position] += grad[np.uintp(i + o * step)]
             elif np.uintp(index + 1) > np.uintp(plane_size):
                 is_bad = True
     return is_bad

@@ -281,7 +281,7 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
         "spare": 0 if is_contiguous else region,
         "columns": pitch + slack,
         "zeros": region if any(kind.taps == 0 for kind in phases_h.kinds + phases_w.kinds) else 0,
-        "stage": steps_w * w.stride + slack,
+        "stage": slack,
     }
     at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
     at |= {"work_size": sum(sizes.values())}
@@ -338,7 +338,7 @@ def simplified_for_spread(plan: WindowPlan, is_contiguous: bool) -> WindowPlan:
         plan = joined(plan)
     pooled = tuple(
         axis._replace(
-            stride=axis.length + axis.before + axis.kernel if axis.out == 1 else axis.stride,
+            stride=max(axis.length + axis.before, axis.kernel) if axis.out == 1 else axis.stride,
             dilation=1 if axis.kernel == 1 else axis.dilation,
         )
         for axis in plan.pooled
@@ -362,7 +362,8 @@ def kind_of_phase(g, runs, phase):
 
 @inner
 def fill_columns(work, g, divisors, first, n):
-    """For n outputs of a row from `first` on: taps along w that count towards their divisors."""
+    """For n outputs of a row from `first` on: taps along w that count towards their divisors; 1 behind them."""
+    fill(work, g[COLUMNS] + n, work.dtype.type(1), np.int64(lanes(work)))
     for i in range(n):
         o = first + i
         taps = work.dtype.type(g[FULL_W])
