@@ -23,6 +23,7 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
+    FEWEST_UNITS,
     IN_D,
     IN_H,
     IN_W,
@@ -98,12 +99,17 @@ def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray
 
 
 def _block(plan: WindowPlan) -> int:
-    """Input elements that one unit of work owns: some rows that fit the second-level cache, and not much less than what
-    windows reach beyond them, because outputs there are read by two owners.
+    """Input elements that one unit of work owns: whole rows of windows where it can be, that fit the second-level cache, and
+    several times what windows reach beyond them, because outputs there are read by two owners.
     """
-    d, h, w = ((axis.kernel - 1) * axis.dilation for axis in plan.axes)
-    reach = (d * plan.axes[1].length + h) * plan.axes[2].length + w
-    return min(plan.plane_size, max(OWNED_ELEMENTS, 4 * reach))
+    d, h, w = plan.axes
+    reach_d, reach_h, reach_w = ((axis.kernel - 1) * axis.dilation for axis in plan.axes)
+    reach = (reach_d * h.length + reach_h) * w.length + reach_w
+    shared = plan.planes * plan.plane_size // FEWEST_UNITS
+    block = max(OWNED_ELEMENTS, 4 * reach, min(32 * reach, 16 * OWNED_ELEMENTS, shared))
+    row, slab = w.length * h.stride, w.length * h.length * d.stride
+    whole = slab if block >= slab else row if block >= row else 1
+    return min(plan.plane_size, -(-block // whole) * whole)
 
 
 @inlined

@@ -918,7 +918,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
     pitch, cols, rows = g[PITCH] // g[STRIDE_W], g[unit + COLS], g[unit + ROWS]
     lines, starts = g[FOLDED], g[SPARE]
     others = starts + pitch + np.int64(lanes(work))
-    phases = others + rows * pitch + np.int64(lanes(work))
+    phases = others + (rows * pitch if g[KERNEL_D] > 1 else ZERO) + np.int64(lanes(work))
     is_tile = cols < g[OUT_W]
     if is_first or is_tile:
         mark_starts(marks, starts, g[unit + OW], cols, g)

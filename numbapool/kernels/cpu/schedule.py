@@ -25,6 +25,9 @@ LINE_BYTES = 8192
 # reach 0.85 of copy bandwidth instead of 0.80.
 LARGE_BYTES = 1 << 25
 LARGE_LINE_BYTES = 32768
+# Stacks of up to this many elements, which fit the second-level cache beside what is folded from them, may be made higher,
+# so that units share less: one plane of 4096x4096 took 1.5 times as long as 256 of 256x256.
+STACK_ELEMENTS = 3 << 13
 # Outputs of so many bytes are written past the caches: 3x3 windows at stride 1 on 128 MiB take 10.4 ms instead of 11.3.
 STREAMED_BYTES = 1 << 24
 # Windows wider (along w) or larger (all axes) than these many elements are read tap by tap instead of through lines, so
@@ -213,7 +216,9 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     halo = (h.kernel - 1) * h.dilation
     algorithm = _algorithm(plan, line, contiguous, indices)
     # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
-    cols = min(w.out, max(1, line // w.stride, 4 * span // w.stride))
+    # With indices tiles are of one row (see below), so rows are cut only where they are longer still.
+    widest = 4 * line if indices else line
+    cols = min(w.out, max(1, widest // w.stride, 4 * span // w.stride))
     pitch = -(-((cols - 1) * w.stride + span) // w.stride) * w.stride
     rows = min(h.out, max(1, line // pitch))
     group, guard = 1, 0
@@ -237,7 +242,9 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             rows = min(h.out, max(rows, 8, min(2 * halo, 2 * h.length // 3)))  # the work array: two padded planes
         elif algorithm == "indices":
             # Rows of tiles would give the gradients of an element at a seam another order than that of the outputs.
-            rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, max(rows, 2 * halo // h.stride))
+            high = max(2 * halo, min(8 * halo, STACK_ELEMENTS // pitch - halo)) // h.stride
+            high = max(rows, min(high, (h.length - halo) // 4))  # the work arrays: two padded planes
+            rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, high)
         elif contiguous and d.out == 1 and rows == h.out and cols == w.out:
             group = max(1, min(line // (rows * pitch), plan.planes // FEWEST_UNITS))
         lines = group * rows * pitch

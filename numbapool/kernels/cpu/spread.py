@@ -38,6 +38,7 @@ from numbapool.kernels.cpu.schedule import (
     FEWEST_UNITS,
     LAYOUT_FIELDS,
     LINE_BYTES,
+    STACK_ELEMENTS,
     STREAMED_BYTES,
     contiguous_out_layout,
     joined,
@@ -265,8 +266,9 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
     steps_w = min(-(-w.length // w.stride), max(1, line // w.stride, 4 * extra_w))
     pitch = steps_w + extra_w
     all_h = -(-h.length // h.stride)
+    high = max(min(8 * extra_h, STACK_ELEMENTS // pitch - extra_h), 2 * extra_h)
     # Up to two padded planes for the work array.
-    steps_h = min(all_h, max(1, line // (pitch * w.stride), min(2 * extra_h, (2 * all_h - extra_h) // 3)))
+    steps_h = min(all_h, max(1, line // (pitch * w.stride), min(high, (2 * all_h - extra_h) // 3)))
     group = 1
     if is_contiguous and d.length == 1 and steps_h * h.stride >= h.length and steps_w * w.stride >= w.length:
         group = max(1, min(line // ((steps_h + extra_h) * pitch), plan.planes // FEWEST_UNITS))
