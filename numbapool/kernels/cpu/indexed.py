@@ -24,6 +24,7 @@ from numbapool.kernels.cpu.schedule import (
     DILATION_H,
     DILATION_W,
     FEWEST_UNITS,
+    FOLDED,
     IN_D,
     IN_H,
     IN_W,
@@ -231,7 +232,7 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
 def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     work = np.full(g[WORK_SIZE], lowest(x))
-    marks = np.full(g[WORK_SIZE], none)
+    marks = np.full(g[FOLDED], none)
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     is_first = True
     for number in range(first, last):

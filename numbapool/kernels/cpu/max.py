@@ -145,7 +145,7 @@ def max_windows(first, last, out, x, g):
 @entry
 def max_indices(first, last, out, indices, x, g, none):
     work = np.full(g[WORK_SIZE], lowest(x))
-    marks = np.full(g[WORK_SIZE], none)
+    marks = np.full(g[FOLDED], none)
     end = rows.free_end(out, last, g)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):

@@ -772,31 +772,23 @@ def mark_taps(work, marks, to, first, second, third, taps, step, n):
 
 
 @inner
-def mark_tap(work, marks, to, line, mark, n):
-    """One tap more: where a line is larger, it and its mark replace what is at `to`."""
+def mark_next(work, marks, to, line, mark_line, next_line, distance, n):
+    """A line of maxima and its marks, or where it is larger another line and its marks plus a distance.
+
+    The marks of the other are at `mark_line`, or all 0 if that is negative. Never in place: LLVM would make masked stores.
+    """
     width, column, target = lanes(work), np.uintp(0), np.uintp(to)
-    value_mark = load_marks(marks, target, work)
-    value_mark = shifted(xor(value_mark, value_mark), marks.dtype.type(mark))
+    first, second, third = np.uintp(line), np.uintp(next_line), np.uintp(mark_line if mark_line >= 0 else ZERO)
+    apart = marks.dtype.type(distance)
+    value_mark = load_marks(marks, first, work)
+    value_mark = shifted(xor(value_mark, value_mark), apart)
     while column < np.uintp(n):
-        best, earlier = load(work, target + column, work), load_marks(marks, target + column, work)
-        best, earlier = take(best, earlier, load(work, np.uintp(line) + column, work), value_mark)
+        if mark_line >= 0:
+            value_mark = shifted(load_marks(marks, third + column, work), apart)
+        best, mark = load(work, first + column, work), load_marks(marks, first + column, work)
+        best, mark = take(best, mark, load(work, second + column, work), value_mark)
         store(work, target + column, best)
-        store(marks, target + column, earlier)
-        column += width
-
-
-@inner
-def mark_pairs(work, marks, to, distance, n):
-    """Fold lines of maxima and marks with themselves, `distance` elements further on, in place."""
-    width, column, target, apart = lanes(work), np.uintp(0), np.uintp(to), np.uintp(distance)
-    mark_apart = marks.dtype.type(distance)
-    while column < np.uintp(n):
-        at = target + column
-        best, mark = load(work, at, work), load_marks(marks, at, work)
-        value_mark = shifted(load_marks(marks, at + apart, work), mark_apart)
-        best, mark = take(best, mark, load(work, at + apart, work), value_mark)
-        store(work, at, best)
-        store(marks, at, mark)
+        store(marks, target + column, mark)
         column += width
 
 
@@ -816,35 +808,49 @@ def mark_edges(marks, to, pitch, rows, ow, n, g, none):
 
 @inlined
 def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
-    """Fold lines across, tap by tap in order, to maxima and how far from the first tap they are."""
+    """Fold lines across in order to maxima and how far from the first tap they are.
+
+    At stride 1 after the second tap by doubling; else tap by tap, from lines of even and odd elements at stride 2.
+    """
     pitch, stride, taps, dilation = g[PITCH] // g[STRIDE_W], g[STRIDE_W], g[KERNEL_W], g[DILATION_W]
     n, room = rows * pitch, rows * pitch + (taps * dilation) // 2 + np.int64(lanes(work))
-    done = min(taps, 3)
+    done = ONE
+    if stride <= 2:
+        done = taps if taps <= 3 else ONE + stride
+    phases = spare + n + taps * dilation + np.int64(lanes(work)) if done < taps else spare
+    steps, reached = taps - done, done
     if stride == 1:
-        done = taps if taps <= 3 else 2
+        steps = ZERO
+        while reached < taps:
+            reached += min(reached, taps - reached)
+            steps += 1
+    # Results go back and forth between two places, so that the last pass writes to where they belong.
+    line, other = (to, spare) if steps % 2 == 0 else (spare, to)
+    if stride == 1:
         reach = n + (taps - done) * dilation
-        mark_taps(work, marks, to, lines, lines + dilation, lines + 2 * dilation, done, dilation, reach)
-        while done < taps:
-            step = min(done, taps - done)
-            done += step
-            mark_pairs(work, marks, to, step * dilation, n + (taps - done) * dilation)
+        mark_taps(work, marks, line, lines, lines + dilation, lines + 2 * dilation, done, dilation, reach)
     elif stride == 2:
-        split_phases(work, spare, room, lines, room - np.int64(lanes(work)))
-        odd = spare + dilation % 2 * room + dilation // 2
-        mark_taps(work, marks, to, spare, odd, spare + dilation, done, dilation, n)
+        split_phases(work, phases, room, lines, room - np.int64(lanes(work)))
+        odd = phases + dilation % 2 * room + dilation // 2
+        mark_taps(work, marks, line, phases, odd, phases + dilation, done, dilation, n)
     else:
-        gather_block(work, spare, ZERO, work, lines, ZERO, stride, ONE, n)
-        done = ONE
-        mark_taps(work, marks, to, spare, spare, spare, done, dilation, n)
-    for tap in range(done, taps):
-        distance = tap * dilation
-        line = lines + distance
-        if stride == 2:
-            line = spare + distance % 2 * room + distance // 2
-        elif stride > 2:
-            gather_block(work, spare, ZERO, work, line, ZERO, stride, ONE, n)
-            line = spare
-        mark_tap(work, marks, to, line, distance, n)
+        gather_block(work, phases, ZERO, work, lines, ZERO, stride, ONE, n)
+        mark_taps(work, marks, line, phases, phases, phases, done, dilation, n)
+    while done < taps:
+        step, mark_line, next_line = ONE, -ONE, lines + done * dilation
+        if stride == 1:
+            step = min(done, taps - done)
+            mark_line = next_line = line + step * dilation
+        elif stride == 2:
+            next_line = phases + done * dilation % 2 * room + done * dilation // 2
+        else:
+            gather_block(work, phases, ZERO, work, next_line, ZERO, stride, ONE, n)
+            next_line = phases
+        distance = (step if stride == 1 else done) * dilation
+        done += step
+        reach = n + (taps - done) * dilation if stride == 1 else n
+        mark_next(work, marks, other, line, mark_line, next_line, distance, reach)
+        line, other = other, line
     edge = (g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
     beyond = (g[IN_W] + g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
     if edge > 0 or beyond < g[unit + COLS]:

@@ -243,7 +243,8 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         elif algorithm == "indices":
             # Rows of tiles would give the gradients of an element at a seam another order than that of the outputs.
             high = max(2 * halo, min(8 * halo, STACK_ELEMENTS // pitch - halo)) // h.stride
-            high = max(rows, min(high, (h.length - halo) // 4))  # the work arrays: two padded planes
+            # The work arrays: two padded planes, except for windows nearly as high as a plane.
+            high = max(rows, min(high, max((2 * h.length - 3 * halo) // 7, halo // 8)))
             rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, high)
         elif contiguous and d.out == 1 and rows == h.out and cols == w.out:
             group = max(1, min(line // (rows * pitch), plan.planes // FEWEST_UNITS))
@@ -261,10 +262,16 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         if algorithm == "dense":
             sizes |= {"folded": slab + span, "stack": slab + span, "spare": slab if d.kernel > 1 else 0}
         elif algorithm == "indices":
-            sizes |= {
-                "folded": slab + span,
+            # "folded" last, because the marks need no place for it.
+            others = (lines if d.kernel > 1 else 0) + (
+                slab // w.stride + 2 * span if w.kernel > 3 or w.stride > 2 else 0
+            )
+            phases = slab + 2 * span if w.stride > 1 else 0
+            sizes = {
+                "across": lines // w.stride + span,
                 "stack": slab // w.stride + span,
-                "spare": lines + slab + 2 * (pitch + slack),
+                "spare": others + phases + 2 * (pitch + slack),
+                "folded": slab + span,
             }
         else:
             # Input is copied only where it is not contiguous, then all slabs of a window at once.
