@@ -82,21 +82,24 @@ def test_take_is_a_scan_in_order(dtype: str, seed: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_lanes(dtype: str) -> None:
     x, n = np.arange(2 * LANES[dtype]).astype(dtype), np.uintp(LANES[dtype])
-    evens, keep, load, load_apart, store = vectors.evens, vectors.keep, vectors.load, vectors.load_apart, vectors.store
+    evens, keep, load, store = vectors.evens, vectors.keep, vectors.load, vectors.store
+    zipped_low, zipped_high, all_lanes = vectors.zipped_low, vectors.zipped_high, vectors.all_lanes
 
     @compiled
     def run(x, out, n, other):
         store(out, np.uintp(0), evens(load(x, np.uintp(0), x), load(x, n, x)))
         store(out, n, keep(load(x, np.uintp(0), x), n // np.uintp(2), other))
-        store(out, n + n, load_apart(x, np.uintp(1), np.uintp(3), x))
+        store(out, n + n, zipped_low(load(x, np.uintp(0), x), load(x, n, x)))
+        store(out, n + n + n, zipped_high(load(x, np.uintp(0), x), load(x, n, x)))
+        store(out, n + n + n + n, all_lanes(other, x))
 
-    out = np.zeros(3 * n, dtype)
+    out = np.zeros(5 * n, dtype)
     run(x, out, n, x[7])
     half = int(n) // 2
     np.testing.assert_array_equal(out[:n], x[::2])
     np.testing.assert_array_equal(out[n : 2 * n], [*x[:half], *[x[7]] * half])
-    last = len(x) - 1
-    np.testing.assert_array_equal(out[2 * n :], x[np.minimum(1 + 3 * np.arange(LANES[dtype]), last)])
+    np.testing.assert_array_equal(out[2 * n : 4 * n], np.column_stack([x[:n], x[n:]]).ravel())
+    np.testing.assert_array_equal(out[4 * n :], np.full(n, x[7]))
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 3, -1, -7, 2**62])
@@ -146,3 +149,22 @@ def test_indices() -> None:
     indices = np.zeros(4, np.int64)
     run(marks, x, indices)
     assert indices.tolist() == [7, 1, 2, -1]
+
+
+@pytest.mark.parametrize("past_caches", [False, True])
+def test_stream(past_caches: bool) -> None:
+    x = np.arange(8, dtype=np.float32)
+    load, stream = vectors.load, vectors.stream
+    can_stream, finish_streams = vectors.can_stream, vectors.finish_streams
+
+    @compiled
+    def run(x, out, at, past_caches):
+        stream(out, at, load(x, np.uintp(0), x), past_caches and can_stream(out, at))
+        finish_streams()
+        return can_stream(out, at)
+
+    for at in range(4):  # of which one is aligned
+        out = np.zeros(16, np.float32)
+        is_aligned = run(x, out, np.uintp(at), past_caches)
+        assert is_aligned == ((out.ctypes.data + 4 * at) % vectors.STREAM_BYTES == 0)
+        np.testing.assert_array_equal(out, [*[0] * at, *x, *[0] * (8 - at)])

@@ -76,6 +76,7 @@ from numbapool.kernels.cpu.schedule import (
 )
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
+    add,
     can_stream,
     choose,
     evens,
@@ -86,14 +87,13 @@ from numbapool.kernels.cpu.vectors import (
     larger,
     load,
     load_marks,
-    plus,
     quotient,
+    same_marks,
     shifted,
     store,
     stream,
     take,
     times,
-    xor,
 )
 
 # Python constants would become literal types, and every function that is called with one would be compiled again.
@@ -743,24 +743,19 @@ def split_phases(work, to, room, line, n):
 def mark_taps(work, marks, to, first, second, third, taps, step, n):
     """The larger of 1 to 3 lines and its mark: 0, `step` or twice that."""
     width, end, column = lanes(work), np.uintp(n), np.uintp(0)
-    one, two = marks.dtype.type(step), marks.dtype.type(2 * step)
     at, second, third, target = np.uintp(first), np.uintp(second), np.uintp(third), np.uintp(to)
-    zero = shifted(load_marks(marks, target, work), marks.dtype.type(0))
-    zero = xor(zero, zero)
+    zero = same_marks(marks.dtype.type(0), marks, work)
+    one, two = shifted(zero, marks.dtype.type(step)), shifted(zero, marks.dtype.type(2 * step))
     if taps == 3:
         while column < end:
-            best, mark = take(
-                load(work, at + column, work), zero, load(work, second + column, work), shifted(zero, one)
-            )
-            best, mark = take(best, mark, load(work, third + column, work), shifted(zero, two))
+            best, mark = take(load(work, at + column, work), zero, load(work, second + column, work), one)
+            best, mark = take(best, mark, load(work, third + column, work), two)
             store(work, target + column, best)
             store(marks, target + column, mark)
             column += width
     elif taps == 2:
         while column < end:
-            best, mark = take(
-                load(work, at + column, work), zero, load(work, second + column, work), shifted(zero, one)
-            )
+            best, mark = take(load(work, at + column, work), zero, load(work, second + column, work), one)
             store(work, target + column, best)
             store(marks, target + column, mark)
             column += width
@@ -780,8 +775,7 @@ def mark_next(work, marks, to, line, mark_line, next_line, distance, n):
     width, column, target = lanes(work), np.uintp(0), np.uintp(to)
     first, second, third = np.uintp(line), np.uintp(next_line), np.uintp(mark_line if mark_line >= 0 else ZERO)
     apart = marks.dtype.type(distance)
-    value_mark = load_marks(marks, first, work)
-    value_mark = shifted(xor(value_mark, value_mark), apart)
+    value_mark = same_marks(apart, marks, work)
     while column < np.uintp(n):
         if mark_line >= 0:
             value_mark = shifted(load_marks(marks, third + column, work), apart)
@@ -890,7 +884,7 @@ def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, u
                 value_mark = shifted(load_marks(marks, third + column, work), first + step + step)
                 best, mark = take(best, mark, load(work, third + column, work), value_mark)
                 store(work, target + column, best)
-                store(marks, target + column, plus(mark, load_marks(marks, np.uintp(starts) + column, work)))
+                store(marks, target + column, add(mark, load_marks(marks, np.uintp(starts) + column, work)))
                 column += width
         elif taps == 2 and before < 0:
             second = i + next_line
@@ -899,7 +893,7 @@ def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, u
                 value_mark = shifted(load_marks(marks, second + column, work), first + step)
                 best, mark = take(best, mark, load(work, second + column, work), value_mark)
                 store(work, target + column, best)
-                store(marks, target + column, plus(mark, load_marks(marks, np.uintp(starts) + column, work)))
+                store(marks, target + column, add(mark, load_marks(marks, np.uintp(starts) + column, work)))
                 column += width
         while column < n:
             at, position = i + column, first
@@ -909,7 +903,7 @@ def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, u
                 position += step
                 value_mark = shifted(load_marks(marks, at, work), position)
                 best, mark = take(best, mark, load(work, at, work), value_mark)
-            mark = plus(mark, load_marks(marks, np.uintp(starts) + column, work))
+            mark = add(mark, load_marks(marks, np.uintp(starts) + column, work))
             if before >= 0:
                 best, mark = take(
                     load(work, earlier + column, work), load_marks(marks, earlier + column, work), best, mark

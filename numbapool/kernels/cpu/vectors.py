@@ -87,30 +87,6 @@ no_sum = _constant_of(lambda dtype: accumulator_of(dtype).type(0))
 one_tap = _constant_of(lambda dtype: dtype.type(1) if dtype.kind == "f" else np.int64(1))
 
 
-def _load_apart(array, at, step, like):
-    positions = np.minimum(at + step * np.arange(_lanes(like), dtype=np.uintp), np.uintp(len(array) - 1))
-    return array[positions]
-
-
-@vector_operation(_load_apart)
-def load_apart(typing_context, array, at, step, like):
-    """A vector of elements that are `step` apart, lane by lane; beyond the end of the array, its last."""
-    vector = _vector_type(like.dtype)
-
-    def codegen(context, builder, signature, values):
-        view = make_array(array)(context, builder, values[0])
-        last = builder.sub(cgutils.unpack_tuple(builder, view.shape, 1)[0], ir.Constant(ir.IntType(64), 1))
-        result = ir.Constant(context.get_value_type(vector), ir.Undefined)
-        for lane in range(vector.lanes):
-            position = builder.add(values[1], builder.mul(values[2], ir.Constant(ir.IntType(64), lane)))
-            position = builder.select(builder.icmp_unsigned("<", position, last), position, last)
-            element = builder.load(builder.gep(view.data, [position]))
-            result = builder.insert_element(result, element, ir.Constant(ir.IntType(32), lane))
-        return result
-
-    return vector(array, types.uintp, types.uintp, like), codegen
-
-
 def _neighbours(array, at, like):
     vector = array[at : at + _lanes(like)]
     if len(vector) < _lanes(like):
@@ -149,23 +125,17 @@ def shifted(typing_context, vector, distance):
     return vector(vector, vector.element), codegen
 
 
-def _plus(mark, other):
-    return mark + other
+def _same_marks(value, marks, like):
+    return np.full(_lanes(like), value, marks.dtype)
 
 
-@vector_operation(_plus)
-def plus(typing_context, mark, other):
-    """Sum of two vectors of integers."""
-    return mark(mark, mark), lambda context, builder, signature, values: builder.add(*values)
-
-
-def _xor(mark, other):
-    return mark ^ other
-
-
-@vector_operation(_xor)
-def xor(typing_context, mark, other):
-    return mark(mark, mark), lambda context, builder, signature, values: builder.xor(*values)
+@vector_operation(_same_marks)
+def same_marks(typing_context, value, marks, like):
+    """A vector of equal marks, with as many lanes as a vector of the array `like`."""
+    vector = Vector(marks.dtype, _vector_type(like.dtype).lanes)
+    return vector(marks.dtype, marks, like), lambda context, builder, signature, values: _splat(
+        builder, values[0], vector.lanes
+    )
 
 
 def _take(best, mark, value, value_mark):
