@@ -11,7 +11,6 @@ Of a tile, "steps" are its extents divided by the stride: h = step * stride + ph
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
@@ -248,7 +247,6 @@ def _kind_of(axis: Axis, phase: int) -> Kind:
     return Kind(first, axis.dilation // common, last + 1)
 
 
-@lru_cache(maxsize=512)
 def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tuple[int, np.ndarray] | None:
     """Number of tiles and the program of the kernel, with the layout of a contiguous gradient; None if it cannot."""
     d, h, w = plan.axes
