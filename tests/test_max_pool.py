@@ -478,3 +478,13 @@ def test_into_a_matrix() -> None:
     out = np.asmatrix(np.zeros((2, 3), np.float32))
     assert numbapool.max_pool1d(np.arange(12, dtype=np.float32).reshape(2, 6), 2, out=out) is out
     assert out.tolist() == [[1, 3, 5], [7, 9, 11]]
+
+
+@pytest.mark.parametrize("dilation", [17, 33, 100])
+def test_dilation_beyond_vectors_at_stride_2(dilation: int) -> None:
+    x = np.random.default_rng(0).random((1, 2, 2000))
+    values, indices = numbapool.max_pool1d(x, 2, 2, 0, dilation, return_indices=True)
+    starts = np.arange(values.shape[-1]) * 2
+    first, second = x[..., starts], x[..., starts + dilation]
+    np.testing.assert_array_equal(values, np.maximum(first, second))
+    np.testing.assert_array_equal(indices, np.where(second > first, starts + dilation, starts))

@@ -197,6 +197,7 @@ def scatter_planes(first, last, grad_input, grad, indices, plane_size, out_plane
 
 @entry
 def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, block, bad):
+    """Gradients to the positions that indices name."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     for number in range(first, last):
         plane, own0, own1 = block_of(number, g, block)
@@ -230,6 +231,7 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
 
 @entry
 def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
+    """Gradients to the positions of maxima that are found again."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     work = np.full(g[WORK_SIZE], lowest(x))
     marks = np.full(g[FOLDED], none)
@@ -272,6 +274,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
 
 @entry
 def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
+    """The same for windows that are read tap by tap."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):

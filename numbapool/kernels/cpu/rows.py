@@ -107,7 +107,6 @@ OFFSET, OUTER_STEP, INNER_STEP, INNER_COUNT, D_STEP, H_STEP, W_STEP, DIRECT = ra
 replaces = inner(windows.replaces)
 first_tap = inner(windows.first_tap)
 end_tap = inner(windows.end_tap)
-count_taps = inner(windows.count_taps)
 touching = inner(windows.touching)
 
 
@@ -807,7 +806,8 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
     At stride 1 after the second tap by doubling; else tap by tap, from lines of even and odd elements at stride 2.
     """
     pitch, stride, taps, dilation = g[PITCH] // g[STRIDE_W], g[STRIDE_W], g[KERNEL_W], g[DILATION_W]
-    n, room = rows * pitch, rows * pitch + (taps * dilation) // 2 + np.int64(lanes(work))
+    n = rows * pitch
+    room = n + (taps - 1) * dilation // 2 + 1 + np.int64(lanes(work))
     done = ONE
     if stride <= 2:
         done = taps if taps <= 3 else ONE + stride

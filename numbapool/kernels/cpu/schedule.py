@@ -379,8 +379,15 @@ def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> 
         return "windows"
     if indices:
         return "indices"
+    is_trivial = d.kernel == h.kernel == w.kernel == 1
     is_small = plan.plane_size <= LARGEST_FLAT_PLANE if d.kernel > 1 else plan.plane_size <= line // 2
-    if contiguous and is_small and plan.planes >= FEWEST_FLAT_PLANES and all(map(_is_flat, plan.axes)):
+    if (
+        contiguous
+        and is_small
+        and plan.planes >= FEWEST_FLAT_PLANES
+        and all(map(_is_flat, plan.axes))
+        and not is_trivial
+    ):
         return "flat"
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
@@ -397,6 +404,7 @@ def _is_flat(axis: Axis) -> bool:
 
 
 def holds_all_windows(axis: Axis) -> bool:
+    """Whether every window along an axis is inside the input."""
     reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
     return axis.before == 0 and reach <= axis.length
 

@@ -445,7 +445,7 @@ def stack_outputs(work, grad, layout, g, divisors, plane, planes, d, step_h, row
     has_zeros = h0 > 0 or w0 > 0 or h1 < rows + g[EXTRA_H] or w1 < cols + g[EXTRA_W]
     if g[FILLS] and has_zeros:
         fill(work, g[STACK], work.dtype.type(0), g[REGION])
-    if g[VARIES] and (is_first or g[TILES_W] > 1):
+    if g[VARIES] and n > 0 and (is_first or g[TILES_W] > 1):
         fill_columns(work, g, divisors, first_w + w0, n)
     for i in range(g[kind + 2]):
         od = step_d + g[kind] + i * g[kind + 1]

@@ -82,9 +82,8 @@ def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 lowest = _constant_of(lambda dtype: dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min))
 # 0 of a dtype for sums of any number of elements: float64 for all floats.
 wide_sum = _constant_of(lambda dtype: np.float64(0) if dtype.kind == "f" else accumulator_of(dtype).type(0))
-# 0 of the dtype in which elements are summed, and 1 of the dtype by which such sums are divided.
+# 0 of the dtype in which elements are summed.
 no_sum = _constant_of(lambda dtype: accumulator_of(dtype).type(0))
-one_tap = _constant_of(lambda dtype: dtype.type(1) if dtype.kind == "f" else np.int64(1))
 
 
 def _neighbours(array, at, like):
