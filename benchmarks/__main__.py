@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the commands. Nothing heavy is imported here: what is measured runs in other processes."""
+"""`python -m benchmarks`: the commands. All but `limits` measure in other processes."""
 
 from __future__ import annotations
 
