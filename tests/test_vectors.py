@@ -91,7 +91,7 @@ def test_lanes(dtype: str) -> None:
         store(out, n, keep(load(x, np.uintp(0), x), n // np.uintp(2), other))
         store(out, n + n, zipped_low(load(x, np.uintp(0), x), load(x, n, x)))
         store(out, n + n + n, zipped_high(load(x, np.uintp(0), x), load(x, n, x)))
-        store(out, n + n + n + n, all_lanes(other, x))
+        store(out, n + n + n + n, all_lanes(other, x, x))
 
     out = np.zeros(5 * n, dtype)
     run(x, out, n, x[7])

@@ -11,7 +11,7 @@ from numbapool.geometry import LARGEST_INT64, WindowPlan
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, ZERO, divided, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, divided, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -41,8 +41,6 @@ from numbapool.kernels.cpu.schedule import (
     OUT_H,
     OUT_W,
     OW,
-    SPARE,
-    STREAMS,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
@@ -123,7 +121,6 @@ def _backward_of(
     units, program = tiled
     if not is_uniform:
         inside0, inside1 = inside_range(w)
-        program = program.copy()
         program[[spread.VARIES, spread.FULL_W, spread.INSIDE0, spread.INSIDE1, spread.EDGES]] = (
             1,
             w.kernel,
@@ -219,30 +216,7 @@ def avg_flat(first, last, out, x, g, divisors):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, no_sum(x))
-        to = rows.first_output(plane, unit, g)
-        one = divisors.size - 1
-        rows.across_rows(
-            add,
-            divided,
-            out,
-            to,
-            n,
-            end,
-            work,
-            line,
-            n,
-            ONE,
-            n,
-            ONE,
-            ONE,
-            ONE,
-            g[SPARE],
-            g[STREAMS] != 0,
-            divisors,
-            ZERO,
-            one,
-            ONE,
-        )
+        rows.store_flat(add, divided, out, end, work, divisors, divisors.size - 1, plane, unit, g, line, n)
 
 
 @entry

@@ -129,13 +129,15 @@ def windows_of_range(g, first, last):
 
 
 @inlined
-def block_of(number, g, block):
-    """Plane and range of elements in it that a unit of work owns."""
+def own_block(number, g, block, grad_input):
+    """Plane and range of elements in it that a unit of work owns, and their position; their gradients are set to 0."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     blocks = (plane_size + block - 1) // block
     plane = number // blocks
     first = (number - plane * blocks) * block
-    return plane, first, min(first + block, plane_size)
+    end, to = min(first + block, plane_size), plane * plane_size + first
+    rows.fill(grad_input, to, grad_input.dtype.type(0), end - first)
+    return plane, first, end, to
 
 
 @inner
@@ -200,9 +202,7 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
     """Gradients to the positions that indices name."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     for number in range(first, last):
-        plane, own0, own1 = block_of(number, g, block)
-        to = plane * plane_size + own0
-        rows.fill(grad_input, to, grad_input.dtype.type(0), own1 - own0)
+        plane, own0, own1, to = own_block(number, g, block, grad_input)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             at = plane_at(layout, plane) + od * layout[rows.D_STEP]
@@ -238,9 +238,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     is_first = True
     for number in range(first, last):
-        plane, own0, own1 = block_of(number, g, block)
-        to = plane * plane_size + own0
-        rows.fill(grad_input, to, grad_input.dtype.type(0), own1 - own0)
+        plane, own0, own1, to = own_block(number, g, block, grad_input)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for each in range(g[UNIT_COUNT]):
             unit = g[UNITS] + each * UNIT_FIELDS
@@ -275,12 +273,9 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
 @entry
 def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     """The same for windows that are read tap by tap."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane, own0, own1 = block_of(number, g, block)
-        origin = plane * plane_size
-        rows.fill(grad_input, origin + own0, grad_input.dtype.type(0), own1 - own0)
+        plane, own0, own1, to = own_block(number, g, block, grad_input)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
@@ -288,4 +283,4 @@ def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
                 for ow in range(ow0, ow1):
                     _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
-                        grad_input[np.uintp(origin + index)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
+                        grad_input[np.uintp(to + index - own0)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]

@@ -32,8 +32,6 @@ from numbapool.kernels.cpu.schedule import (
     OD,
     OH,
     OW,
-    SPARE,
-    STREAMS,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
@@ -70,29 +68,7 @@ def max_flat(first, last, out, x, g):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(larger, work, x, layout, plane, planes, g, lowest(x))
-        to, scratch = rows.first_output(plane, unit, g), g[SPARE]
-        rows.across_rows(
-            larger,
-            as_it_is,
-            out,
-            to,
-            n,
-            end,
-            work,
-            line,
-            n,
-            ONE,
-            n,
-            ONE,
-            ONE,
-            ONE,
-            scratch,
-            g[STREAMS] != 0,
-            work,
-            ZERO,
-            ZERO,
-            ZERO,
-        )
+        rows.store_flat(larger, as_it_is, out, end, work, work, ZERO, plane, unit, g, line, n)
 
 
 @entry

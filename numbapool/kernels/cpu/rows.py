@@ -77,6 +77,7 @@ from numbapool.kernels.cpu.schedule import (
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
     add,
+    all_lanes,
     can_stream,
     choose,
     evens,
@@ -88,7 +89,6 @@ from numbapool.kernels.cpu.vectors import (
     load,
     load_marks,
     quotient,
-    same_marks,
     shifted,
     store,
     stream,
@@ -558,6 +558,34 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
 
 
 @inlined
+def copy_rows(combine, work, line, x, layout, row, row_step, rows, n, g, identity):
+    """Copy rows of n input elements into lines; behind each is `identity` if any window reaches padding."""
+    if layout[DIRECT]:
+        fold_rows(
+            combine,
+            work,
+            line,
+            g[PITCH],
+            x,
+            row,
+            ONE,
+            ZERO,
+            -ONE,
+            row_step,
+            rows,
+            n,
+            identity,
+            g[INSIDE],
+            ONE,
+            ZERO,
+            ZERO,
+            -ONE,
+        )
+    else:
+        gather_block(work, line, g[PITCH], x, row, row_step, layout[W_STEP], rows, n)
+
+
+@inlined
 def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     """Stack the input rows of a unit and fold whole stacks by shifts, down and across."""
     stack = g[STACK] if g[KERNEL_H] > 1 else g[FOLDED]
@@ -573,36 +601,14 @@ def fold_dense(combine, work, x, layout, plane, unit, g, identity):
             + g[b + FIRST_H] * layout[H_STEP]
             + g[b + FIRST_W] * layout[W_STEP]
         )
-        n, rows, h_step, w_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP], layout[W_STEP]
+        n, rows, h_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP]
         for t in range(g[b + D_TAPS]):
             onto = stack
             if t > 0:
                 onto = spare
                 fill(work, onto, identity, size)
             line = onto + g[b + LINE]
-            if layout[DIRECT]:
-                fold_rows(
-                    combine,
-                    work,
-                    line,
-                    g[PITCH],
-                    x,
-                    row,
-                    ONE,
-                    ZERO,
-                    -ONE,
-                    h_step,
-                    rows,
-                    n,
-                    identity,
-                    g[INSIDE],
-                    ONE,
-                    ZERO,
-                    ZERO,
-                    -ONE,
-                )
-            else:
-                gather_block(work, line, g[PITCH], x, row, h_step, w_step, rows, n)
+            copy_rows(combine, work, line, x, layout, row, h_step, rows, n, g, identity)
             if t > 0:
                 fold_lines(combine, work, stack, stack, onto, -ONE, size)
             row += g[DILATION_D] * layout[D_STEP]
@@ -718,6 +724,33 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
     )
 
 
+@inlined
+def store_flat(combine, finish, out, end, work, divisors, factor_at, plane, unit, g, line, n):
+    """Write the line of whole planes that "flat" folded, of n elements, to the output."""
+    across_rows(
+        combine,
+        finish,
+        out,
+        first_output(plane, unit, g),
+        n,
+        end,
+        work,
+        line,
+        n,
+        ONE,
+        n,
+        ONE,
+        ONE,
+        ONE,
+        g[SPARE],
+        g[STREAMS] != 0,
+        divisors,
+        ZERO,
+        factor_at,
+        ONE,
+    )
+
+
 @inner
 def mark_starts(marks, starts, ow, n, g):
     """The column of the first tap of n outputs of a row, inside the input or not."""
@@ -743,7 +776,7 @@ def mark_taps(work, marks, to, first, second, third, taps, step, n):
     """The larger of 1 to 3 lines and its mark: 0, `step` or twice that."""
     width, end, column = lanes(work), np.uintp(n), np.uintp(0)
     at, second, third, target = np.uintp(first), np.uintp(second), np.uintp(third), np.uintp(to)
-    zero = same_marks(marks.dtype.type(0), marks, work)
+    zero = all_lanes(marks.dtype.type(0), marks, work)
     one, two = shifted(zero, marks.dtype.type(step)), shifted(zero, marks.dtype.type(2 * step))
     if taps == 3:
         while column < end:
@@ -774,7 +807,7 @@ def mark_next(work, marks, to, line, mark_line, next_line, distance, n):
     width, column, target = lanes(work), np.uintp(0), np.uintp(to)
     first, second, third = np.uintp(line), np.uintp(next_line), np.uintp(mark_line if mark_line >= 0 else ZERO)
     apart = marks.dtype.type(distance)
-    value_mark = same_marks(apart, marks, work)
+    value_mark = all_lanes(apart, marks, work)
     while column < np.uintp(n):
         if mark_line >= 0:
             value_mark = shifted(load_marks(marks, third + column, work), apart)
@@ -944,29 +977,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
         for d in range(g[b + D_TAPS]):
             in_d, in_h = g[b + FIRST_D] + d * g[DILATION_D], g[b + FIRST_H] + first
             row, row_step = slab + in_d * layout[D_STEP] + in_h * layout[H_STEP], step * layout[H_STEP]
-            if layout[DIRECT]:
-                fold_rows(
-                    larger,
-                    work,
-                    lines + left,
-                    g[PITCH],
-                    x,
-                    row,
-                    ONE,
-                    ZERO,
-                    -ONE,
-                    row_step,
-                    count,
-                    n,
-                    identity,
-                    g[INSIDE],
-                    ONE,
-                    ZERO,
-                    ZERO,
-                    -ONE,
-                )
-            else:
-                gather_block(work, lines + left, g[PITCH], x, row, row_step, layout[W_STEP], count, n)
+            copy_rows(larger, work, lines + left, x, layout, row, row_step, count, n, g, identity)
             mark_across(work, marks, g[STACK], phases, lines, count, unit, g, none)
             mark_down(
                 work,

@@ -133,7 +133,6 @@ class Tiling(NamedTuple):
     runs_w: int
     kind_count_h: int
     kind_count_w: int
-    run_count_d: int
     run_count_h: int
     run_count_w: int
     streams: int  # 1 if the result is written past the caches
@@ -184,7 +183,6 @@ class Tiling(NamedTuple):
     RUNS_W,
     KIND_COUNT_H,
     KIND_COUNT_W,
-    RUN_COUNT_D,
     RUN_COUNT_H,
     RUN_COUNT_W,
     STREAMS,
@@ -315,7 +313,6 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
         fills=int(tiles_h * tiles_w > 1),
         kind_count_h=len(phases_h.kinds),
         kind_count_w=len(phases_w.kinds),
-        run_count_d=len(phases_d.runs),
         run_count_h=len(phases_h.runs),
         run_count_w=len(phases_w.runs),
         streams=int(plan.planes * plan.plane_size * itemsize >= STREAMED_BYTES),
@@ -404,7 +401,7 @@ def scale_rows(
     r = ZERO
     for _ in range(planes * rows):
         at, line, factor = np.uintp(row), np.uintp(to), divisors[factor_at + r if varies else factor_at]
-        divisor = all_lanes(factor, work)
+        divisor = all_lanes(factor, work, work)
         is_last = row + reach > source.size
         column = np.uintp(0)
         while column < end:
@@ -567,7 +564,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                 elif g[RUN_COUNT_W] == 1 and g[STRIDE_W] <= np.int64(width):
                     stride, step = np.uintp(g[STRIDE_W]), np.uintp(0)
                     while column + width <= count and target + column + width <= np.uintp(end):
-                        store(out, target + column, all_lanes(work[first + step], work))
+                        store(out, target + column, all_lanes(work[first + step], work, work))
                         column += stride
                         step += ONE_UP
                     while column < count:
@@ -581,7 +578,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                         for number_w in range(g[RUN_COUNT_W]):
                             run = g[RUNS_W] + number_w * RUN_FIELDS
                             value = work[lines[kind + g[run]] + offset + step]
-                            vector = all_lanes(value, work)
+                            vector = all_lanes(value, work, work)
                             column = target + np.uintp(step * g[STRIDE_W] + g[run + 1])
                             stop = target + np.uintp(min(step * g[STRIDE_W] + g[run + 2], n))
                             while column < stop and column + width <= np.uintp(end):

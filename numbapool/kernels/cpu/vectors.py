@@ -124,15 +124,15 @@ def shifted(typing_context, vector, distance):
     return vector(vector, vector.element), codegen
 
 
-def _same_marks(value, marks, like):
-    return np.full(_lanes(like), value, marks.dtype)
+def _all_lanes(value, array, like):
+    return np.full(_lanes(like), value, array.dtype)
 
 
-@vector_operation(_same_marks)
-def same_marks(typing_context, value, marks, like):
-    """A vector of equal marks, with as many lanes as a vector of the array `like`."""
-    vector = Vector(marks.dtype, _vector_type(like.dtype).lanes)
-    return vector(marks.dtype, marks, like), lambda context, builder, signature, values: _splat(
+@vector_operation(_all_lanes)
+def all_lanes(typing_context, value, array, like):
+    """A vector of the dtype of `array` with the same value in all lanes, as many as a vector of the array `like` has."""
+    vector = Vector(array.dtype, _vector_type(like.dtype).lanes)
+    return vector(array.dtype, array, like), lambda context, builder, signature, values: _splat(
         builder, values[0], vector.lanes
     )
 
@@ -215,9 +215,7 @@ def store(typing_context, array, at, vector):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = values[2]
-        if vector.element.bitwidth > array.dtype.bitwidth:
-            value = builder.trunc(value, pointer.type.pointee)
+        value = _cut(builder, values[2], vector, array, pointer)
         builder.store(value, pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -237,9 +235,7 @@ def stream(typing_context, array, at, vector, past_caches):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = values[2]
-        if vector.element.bitwidth > array.dtype.bitwidth:
-            value = builder.trunc(value, pointer.type.pointee)
+        value = _cut(builder, values[2], vector, array, pointer)
         with builder.if_else(values[3]) as (past, through):
             with past:
                 streamed = builder.store(value, pointer, align=STREAM_BYTES)
@@ -354,19 +350,6 @@ def _zipped(part: int) -> Any:
 zipped_low, zipped_high = _zipped(0), _zipped(1)
 
 
-def _all_lanes(value, like):
-    return np.full(_lanes(like), value, like.dtype)
-
-
-@vector_operation(_all_lanes)
-def all_lanes(typing_context, value, like):
-    """A vector of the dtype of the array `like` with the same value in all lanes."""
-    vector = _vector_type(like.dtype)
-    return vector(like.dtype, like), lambda context, builder, signature, values: _splat(
-        builder, values[0], vector.lanes
-    )
-
-
 def _larger(best, value):
     return np.where(best != best, best, np.where(best > value, best, value))
 
@@ -470,6 +453,12 @@ def _pointer(context, builder, array_type, array, at, lanes):
             cgutils.do_boundscheck(context, builder, position, length)
     element = context.get_data_type(array_type.dtype)
     return builder.bitcast(builder.gep(view.data, [at]), ir.VectorType(element, lanes).as_pointer())
+
+
+def _cut(builder, value, vector, array, pointer):
+    """The value as the array holds it: integers are cut to its width."""
+    is_wider = vector.element.bitwidth > array.dtype.bitwidth
+    return builder.trunc(value, pointer.type.pointee) if is_wider else value
 
 
 def _splat(builder, value, lanes):
