@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the commands. All but `limits` measure in other processes."""
+"""`python -m benchmarks`: the commands. Nothing heavy is imported here, because the processes of all engines import it too."""
 
 from __future__ import annotations
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
+from math import prod
 from statistics import geometric_mean, median
 from typing import Any
 
 import click
-import numba
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import numbapool
 from benchmarks.machine import cores, describe
 from benchmarks.plots import plot_windows
 from benchmarks.report import duration, record, table
-from benchmarks.timing import calls_per_batch, copy_of
+from benchmarks.timing import copy_of, time_calls
 from tests.cases import Case
+from tests.memory import peak_of
 
 IMAGE = (1, 1, 1024, 1024)
 WINDOWS = (3, 5, 7, 9, 11, 13, 15, 19, 23, 31, 39, 47, 55, 63)
@@ -116,23 +113,17 @@ reads and writes a second, over those of the copy. All calls write to an `out=` 
 def in_turn(calls: dict[str, Call], ready: tuple[int, float]) -> dict[str, float]:
     """Median seconds of each call, asked in turn, so that what slows the machine down slows all of them."""
     rounds, seconds = ready
-    batches = {name: calls_per_batch(call) for name, call in calls.items()}
     turns: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            end = time.perf_counter() + seconds / len(calls)
-            while True:
-                start = time.perf_counter()
-                for _ in range(batches[name]):
-                    call()
-                turns[name].append((time.perf_counter() - start) / batches[name])
-                if time.perf_counter() >= end:
-                    break
+            turns[name] += time_calls(call, seconds / len(calls))
     return {name: median(each) for name, each in turns.items()}
 
 
 def calls_of(kind: str, case: Case) -> dict[str, tuple[Call, int]]:
     """Passes of a case as calls that allocate nothing, and the bytes that each reads and writes."""
+    import numbapool  # here, because the processes of all other engines import this file too
+
     arguments = case.max_arguments if kind == "max" else case.avg_arguments
     pool = partial(getattr(numbapool, f"{kind}_pool{case.rank}d"), **arguments)
     back = partial(getattr(numbapool, f"{kind}_pool{case.rank}d_backward"), **arguments)
@@ -188,6 +179,8 @@ def _planes(ready: tuple[int, float], step: Call) -> list[dict[str, Any]]:
 
 
 def _threads(ready: tuple[int, float], step: Call) -> list[dict[str, Any]]:
+    import numba
+
     def on(threads: int, call: Call) -> Call:
         def run() -> None:
             numba.set_num_threads(threads)
@@ -213,36 +206,17 @@ def _memory(step: Call) -> list[dict[str, Any]]:
             # A process of its own for each case, whose memory is that of nothing else.
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
                 for name, extra in process.submit(peaks, kind, case).result():
-                    planes = 4 * np.prod([n + 2 * p for n, p in _padded(case)])
-                    allowed = cores() * max(2 * planes, 1 << 20)
+                    padded_plane = 4 * prod(n + 2 * case.padding for n in case.shape[2:])
+                    allowed = cores() * max(2 * padded_plane, 1 << 20)
                     row = {"case": case.name, "shape": case.shape, "kind": kind, "pass": name}
-                    found.append(row | {"extra": extra, "allowed": int(allowed)})
+                    found.append(row | {"extra": extra, "allowed": allowed})
             step()
     return found
 
 
-def _padded(case: Case) -> Iterator[tuple[int, int]]:
-    padding = case.padding if isinstance(case.padding, int) else 0
-    return ((n, padding) for n in case.shape[2:])
-
-
 def peaks(kind: str, case: Case) -> list[tuple[str, int]]:
     """Bytes by which each pass raises the peak of this process's resident memory; it writes into arrays that exist."""
-    found = []
-    for name, (call, _) in calls_of(kind, case).items():
-        call()  # compiles, starts threads
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
-        before = _resident("VmRSS")
-        call()
-        found.append((name, max(0, _resident("VmHWM") - before)))
-    return found
-
-
-def _resident(field: str) -> int:
-    status = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if status is None:
-        raise LookupError(f"this system does not report {field}")
-    return 1024 * int(status[1])
+    return [(name, peak_of(call)) for name, (call, _) in calls_of(kind, case).items()]
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from statistics import geometric_mean
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
-
 from benchmarks.report import DOCS
 
 # From most to least saturated, so that neighbours differ in print as well.
@@ -17,6 +14,9 @@ COLOURS = ("#1f5fa8", "#d95f02", "#1b9e77", "#a6447f", "#7f7f7f")
 
 def plot_speedup(measured: Sequence[dict[str, Any]], peers: Sequence[str]) -> None:
     """docs/performance-speedup.png: how many times longer each peer takes for the forward of each case."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
+
     rows = [row for row in measured if row["pass"] == "forward"][::-1]
     figure = Figure(figsize=(9, 0.26 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
@@ -42,6 +42,8 @@ def plot_speedup(measured: Sequence[dict[str, Any]], peers: Sequence[str]) -> No
 
 def plot_windows(measured: Sequence[dict[str, Any]]) -> None:
     """docs/performance-windows.png: time of each pass against the size of the window."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
     windows = [row["window"] for row in measured]

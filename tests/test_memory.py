@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
 import numbapool
+from tests.memory import CLEAR, peak_of
 from tests.processes import call_in_process
 
-CLEAR = Path("/proc/self/clear_refs")
 MIB = 1 << 20
-
-
-def resident(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found
-    return 1024 * int(found[1])
-
-
-def peak_of(call: Callable[[], Any]) -> int:
-    """Bytes by which a call raises the peak of this process's resident memory."""
-    call()  # compiles, starts threads
-    CLEAR.write_text("5", encoding="ascii")  # the peak starts again
-    before = resident("VmRSS")
-    call()
-    return resident("VmHWM") - before
 
 
 def measure(shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> None:
