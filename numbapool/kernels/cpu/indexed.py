@@ -12,6 +12,7 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
+from numbapool.kernels.cpu.marks import mark_unit
 from numbapool.kernels.cpu.max import no_mark, scan_window
 from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
@@ -247,7 +248,7 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
             )
             if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
                 continue
-            rows.mark_unit(work, marks, x, x_layout, plane, unit, g, is_first, lowest(x), none)
+            mark_unit(work, marks, x, x_layout, plane, unit, g, is_first, lowest(x), none)
             is_first = False
             at = plane_at(layout, plane) + g[unit + OD] * layout[rows.D_STEP]
             at += g[unit + OH] * layout[rows.H_STEP] + g[unit + OW] * layout[rows.W_STEP]

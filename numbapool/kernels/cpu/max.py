@@ -10,6 +10,7 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call
+from numbapool.kernels.cpu.marks import mark_unit, store_marks
 from numbapool.kernels.cpu.rows import ONE, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -126,8 +127,8 @@ def max_indices(first, last, out, indices, x, g, none):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
-        rows.mark_unit(work, marks, x, layout, plane, unit, g, number == first, lowest(x), none)
-        rows.store_marks(out, indices, end, work, marks, plane, unit, g)
+        mark_unit(work, marks, x, layout, plane, unit, g, number == first, lowest(x), none)
+        store_marks(out, indices, end, work, marks, plane, unit, g)
 
 
 @entry
