@@ -381,30 +381,41 @@ def copy_line(work, to, source, at, n):
         column += lanes(work)
 
 
+@inlined
+def shorter(taps):
+    """How many taps are folded before these are: three times as few if possible, else half, with one to add."""
+    return taps // 3 if taps % 3 == 0 else taps // 2
+
+
 @inner
 def fold_shifts(combine, work, to, line, n, taps, step):
-    """`work[to + j]` = fold of `taps` elements of `line`, `step` apart, for j < n, in log2(taps) passes.
+    """`work[to + j]` = fold of `taps` elements of `line`, `step` apart, for j < n, in at most log2(taps) passes.
 
-    Reads the bits of `taps` from the second highest on: folds the line of m taps with itself m taps further on, and where
-    the bit is set with tap 2m too. Sums only add, so nothing cancels. From the second pass on in place, which is safe since
-    a vector is written after all those that read it; so `to` has room for n + (taps - 2) * step elements and a vector.
+    Each pass folds a line of `done` taps with itself further on, once or twice, or once and with one more tap, to at least
+    twice as many: 1, 3, 7, 21, 63. (Only by doubling, windows of 63 took a pass more down and across.) Sums only add, so
+    nothing cancels. From the second pass on in place, which is safe since a vector is written after all those that read
+    it; so `to` has room for n + (taps - 2) * step elements and a vector.
     """
     if taps == 1:
         copy_line(work, to, work, line, n)
         return
-    bit = 1
-    while 4 * bit <= taps:
-        bit *= 2
-    done, folded = 1, line
-    while bit > 0:
-        second, third = folded + done * step, -ONE
-        done *= 2
-        if taps & bit:
-            third = line + done * step
-            done += 1
-        fold_lines(combine, work, to, folded, second, third, n + (taps - done) * step)
+    passes, reached = 0, taps
+    while reached > 1:
+        reached = shorter(reached)
+        passes += 1
+    folded = line
+    while passes > 0:
+        passes -= 1
+        reached = taps
+        for _ in range(passes):
+            reached = shorter(reached)
+        done, third = shorter(reached), -ONE
+        if reached == 3 * done:
+            third = folded + 2 * done * step
+        elif reached > 2 * done:
+            third = line + 2 * done * step
+        fold_lines(combine, work, to, folded, folded + done * step, third, n + (taps - reached) * step)
         folded = to
-        bit //= 2
 
 
 @inlined

@@ -260,7 +260,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
         sizes = {"folded": lines + span, "across": lines // w.stride + span}
         if algorithm == "dense":
-            sizes |= {"folded": slab + span, "stack": slab + span, "spare": slab if d.kernel > 1 else 0}
+            sizes = {"folded": slab + span, "stack": slab + span, "spare": slab if d.kernel > 1 else 0}
         elif algorithm == "indices":
             # "folded" last, because the marks need no place for it.
             others = (lines if d.kernel > 1 else 0) + (
@@ -279,6 +279,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             sizes |= {"stack": slab * copies + span, "spare": 2 * lines + 3 * span + 4 * slack}
     sizes = {region: size + slack for region, size in sizes.items()}
     at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
+    at.setdefault("across", at["stack"])  # "dense" is done with its stack when it folds across
     layout_at = len(Geometry._fields)
     units_at = layout_at + LAYOUT_FIELDS
     geometry = _geometry(plan)._replace(
