@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    """Version of the distribution that a package came with: cv2 is in opencv-python or opencv-python-headless."""
+    distributions = packages_distributions().get(package)
+    return version(distributions[0]) if distributions else "not installed"
