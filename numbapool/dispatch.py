@@ -19,6 +19,12 @@ class Backend(Protocol):
     def describe(self, name: str, array: Any) -> Spec:
         """Shape and dtype (as a native NumPy dtype) of the argument called `name`; TypeError if it is not this library's."""
 
+    def is_traced(self, x: Any) -> bool:
+        """Whether `x` has no values yet, or somebody records what is done with it; then the call goes to `trace`."""
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Record a call of a public function of pooled `rank` ("max_pool" stands for max_pool1d to max_pool3d)."""
+
     def __hash__(self) -> int:
         """Backends are keys of caches."""
 
@@ -60,13 +66,20 @@ def _find_backend(name: str, array_type: type) -> Backend:
     for base in array_type.__mro__:
         module = _backend_modules.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
-            backend: Backend = importlib.import_module(module).backend
-            _backends[array_type] = backend
-            return backend
+            return _load(array_type, module)
+    if hasattr(array_type, "__dlpack__"):
+        return _load(array_type, "numbapool.backends.dlpack")
     raise TypeError(
         f"{name} must be an array of a supported library, got {array_type.__module__}.{array_type.__qualname__}; supported: "
-        f"{', '.join(sorted(_backend_modules))}"
+        f"{', '.join(sorted(_backend_modules))} and whatever exports DLPack"
     )
 
 
+def _load(array_type: type, module: str) -> Backend:
+    backend: Backend = importlib.import_module(module).backend
+    _backends[array_type] = backend
+    return backend
+
+
 register("numpy.ndarray", "numbapool.backends.numpy")
+register("torch.Tensor", "numbapool.backends.torch")

@@ -10,20 +10,19 @@ import numpy as np
 
 from numbapool.dispatch import Backend, Spec, backend_of
 from numbapool.geometry import (
+    FLOATS,
+    ORDERED,
+    SUMMABLE,
     Extent,
     Padding,
     WindowPlan,
     as_divisor,
     as_flag,
+    check_dtype,
     check_same_shape,
     window_plan,
 )
 
-# Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
-FLOATS = dict.fromkeys(map(np.dtype, ("float32", "float64")))
-INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
-SUMMABLE = FLOATS | INTEGERS
-ORDERED = SUMMABLE | {np.dtype(bool): None}
 INDEX = np.dtype(np.int64)
 
 
@@ -748,6 +747,9 @@ def _max_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        return backend.trace("max_pool", rank, out, x, *arguments)
     is_plain = (
         type(kernel_size) is type(padding) is type(dilation) is int
         and type(ceil_mode) is type(return_indices) is bool
@@ -777,7 +779,7 @@ def _bind_max_pool(
 ) -> Callable[..., Any]:
     shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_dtype("x", dtype, ORDERED)
+    check_dtype("x", dtype, ORDERED)
     if as_flag("return_indices", return_indices):
         return _bind(backend, "max_pool_with_indices", plan, ((plan.out_shape, dtype), (plan.out_shape, INDEX)))
     return _bind(backend, "max_pool", plan, ((plan.out_shape, dtype),))
@@ -797,6 +799,9 @@ def _avg_pool(
 ) -> Any:
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+        return backend.trace("avg_pool", rank, out, x, *arguments)
     is_plain = (
         type(kernel_size) is type(padding) is type(dilation) is int
         and type(ceil_mode) is type(count_include_pad) is bool
@@ -824,7 +829,7 @@ def _bind_avg_pool(
 ) -> Callable[..., Any]:
     shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_dtype("x", dtype, SUMMABLE)
+    check_dtype("x", dtype, SUMMABLE)
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
     return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), *parameters)
 
@@ -856,13 +861,16 @@ def _max_pool_backward(
 ) -> Any:
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, indices
+        return backend.trace("max_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_gradient(backend, plan, grad_output, dtype)
     if indices is None:
         return backend.run_backward("max_pool_backward", plan, (grad_output, x), (shape, dtype), out)
     index_shape, index_dtype = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, plan.out_shape, "the shape of the output,")
-    _check_dtype("indices", index_dtype, {INDEX: None})
+    check_dtype("indices", index_dtype, {INDEX: None})
     inputs = grad_output, indices
     return backend.run_backward("max_pool_backward_from_indices", plan, inputs, (shape, dtype), out)
 
@@ -882,6 +890,18 @@ def _avg_pool_backward(
 ) -> Any:
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = (
+            grad_output,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            ceil_mode,
+            count_include_pad,
+            divisor_override,
+        )
+        return backend.trace("avg_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_gradient(backend, plan, grad_output, dtype)
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
@@ -889,13 +909,8 @@ def _avg_pool_backward(
 
 
 def _check_gradient(backend: Backend, plan: WindowPlan, grad_output: Any, dtype: np.dtype[Any]) -> None:
-    _check_dtype("x", dtype, FLOATS)
+    check_dtype("x", dtype, FLOATS)
     grad_shape, grad_dtype = backend.describe("grad_output", grad_output)
     check_same_shape("grad_output", grad_shape, plan.out_shape, "the shape of the output,")
     if grad_dtype != dtype:
         raise TypeError(f"grad_output must have the dtype of x, {dtype}, got {grad_dtype}")
-
-
-def _check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:
-    if dtype not in accepted:
-        raise TypeError(f"{name} has dtype {dtype}; accepted here: {', '.join(map(str, accepted))}")

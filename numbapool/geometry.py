@@ -28,6 +28,12 @@ AUTOMATIC_PADDING = ("same", "same_lower", "valid")
 LARGEST_EXTENT = 2**62
 LARGEST_INT64 = 2**63 - 1
 
+# Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
+FLOATS = dict.fromkeys(map(np.dtype, ("float32", "float64")))
+INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
+SUMMABLE = FLOATS | INTEGERS
+ORDERED = SUMMABLE | {np.dtype(bool): None}
+
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
 LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C, D, H, W)", "(N, C, D, H, W)")}
 
@@ -94,9 +100,15 @@ def window_plan(
         and type(ceil_mode) is bool
     ):
         return _plan_of_ints(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    return _window_plan(shape, *window_arguments(rank, kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def window_arguments(
+    rank: int, kernel_size: Extent, stride: Extent | None, padding: Padding, dilation: Extent, ceil_mode: bool
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...] | str, tuple[int, ...], bool]:
+    """The parameters of a window with one value an axis each; padding by name stays a name."""
     kernel = per_axis("kernel_size", kernel_size, rank)
-    return _window_plan(
-        shape,
+    return (
         kernel,
         kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank),
         _padding_per_axis(padding, rank),
@@ -124,21 +136,41 @@ def _window_plan(
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> WindowPlan:
+    plan = WindowPlan(shape[: -len(kernel)], pooled_axes(shape, kernel, stride, padding, dilation, ceil_mode))
+    if max(axis.length + axis.before + axis.after for axis in plan.pooled) > LARGEST_EXTENT:
+        raise ValueError(
+            f"padding must make axes of at most 2**62 elements, got padding={padding} for x of shape {shape}"
+        )
+    if prod(max(length, 1) for length in plan.out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
+        raise ValueError(
+            f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
+        )
+    return plan
+
+
+def pooled_axes(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...] | str,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[Axis, ...]:
+    """The pooled axes of an array of `shape`; nothing but comparisons and integer arithmetic, so lengths may be symbols."""
     rank = len(kernel)
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", stride, 1, "stride should not be zero or negative")
     _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
     _check_shape(shape, rank)
-    leading, lengths = shape[:-rank], shape[-rank:]
+    lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    pads = _automatic_padding(padding, lengths, spans, stride) if isinstance(padding, str) else padding
-    for pair in pads:
-        _check_extents("padding", pair, 0, "pad must be non-negative")
+    pads = padding_for(padding, lengths, kernel, stride, dilation)
+    if not isinstance(padding, str):
+        for pair in pads:
+            _check_extents("padding", pair, 0, "pad must be non-negative")
     if max(spans) > LARGEST_EXTENT:
         raise ValueError(f"windows of kernel_size={kernel} with dilation={dilation} must span at most 2**62 elements")
-    if max(n + sum(pair) for n, pair in zip(lengths, pads, strict=True)) > LARGEST_EXTENT:
-        raise ValueError(f"padding must make axes of at most 2**62 elements, got padding={pads} for x of shape {shape}")
-    pooled = tuple(
+    axes = tuple(
         Axis(
             length=lengths[i],
             out=output_length(lengths[i], kernel[i], stride[i], pads[i], dilation[i], ceil_mode),
@@ -150,18 +182,13 @@ def _window_plan(
         )
         for i in range(rank)
     )
-    out_lengths = tuple(axis.out for axis in pooled)
+    out_lengths = tuple(axis.out for axis in axes)
     if min(out_lengths) < 1:
         raise ValueError(
             f"Output size is too small: windows of kernel_size={kernel} with dilation={dilation} do not fit into x of shape "
             f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
         )
-    plan = WindowPlan(leading, pooled)
-    if prod(max(length, 1) for length in plan.out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
-        raise ValueError(
-            f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
-        )
-    return plan
+    return axes
 
 
 def output_length(
@@ -181,12 +208,19 @@ def output_length(
     return min(ceil_length, max(floor_length, -(-(length + before) // stride)))
 
 
-def _automatic_padding(
-    padding: str, lengths: tuple[int, ...], spans: tuple[int, ...], stride: tuple[int, ...]
+def padding_for(
+    padding: tuple[tuple[int, int], ...] | str,
+    lengths: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
     """Padding by name: 'same' makes `ceil(length / stride)` outputs, the odd element after ('same_lower': before)."""
+    if not isinstance(padding, str):
+        return padding
     if padding == "valid":
         return ((0, 0),) * len(lengths)
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride, strict=True)]
     halves = [(total // 2, total - total // 2) for total in totals]
     return tuple((small, large) if padding == "same" else (large, small) for small, large in halves)
@@ -256,6 +290,12 @@ def as_divisor(value: Any) -> int | None:
     if not -LARGEST_INT64 <= divisor <= LARGEST_INT64:
         raise ValueError(f"divisor_override must fit into 64 bits, got {_shown([divisor])}")
     return divisor
+
+
+def check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:
+    """Refuse an array argument whose dtype an operation does not take."""
+    if dtype not in accepted:
+        raise TypeError(f"{name} has dtype {dtype}; accepted here: {', '.join(map(str, accepted))}")
 
 
 def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:

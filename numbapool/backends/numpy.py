@@ -32,6 +32,14 @@ class NumpyBackend:
         dtype = array.dtype
         return array.shape, dtype if dtype.isnative else dtype.newbyteorder("=")
 
+    def is_traced(self, x: Any) -> bool:
+        """Never: NumPy arrays hold their values."""
+        return False
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
     def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         (out_shape, dtype), *more = specs

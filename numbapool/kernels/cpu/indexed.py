@@ -49,6 +49,7 @@ from numbapool.kernels.cpu.schedule import (
     UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
+    contiguous_layout,
     contiguous_out_layout,
     geometry_of,
     schedule_of,
@@ -92,6 +93,20 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
         *_of_output(plan, grad_output),
         *arguments,
     )
+
+
+def max_pool_gather(plan: WindowPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
+    """The element that each index names, 0 for -1: the derivative of the forward pass, and the adjoint of the backward.
+
+    False if an index lies outside the plane (but -1 means none).
+    """
+    flat, layout = x
+    source = flat, contiguous_layout(plan) if layout is None else layout
+    bad = np.zeros(1, np.int64)
+    d, h, _ = plan.axes
+    units, operations = plan.planes * d.out * h.out, plan.planes * plan.out_plane_size
+    run(gather, units, operations, out, *source, *_of_output(plan, indices), geometry_of(plan), bad)
+    return not bad[0]
 
 
 def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -228,6 +243,33 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
                 ow1 - ow0,
             ):
                 bad[0] = 1
+
+
+@entry
+def gather(first, last, out, x, layout, indices, index_layout, g, bad):
+    """Elements from the positions that indices name; a unit is a row of outputs."""
+    slab_size = g[IN_H] * g[IN_W]
+    size, zero = np.uintp(g[IN_D] * slab_size), out.dtype.type(0)
+    is_flat = layout[rows.W_STEP] == 1 and layout[rows.H_STEP] == g[IN_W] and layout[rows.D_STEP] == slab_size
+    for number in range(first, last):
+        slab = number // g[OUT_H]
+        plane = slab // g[OUT_D]
+        at = plane_at(layout, plane)
+        index_at = plane_at(index_layout, plane) + (slab - plane * g[OUT_D]) * index_layout[rows.D_STEP]
+        index_at += (number - slab * g[OUT_H]) * index_layout[rows.H_STEP]
+        for o in range(g[OUT_W]):
+            index, value = np.int64(indices[np.uintp(index_at + o * index_layout[rows.W_STEP])]), zero
+            if np.uintp(index) < size:
+                position = index
+                if not is_flat:
+                    row = index // g[IN_W]
+                    d = row // g[IN_H]
+                    position = d * layout[rows.D_STEP] + (row - d * g[IN_H]) * layout[rows.H_STEP]
+                    position += (index - row * g[IN_W]) * layout[rows.W_STEP]
+                value = x[np.uintp(at + position)]
+            elif index != -1:
+                bad[0] = 1
+            out[np.uintp(number * g[OUT_W] + o)] = value
 
 
 @entry

@@ -1,0 +1,96 @@
+"""Arrays of any other library that exports DLPack from CPU memory, and imports it through its array namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numbapool.backends.numpy import backend as numpy_backend
+from numbapool.geometry import WindowPlan
+
+if TYPE_CHECKING:
+    from numbapool.dispatch import Spec
+
+# DLDeviceType of memory that the CPU can address: kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged.
+CPU_DEVICES = (1, 3, 11, 13)
+
+
+class DlpackBackend:
+    """Views go in by `__dlpack__`; results come back through the `from_dlpack` of the input's own namespace."""
+
+    def describe(self, name: str, array: Any) -> Spec:
+        """Shape and dtype of the argument called `name`."""
+        view = _view(name, array)
+        if name == "x":
+            _importer(array)
+        return numpy_backend.describe(name, view)
+
+    def is_traced(self, x: Any) -> bool:
+        """Never: what can be exported has values."""
+        return False
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """A forward operation as a function `(x, out) -> results`."""
+        compute = numpy_backend.bind(operation, plan, specs, *parameters)
+
+        def call(x: Any, out: Sequence[Any] | None) -> Any:
+            if out is not None:
+                compute(_view("x", x), [_view("out", each) for each in out])
+                return out[0] if len(out) == 1 else tuple(out)
+            results = compute(_view("x", x), None)
+            back = _importer(x)
+            return tuple(map(back, results)) if isinstance(results, tuple) else back(results)
+
+        return call
+
+    def run_backward(
+        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+    ) -> Any:
+        """Run a backward operation; the result in a new array of the gradient's library, or in `out`."""
+        views = [_view("grad_output", inputs[0]), *(_view("x or indices", each) for each in inputs[1:])]
+        view = None if out is None else _view("out", out)
+        result = numpy_backend.run_backward(operation, plan, views, spec, view, *parameters)
+        return _importer(inputs[0])(result) if out is None else out
+
+
+backend = DlpackBackend()
+
+
+def _view(name: str, array: Any) -> np.ndarray:
+    """The memory of an array as NumPy's; read-only if its library says so."""
+    if isinstance(array, np.ndarray):
+        return array
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(f"{name} must export DLPack like the other arguments, got {_type_name(array)}")
+    try:
+        device, _ = array.__dlpack_device__()
+        if device in CPU_DEVICES:
+            return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"{name}, a {_type_name(array)}, cannot be read by DLPack: {error}") from error
+    where = getattr(array, "device", f"DLPack device type {int(device)}")
+    raise TypeError(f"{name} is on device {where}, for which numbapool has no kernels: move it to the CPU")
+
+
+def _importer(array: Any) -> Callable[[np.ndarray], Any]:
+    """What makes arrays of an array's library."""
+    if isinstance(array, np.ndarray):
+        return np.asarray
+    namespace = getattr(array, "__array_namespace__", None)
+    if namespace is None or not hasattr(namespace(), "from_dlpack"):
+        raise TypeError(
+            f"x is a {_type_name(array)}, whose library has no array namespace with from_dlpack to bring results back; "
+            "pass numpy.from_dlpack(x)"
+        )
+    importer: Callable[[np.ndarray], Any] = namespace().from_dlpack
+    return importer
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,362 @@
+"""torch tensors, on the CPU target: views of their memory, results in theirs, and derivatives of every order.
+
+A call computes at once if nothing but values is asked for. Else it is a `_Pooling`, which autograd and the transforms of
+`torch.func` know how to derive and to batch. Tensors that only stand for others (compiling, exporting, `meta`) go to the
+operators that `torch_operators` registers. All three do what the table `OPERATIONS` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, from_numpy
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from numbapool.backends.numpy import backend as numpy_backend
+from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, WindowPlan
+
+if TYPE_CHECKING:
+    from numbapool.dispatch import Spec
+
+DTYPES = {
+    torch.float32: np.dtype("float32"),
+    torch.float64: np.dtype("float64"),
+    torch.int8: np.dtype("int8"),
+    torch.int16: np.dtype("int16"),
+    torch.int32: np.dtype("int32"),
+    torch.int64: np.dtype("int64"),
+    torch.uint8: np.dtype("uint8"),
+    torch.uint16: np.dtype("uint16"),
+    torch.uint32: np.dtype("uint32"),
+    torch.uint64: np.dtype("uint64"),
+    torch.bool: np.dtype("bool"),
+}
+TORCH_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
+# What autocast hands to operations that it knows nothing of; they are computed in float32, as its own list says of means.
+HALVES = (torch.float16, torch.bfloat16)
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+# Indices that nobody but backward sees are saved in half the memory where they fit.
+NARROW, WIDE = np.dtype(np.int32), np.dtype(np.int64)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A row of the table: an operation that is linear in its first tensor, once the maxima are chosen.
+
+    So its derivatives are rows again: of any order, forward and backward. Where maxima matter, they take the indices as
+    second tensor.
+    """
+
+    result: str  # "output" or "input": whose shape the result has
+    tangent: str = ""  # from a change of the first tensor to that of the result
+    adjoint: str = ""  # from the gradient of the result to that of the first tensor
+    derived: str = ""  # instead of both: the row that takes its place where derivatives are asked for
+    indices: str = "none"  # "none", "given" (second tensor) or "made" (second result)
+    target: str = ""  # name of the target's backward operation; none: the target's forward operation of the row's name
+    parameters: str = ""  # beyond the window, as torch declares them
+    dtypes: Any = field(default_factory=lambda: FLOATS)  # of the first tensor
+
+
+MEAN = ", bool count_include_pad, int? divisor_override"
+OPERATIONS = {
+    "max_pool": Operation("output", derived="max_pool_with_indices", dtypes=ORDERED),
+    "max_pool_with_indices": Operation(
+        "output", tangent="max_pool_gather", adjoint="max_pool_scatter", indices="made", dtypes=ORDERED
+    ),
+    "max_pool_gather": Operation(
+        "output", tangent="max_pool_gather", adjoint="max_pool_scatter", indices="given", target="max_pool_gather"
+    ),
+    "max_pool_scatter": Operation(
+        "input",
+        tangent="max_pool_scatter",
+        adjoint="max_pool_gather",
+        indices="given",
+        target="max_pool_backward_from_indices",
+    ),
+    "avg_pool": Operation("output", tangent="avg_pool", adjoint="avg_pool_backward", parameters=MEAN, dtypes=SUMMABLE),
+    "avg_pool_backward": Operation(
+        "input", tangent="avg_pool_backward", adjoint="avg_pool", target="avg_pool_backward", parameters=MEAN
+    ),
+}
+# Rows by the names of the target's backward operations.
+BACKWARD = {operation.target: name for name, operation in OPERATIONS.items() if operation.target}
+
+
+class TorchBackend:
+    """Tensors on the CPU, of any strides, with or without gradient."""
+
+    def describe(self, name: str, array: Any) -> Spec:
+        """Shape, and dtype as NumPy's, of the argument called `name`."""
+        if not isinstance(array, Tensor):
+            raise TypeError(f"{name} must be a torch tensor like the other arguments, got {_type_name(array)}")
+        if not (array.is_cpu or array.is_meta):
+            raise TypeError(
+                f"{name} is on device {array.device}, for which numbapool has no kernels: move it to the CPU"
+            )
+        if array.layout is not torch.strided or array.is_nested:
+            raise TypeError(f"{name} must be a dense tensor, got layout {array.layout}")
+        dtype = DTYPES.get(array.dtype)
+        if array.dtype in HALVES and torch.is_autocast_enabled("cpu"):
+            dtype = np.dtype(np.float32)
+        if dtype is None:
+            raise TypeError(f"{name} has dtype {array.dtype}; accepted at most: {', '.join(map(str, DTYPES))}")
+        return tuple(array.shape), dtype
+
+    def is_traced(self, x: Any) -> bool:
+        """Whether `x` only stands for other tensors, or somebody records what is done with it."""
+        kind = type(x)
+        return (
+            (kind is not Tensor and kind is not Parameter)
+            or torch.compiler.is_compiling()
+            or is_in_torch_dispatch_mode()
+            or x.is_meta
+            or torch._C._get_tracing_state() is not None
+        )
+
+    def trace(self, function: str, rank: int, out: Any, x: Tensor, *arguments: Any) -> Any:
+        """The public `function` as calls of operators."""
+        from numbapool.backends import torch_operators  # here, because it registers them
+
+        results = getattr(torch_operators, function)(rank, x, *arguments)
+        if out is None:
+            return results
+        pairs = zip(out, results, strict=True) if isinstance(results, tuple) else [(out, results)]
+        for target, result in pairs:
+            target.copy_(result)
+        return out
+
+    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """A forward operation as a function `(x, out) -> results`."""
+        compute = numpy_backend.bind(operation, plan, specs, *parameters)
+        derived = OPERATIONS[operation].derived or operation
+        index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
+
+        def call(x: Tensor, out: Sequence[Any] | None) -> Any:
+            if x.dtype in HALVES:  # under autocast
+                x = x.to(torch.float32)
+            if not needs_derivatives(x):
+                return _computed(compute, (x,), specs, out, memory_format_of(x))
+            _check_no_out(out)
+            results = pooled(derived, plan, parameters, index_dtype, memory_format_of(x), x, None)
+            return results if operation == derived else results[0]
+
+        return call
+
+    def run_backward(
+        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+    ) -> Any:
+        """Run a backward operation; the result in a new tensor, or in `out`."""
+        given = None if out is None else (out,)
+        inputs = [each.to(torch.float32) if each.dtype in HALVES else each for each in inputs]  # under autocast
+        memory_format = format_of_any(inputs)
+        if not any(map(needs_derivatives, inputs)):
+            compute = partial(_backward, operation, plan, spec, parameters)
+            return _computed(compute, inputs, [spec], given, memory_format)
+        _check_no_out(given)
+        grad, other = inputs if len(inputs) == 2 else (inputs[0], None)
+        if operation == "max_pool_backward":
+            _, other = pooled("max_pool_with_indices", plan, (), index_dtype_of(plan), memory_format, other, None)
+            operation = "max_pool_backward_from_indices"
+        return pooled(BACKWARD[operation], plan, parameters, None, memory_format, grad, other)
+
+
+backend = TorchBackend()
+
+
+def needs_derivatives(x: Tensor) -> bool:
+    """Whether anything but values is asked for: a gradient, a tangent, or what a transform of `torch.func` makes of it."""
+    return (
+        (x.requires_grad and torch.is_grad_enabled())
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad.unpack_dual(x).tangent is not None
+    )
+
+
+def index_dtype_of(plan: WindowPlan) -> np.dtype[Any]:
+    """Dtype of the indices that are saved for backward."""
+    return NARROW if plan.plane_size <= np.iinfo(NARROW).max else WIDE
+
+
+def pooled(
+    name: str,
+    plan: WindowPlan,
+    parameters: tuple[Any, ...],
+    index_dtype: np.dtype[Any] | None,
+    memory_format: torch.memory_format,
+    x: Tensor,
+    indices: Tensor | None,
+) -> Any:
+    """Results of a row of `OPERATIONS`, with their derivatives where they are asked for."""
+    arguments = name, plan, parameters, index_dtype, memory_format, x, indices
+    if torch._C._are_functorch_transforms_active():
+        return _TransformedPooling.apply(*arguments)
+    if needs_derivatives(x):
+        return _Pooling.apply(*arguments)
+    return computed(*arguments)
+
+
+def computed(
+    name: str,
+    plan: WindowPlan,
+    parameters: tuple[Any, ...],
+    index_dtype: np.dtype[Any] | None,
+    memory_format: torch.memory_format,
+    x: Tensor,
+    indices: Tensor | None,
+) -> Any:
+    """Results of a row of `OPERATIONS`, values only."""
+    operation = OPERATIONS[name]
+    shape = plan.out_shape if operation.result == "output" else plan.shape
+    specs: tuple[Spec, ...] = ((shape, DTYPES[x.dtype]),)
+    if index_dtype is not None and operation.indices == "made":
+        specs += ((shape, index_dtype),)
+    if operation.target:
+        compute: Callable[..., Any] = partial(_backward, operation.target, plan, specs[0], parameters)
+    else:
+        compute = _bound(name, plan, specs, *parameters)
+    return _computed(compute, (x,) if indices is None else (x, indices), specs, None, memory_format)
+
+
+@lru_cache(maxsize=1024)
+def _bound(name: str, plan: WindowPlan, specs: tuple[Spec, ...], *parameters: Any) -> Callable[..., Any]:
+    return numpy_backend.bind(name, plan, specs, *parameters)
+
+
+def _backward(operation: str, plan: WindowPlan, spec: Spec, parameters: tuple[Any, ...], *arguments: Any) -> Any:
+    *inputs, out = arguments
+    return numpy_backend.run_backward(operation, plan, inputs, spec, None if out is None else out[0], *parameters)
+
+
+def _computed(
+    compute: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    specs: Sequence[Spec],
+    out: Sequence[Any] | None,
+    memory_format: torch.memory_format,
+) -> Any:
+    """Views of tensors to a function of NumPy arrays `(*inputs, out) -> results`, and tensors of its results."""
+    arrays = [each.numpy(force=True) for each in inputs]
+    if out is None and memory_format is torch.contiguous_format:
+        results = compute(*arrays, None)
+        return from_numpy(results) if type(results) is np.ndarray else tuple(map(from_numpy, results))
+    if out is None:
+        out = [torch.empty(shape, dtype=TORCH_DTYPES[dtype], memory_format=memory_format) for shape, dtype in specs]
+    for each in out:
+        backend.describe("out", each)
+        if each.requires_grad:
+            raise ValueError("out must not require a gradient")
+    compute(*arrays, [each.numpy() for each in out])
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+def _check_no_out(out: Sequence[Any] | None) -> None:
+    if out is not None:
+        raise ValueError("out must not be given where derivatives are asked for: detach x, or use torch.no_grad()")
+
+
+class _Derivatives:
+    """What autograd asks of a row of `OPERATIONS` with `arguments` as `pooled` takes them."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        if grad is None:
+            return (None,) * 7
+        name, indices = OPERATIONS[ctx.name].adjoint, (*ctx.saved_tensors, None)[0]
+        result = pooled(name, ctx.plan, ctx.parameters, None, ctx.memory_format, grad, indices)
+        return *(None,) * 5, result, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        name, indices = OPERATIONS[ctx.name].tangent, (*ctx.saved_tensors, None)[0]
+        tangent = pooled(name, ctx.plan, ctx.parameters, None, ctx.memory_format, tangents[5], indices)
+        return (tangent, None) if OPERATIONS[ctx.name].indices == "made" else tangent
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep what derivatives need: of maxima their indices, of means nothing."""
+    ctx.name, ctx.plan, ctx.parameters, _, ctx.memory_format, _, indices = inputs
+    if OPERATIONS[ctx.name].indices == "made":
+        indices = output[1]
+        ctx.mark_non_differentiable(indices)
+        ctx.set_materialize_grads(False)
+    if indices is not None:
+        ctx.save_for_backward(indices)
+        ctx.save_for_forward(indices)
+
+
+class _Pooling(_Derivatives, torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        output = computed(*arguments)
+        _save(ctx, arguments, output)
+        return output
+
+
+class _TransformedPooling(_Derivatives, torch.autograd.Function):
+    """The same for transforms of `torch.func`; by itself it costs 6 us more."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return computed(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _save(ctx, inputs, output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        """One call for the whole batch: its axis joins the first of the leading ones."""
+        name, plan, parameters, index_dtype, _, x, indices = arguments
+        size = info.batch_size
+        x, indices = (joined(each, axis, size) for each, axis in zip((x, indices), in_dims[5:], strict=True))
+        results = pooled(name, _batched(plan, size), parameters, index_dtype, memory_format_of(x), x, indices)
+        if isinstance(results, tuple):
+            return tuple(each.unflatten(0, (size, plan.leading[0])) for each in results), (0,) * len(results)
+        return results.unflatten(0, (size, plan.leading[0])), 0
+
+
+def joined(tensor: Any, axis: int | None, size: int) -> Any:
+    """A batched tensor with the axis of the batch joined to the first other one."""
+    if tensor is None:
+        return None
+    tensor = tensor.expand(size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+    return tensor.flatten(0, 1)
+
+
+@lru_cache(maxsize=256)
+def _batched(plan: WindowPlan, size: int) -> WindowPlan:
+    first, *others = plan.leading
+    return WindowPlan((size * first, *others), plan.pooled)
+
+
+def format_of_any(tensors: Sequence[Tensor]) -> torch.memory_format:
+    """Channels-last if any of the tensors is."""
+    formats = (memory_format_of(each) for each in tensors)
+    return next((each for each in formats if each is not torch.contiguous_format), torch.contiguous_format)
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """The memory format of results: torch's rule (suggest_memory_format), for tensors that could be read either way too."""
+    rank = x.dim()
+    if rank not in CHANNELS_LAST:
+        return torch.contiguous_format
+    shape, strides = x.shape, x.stride()
+    if shape[1] > 1 and shape[-1] > 1 and strides[-1] < strides[1]:  # as in most tensors
+        return torch.contiguous_format
+    least = 0
+    for axis in (1, *range(rank - 1, 1, -1), 0):  # from the axis that strides least
+        if shape[axis] == 0 or strides[axis] < least or strides[1] == 0 or (axis == 0 and least == strides[1]):
+            return torch.contiguous_format
+        least = strides[axis] * max(shape[axis], 1)
+    return CHANNELS_LAST[rank]
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,181 @@
+"""Pooling modules for torch: the classes of `torch.nn`, computed by numbapool.
+
+A module here is a subclass of torch's of the same name: constructor, repr, state, hooks and pickles are torch's own.
+
+Examples
+--------
+>>> import torch, numbapool.nn
+>>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.MaxPool2d(2))
+>>> numbapool.nn.replace_pooling(model)
+{'1': MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)}
+>>> model(torch.zeros(1, 1, 6, 6)).shape
+torch.Size([1, 4, 2, 2])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as torch_functional
+from torch.overrides import TorchFunctionMode
+
+from numbapool import functional
+from numbapool.backends.torch import DTYPES
+
+__all__ = [
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "replace_pooling",
+    "routed",
+]
+
+
+class MaxPool1d(nn.MaxPool1d):
+    """`torch.nn.MaxPool1d`, by `numbapool.max_pool1d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return functional.max_pool1d(input, *window, self.return_indices)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """`torch.nn.MaxPool2d`, by `numbapool.max_pool2d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return functional.max_pool2d(input, *window, self.return_indices)
+
+
+class MaxPool3d(nn.MaxPool3d):
+    """`torch.nn.MaxPool3d`, by `numbapool.max_pool3d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return functional.max_pool3d(input, *window, self.return_indices)
+
+
+class AvgPool1d(nn.AvgPool1d):
+    """`torch.nn.AvgPool1d`, by `numbapool.avg_pool1d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        return functional.avg_pool1d(input, *window, self.count_include_pad)
+
+
+class AvgPool2d(nn.AvgPool2d):
+    """`torch.nn.AvgPool2d`, by `numbapool.avg_pool2d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        return functional.avg_pool2d(input, *window, self.count_include_pad, self.divisor_override)
+
+
+class AvgPool3d(nn.AvgPool3d):
+    """`torch.nn.AvgPool3d`, by `numbapool.avg_pool3d`: any dtype, any padding."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
+        return functional.avg_pool3d(input, *window, self.count_include_pad, self.divisor_override)
+
+
+MODULES = {module.__base__: module for module in (MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d)}
+
+
+def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
+    """Make every pooling module of a model, itself included, one of this file, in place.
+
+    The modules stay the objects they are, with their hooks and names; subclasses with a `forward` of their own stay as well.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any model; calls of torch.nn.functional in its code stay torch's, see `routed`.
+
+    Returns
+    -------
+    replaced : dict
+        The modules that were replaced, by their qualified names in the model.
+
+    Examples
+    --------
+    >>> import torch, numbapool.nn
+    >>> model = torch.nn.Sequential(torch.nn.AvgPool1d(2), torch.nn.ReLU())
+    >>> numbapool.nn.replace_pooling(model)
+    {'0': AvgPool1d(kernel_size=(2,), stride=(2,), padding=(0,))}
+    >>> numbapool.nn.replace_pooling(model)
+    {}
+    """
+    replaced = {}
+    for name, module in model.named_modules():
+        if type(module) in MODULES:
+            module.__class__ = MODULES[type(module)]
+            replaced[name] = module
+    return replaced
+
+
+class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.no_grad
+    """Within this context, pooling calls of torch and torch.nn.functional are numbapool's.
+
+    Tensors that numbapool has no kernels for (other devices, half precision) still go to torch.
+
+    Examples
+    --------
+    >>> import torch, numbapool.nn
+    >>> x = torch.tensor([[[1, 3, 2, 5]]], dtype=torch.uint16)  # torch has no pooling of such integers
+    >>> with numbapool.nn.routed():
+    ...     torch.nn.functional.max_pool1d(x, 2)
+    tensor([[[3, 5]]], dtype=torch.uint16)
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call numbapool's function in place of torch's, if there is one and it can."""
+        kwargs = kwargs or {}
+        route = ROUTES.get(func)
+        x = args[0] if args else kwargs.get("input")
+        if route is None or not isinstance(x, Tensor) or not _is_served(x):
+            return func(*args, **kwargs)
+        if not args:
+            kwargs = dict(kwargs)
+            args = (kwargs.pop("input"),)
+        return route(*args, **kwargs)
+
+
+def _is_served(x: Tensor) -> bool:
+    return x.is_cpu and x.layout is torch.strided and not x.is_nested and x.dtype in DTYPES
+
+
+def _with_indices(pool: Callable[..., Any]) -> Callable[..., Any]:
+    def pool_with_indices(*args: Any, return_indices: bool = True, **kwargs: Any) -> Any:
+        return pool(*args, **kwargs, return_indices=True)
+
+    return pool_with_indices
+
+
+def _routes() -> dict[Any, Callable[..., Any]]:
+    """Numbapool's function for each of torch's, whatever the name it is called by."""
+    routes: dict[Any, Callable[..., Any]] = {}
+    for rank in (1, 2, 3):
+        for name in (f"max_pool{rank}d", f"avg_pool{rank}d"):
+            for place in (torch, torch_functional, torch._C._nn):
+                if hasattr(place, name):
+                    routes[getattr(place, name)] = getattr(functional, name)
+                if hasattr(place, f"{name}_with_indices"):
+                    pool = getattr(functional, name)
+                    routes[getattr(place, f"{name}_with_indices")] = _with_indices(pool)
+    return routes
+
+
+ROUTES = _routes()

@@ -1,0 +1,616 @@
+"""torch tensors: the functions of torch.nn.functional are the judge; nothing is copied; derivatives of every order."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numbapool
+from tests.cases import CASES, Case
+from tests.checks import FLOATS, INTEGERS, public, spread_values, tied_values
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+# torch.func.hessian and gradcheck, the first time, use a decorator that torch itself calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+DTYPES = (*FLOATS, *INTEGERS, "bool")
+GEOMETRIES = [
+    Case("vgg", (2, 3, 8, 8), 2),
+    Case("resnet", (2, 3, 11, 12), 3, 2, 1),
+    Case("dilated", (2, 2, 9, 9), 3, 1, 1, 2),
+    Case("ceil", (2, 2, 8, 9), 3, 2, 1, ceil_mode=True),
+    Case("text", (2, 3, 21), 3, 2, 1),
+    Case("unet", (1, 2, 6, 6, 7), 2),
+    Case("volume", (2, 2, 5, 6, 7), 3, 1, 1, count_include_pad=False),
+    Case("divisor", (1, 2, 8, 8), 3, 2, 1, divisor_override=5),
+]
+
+
+def formats(rank: int) -> list[Any]:
+    """Memory formats of tensors with `rank` pooled axes."""
+    return [torch.contiguous_format, *{2: [torch.channels_last], 3: [torch.channels_last_3d]}.get(rank, [])]
+
+
+def in_format(x: np.ndarray, memory_format: Any) -> Any:
+    return torch.from_numpy(x.copy()).contiguous(memory_format=memory_format)
+
+
+def torch_can(kind: str, case: Case) -> bool:
+    """Whether torch has such a pool: symmetric padding up to half the window, no dilation of averages."""
+    kernels = [case.kernel_size] * case.rank if isinstance(case.kernel_size, int) else list(case.kernel_size)
+    pads = [case.padding] * case.rank if isinstance(case.padding, int) else case.padding
+    if isinstance(pads, str) or any(isinstance(p, tuple) for p in pads):
+        return False
+    if any(2 * p > k for p, k in zip(pads, kernels, strict=True)):
+        return False
+    if kind == "avg":
+        if case.rank == 3 and any(n < k for n, k in zip(case.shape[2:], kernels, strict=True)):
+            return False  # torch refuses windows larger than the input, padded or not
+        return case.dilation in (1, (1,) * case.rank) and not (case.rank == 1 and case.divisor_override)
+    return True
+
+
+def functions(kind: str, case: Case) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """numbapool's function of one tensor, and torch's."""
+    name = f"{kind}_pool{case.rank}d"
+    arguments = case.max_arguments if kind == "max" else case.avg_arguments
+    theirs = dict(arguments)
+    if kind == "avg":
+        del theirs["dilation"]
+        if case.rank == 1:
+            del theirs["divisor_override"]
+    return lambda x: getattr(numbapool, name)(x, **arguments), lambda x: getattr(F, name)(x, **theirs)
+
+
+JUDGED = [
+    pytest.param(kind, case, id=f"{kind}-{case}")
+    for kind in ("max", "avg")
+    for case in GEOMETRIES
+    if torch_can(kind, case)
+]
+MORE = [
+    pytest.param(kind, case, id=f"{kind}-{case}")
+    for kind in ("max", "avg")
+    for case in CASES
+    if torch_can(kind, case) and case.name != "dilation-without-taps"  # where torch writes out of bounds
+]
+
+
+def close(actual: Any, expected: Any) -> None:
+    assert actual.dtype == expected.dtype
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12}.get(actual.dtype, 0)
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=10 * tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize(("kind", "case"), MORE)
+def test_values_and_gradients_are_torchs(kind: str, case: Case) -> None:
+    ours, theirs = functions(kind, case)
+    for memory_format in formats(case.rank):
+        x = in_format(spread_values(case.shape, "float32"), memory_format)
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        out, expected = ours(a), theirs(b)
+        close(out, expected)
+        if (kind, case.rank) == ("avg", 3):  # torch forgets the format here
+            assert out.is_contiguous(memory_format=memory_format)
+        else:
+            assert out.stride() == expected.stride()
+        gradient = torch.randn(out.shape)
+        out.backward(gradient)
+        expected.backward(gradient)
+        close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("case", [case for case in GEOMETRIES if torch_can("max", case)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_indices_are_torchs(case: Case, dtype: str) -> None:
+    for memory_format in formats(case.rank):
+        x = in_format(tied_values(case.shape, dtype), memory_format)
+        out, indices = public("max_pool", case.rank)(x, **case.max_arguments, return_indices=True)
+        # torch pools neither all integers nor bool; int64 and float64 hold all their values but the largest of uint64.
+        judge = x if dtype in FLOATS else torch.from_numpy(np.argsort(np.argsort(x.numpy(), axis=None, kind="stable")))
+        if dtype not in FLOATS:
+            _, ranks = np.unique(x.numpy(), return_inverse=True)
+            judge = torch.from_numpy(ranks.reshape(case.shape).astype(np.float64))
+        expected, expected_indices = getattr(F, f"max_pool{case.rank}d")(
+            judge.contiguous(memory_format=memory_format), **case.max_arguments, return_indices=True
+        )
+        assert out.dtype == x.dtype
+        assert indices.dtype == torch.int64
+        torch.testing.assert_close(indices, expected_indices, rtol=0, atol=0)
+        assert out.stride() == indices.stride()
+        if dtype in FLOATS:
+            close(out, expected)
+            assert out.stride() == expected.stride()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64"])
+def test_means_of_other_dtypes(dtype: str) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).integers(-1000, 1000, (2, 3, 8, 9)).astype(dtype))
+    close(numbapool.avg_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 3, 2, 1))
+
+
+@pytest.mark.parametrize(("kind", "case"), JUDGED)
+def test_unbatched_and_empty(kind: str, case: Case) -> None:
+    ours, theirs = functions(kind, case)
+    x = torch.from_numpy(spread_values(case.shape, "float32"))
+    close(ours(x[0]), theirs(x[0]))
+    empty = x[:0].requires_grad_()
+    out = ours(empty)
+    assert out.shape == theirs(empty).shape
+    out.sum().backward()
+    assert empty.grad.shape == empty.shape
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((2, 1, 4, 5), (20, 20, 5, 1)),
+        ((2, 1, 4, 5), (20, 1, 5, 1)),
+        ((2, 3, 2, 2), (12, 1, 6, 3)),
+        ((1, 4, 4, 4), (64, 1, 16, 4)),
+        ((1, 4, 4, 4), (1, 1, 16, 4)),
+        ((4, 1, 2, 2), (4, 4, 2, 1)),
+        ((4, 1, 2, 2), (4, 1, 2, 1)),
+        ((2, 4, 4, 4), (128, 2, 32, 8)),
+        ((2, 4, 4, 4), (0, 1, 16, 4)),
+        ((3, 2, 4, 2), (16, 1, 4, 2)),
+    ],
+)
+def test_ambiguous_memory_formats(name: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    memory = torch.arange(1000.0)
+    x = memory.as_strided(shape, stride)
+    out, expected = getattr(numbapool, name)(x, 2), getattr(F, name)(x, 2)
+    assert out.stride() == expected.stride()
+    assert torch.equal(out, expected)
+
+
+@contextmanager
+def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+    """Addresses of the input and of the result of every forward call that reaches the NumPy backend."""
+    from numbapool import functional
+    from numbapool.backends import torch as adapter
+
+    seen = []
+    bind = adapter.numpy_backend.bind
+
+    def watched(*arguments: Any) -> Any:
+        call = bind(*arguments)
+
+        def run(x: Any, out: Any) -> Any:
+            result = call(x, out)
+            seen.append((x.ctypes.data, (result[0] if isinstance(result, tuple) else result).ctypes.data))
+            return result
+
+        return run
+
+    caches = functional._bind, functional._bind_plain_max_pool, functional._bind_plain_avg_pool, adapter._bound
+    for each in caches:
+        each.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(adapter.numpy_backend), "bind", lambda self, *arguments: watched(*arguments))
+        yield seen
+    for each in caches:
+        each.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+def test_storage_is_shared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(2, 4, 8, 8)
+    inputs = {
+        "contiguous": x,
+        "channels_last": x.contiguous(memory_format=torch.channels_last),
+        "sliced": torch.rand(2, 4, 20, 20)[:, 1::2, 3:11, ::2],
+        "transposed": x.mT,
+        "requires_grad": x.clone().requires_grad_(),
+        "parameter": torch.nn.Parameter(x.clone()),
+        "not a leaf": x.clone().requires_grad_() * 2,
+        "expanded": torch.rand(1, 4, 1, 8).expand(2, 4, 8, 8),
+    }
+    for kind, each in inputs.items():
+        with calls_to_numpy(monkeypatch) as seen:
+            out = getattr(numbapool, name)(each, 2)
+        assert [address for address, _ in seen] == [each.data_ptr()], kind
+        assert [address for _, address in seen] == [out.data_ptr()], kind
+        close(out.detach(), getattr(F, name)(each, 2).detach())
+
+
+class Recorder(torch.overrides.TorchFunctionMode):
+    """The names of all of torch's functions that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(getattr(func, "__name__", str(func)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+def test_nothing_is_made_contiguous(name: str) -> None:
+    for x in (torch.rand(2, 4, 8, 8), torch.rand(2, 4, 20, 20)[:, :, ::2, ::2], torch.rand(2, 8, 8, 4).movedim(3, 1)):
+        leaf = x.detach().requires_grad_()
+        with Recorder() as recorder:
+            getattr(numbapool, name)(x, 2)
+            out = getattr(numbapool, name)(leaf, 2)
+            out.backward(torch.ones_like(out))
+        assert not {"contiguous", "clone", "copy_", "to", "reshape"} & set(recorder.names)
+
+
+def test_inference_mode() -> None:
+    x = torch.rand(1, 2, 6, 6)
+    with torch.inference_mode():
+        out = numbapool.max_pool2d(x, 2)
+    assert out.is_inference()
+    assert torch.equal(out, F.max_pool2d(x, 2))
+
+
+def test_out() -> None:
+    x = torch.rand(1, 2, 6, 6)
+    out, indices = torch.empty(1, 2, 3, 3), torch.empty(1, 2, 3, 3, dtype=torch.int64)
+    assert numbapool.max_pool2d(x, 2, out=out) is out
+    assert torch.equal(out, F.max_pool2d(x, 2))
+    values = numbapool.max_pool2d(x, 2, return_indices=True, out=(out, indices))
+    assert values[0] is out
+    assert values[1] is indices
+    grad = torch.empty_like(x)
+    assert numbapool.max_pool2d_backward(torch.ones_like(out), x, 2, indices=indices, out=grad) is grad
+    assert grad.sum() == 18
+    last = torch.empty(1, 2, 3, 3, memory_format=torch.channels_last)
+    numbapool.avg_pool2d(x, 2, out=last)
+    close(last, F.avg_pool2d(x, 2))
+
+
+def test_errors() -> None:
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    with pytest.raises(ValueError, match="out must not be given where derivatives"):
+        numbapool.max_pool2d(x, 2, out=torch.empty(1, 2, 3, 3))
+    with pytest.raises(ValueError, match="out must not require a gradient"):
+        numbapool.max_pool2d(x.detach(), 2, out=torch.empty(1, 2, 3, 3, requires_grad=True))
+    with pytest.raises(TypeError, match="out must be a torch tensor"):
+        numbapool.max_pool2d(x.detach(), 2, out=np.empty((1, 2, 3, 3), np.float32))
+    with pytest.raises(TypeError, match="grad_output must be a torch tensor"):
+        numbapool.max_pool2d_backward(np.ones((1, 2, 3, 3), np.float32), x, 2)
+    with pytest.raises(TypeError, match="grad_output must be a NumPy array"):
+        numbapool.max_pool2d_backward(torch.ones(1, 2, 3, 3), np.ones((1, 2, 6, 6), np.float32), 2)
+    with pytest.raises(TypeError, match=r"torch\.bfloat16"):
+        numbapool.max_pool2d(x.detach().bfloat16(), 2)
+    with pytest.raises(TypeError, match="sparse"):
+        numbapool.max_pool2d(torch.zeros(1, 2, 6, 6).to_sparse(), 2)
+    with pytest.raises(ValueError, match="stride should not be zero"):
+        numbapool.max_pool2d(x, 2, 0)
+    with torch._subclasses.FakeTensorMode(), pytest.raises(TypeError, match="cuda:0"):
+        numbapool.max_pool2d(torch.empty(1, 1, 4, 4, device="cuda:0"), 2)
+
+
+def saved_tensors(function: Callable[[Any], Any], x: Any) -> list[Any]:
+    saved = []
+
+    def pack(tensor: Any) -> Any:
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function(x.clone().requires_grad_())
+    return saved
+
+
+def test_little_is_saved() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 2), x)
+    assert (indices.dtype, indices.shape) == (torch.int32, (2, 3, 4, 4))
+    (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 2, return_indices=True), x)
+    assert indices.dtype == torch.int64
+    assert saved_tensors(lambda x: numbapool.avg_pool2d(x, 2), x) == []
+
+
+@pytest.mark.parametrize(("kind", "case"), JUDGED)
+def test_derivatives_by_differences(kind: str, case: Case) -> None:
+    ours, _ = functions(kind, case)
+    shape = (1, 2, *(min(n, 6) for n in case.shape[2:]))
+    count = int(np.prod(shape))
+    # Far apart, so that no maximum changes places.
+    x = torch.from_numpy(np.random.default_rng(0).permutation(count).reshape(shape) / 8.0).requires_grad_()
+    assert torch.autograd.gradcheck(ours, x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(ours, x, check_fwd_over_rev=True)
+
+
+def test_gradients_of_backward() -> None:
+    x = torch.rand(1, 2, 6, 6, dtype=torch.float64)
+    grad = torch.rand(1, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    _, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    for function in (
+        lambda g: numbapool.max_pool2d_backward(g, x, 2),
+        lambda g: numbapool.max_pool2d_backward(g, x, 2, indices=indices),
+        lambda g: numbapool.avg_pool2d_backward(g, x, 2),
+    ):
+        assert torch.autograd.gradcheck(function, grad, check_forward_ad=True)
+
+
+@pytest.mark.parametrize(("kind", "case"), JUDGED)
+def test_transforms(kind: str, case: Case) -> None:
+    ours, theirs = functions(kind, case)
+    shape = (1, 2, *(min(n, 6) for n in case.shape[2:]))
+    x = torch.from_numpy(np.random.default_rng(0).permutation(int(np.prod(shape))).reshape(shape) / 8.0)
+    tangent = torch.randn_like(x)
+    jacobian = torch.func.jacrev(theirs)(x)
+    assert jacobian.abs().sum() > 0
+    close(torch.func.jacrev(ours)(x), jacobian)
+    close(torch.func.jacfwd(ours)(x), jacobian)
+    out, derivative = torch.func.jvp(ours, (x,), (tangent,))
+    close(out, theirs(x))
+    close(derivative, torch.tensordot(jacobian, tangent, x.dim()))
+    out, pullback = torch.func.vjp(ours, x)
+    cotangent = torch.randn_like(out)
+    close(pullback(cotangent)[0], torch.tensordot(cotangent, jacobian, out.dim()))
+    batch = torch.stack([x, -x, x.flip(-1)])
+    expected = torch.stack([theirs(each) for each in batch])
+    for axis in (0, 2, -1):
+        moved = batch.movedim(0, axis)
+        close(torch.func.vmap(ours, in_dims=axis)(moved), expected)
+    close(torch.func.vmap(torch.func.vmap(ours))(batch.unsqueeze(1)), expected.unsqueeze(1))
+    squares = torch.func.vmap(torch.func.grad(lambda each: ours(each).square().sum()))(batch)
+    close(squares, torch.func.vmap(torch.func.grad(lambda each: theirs(each).square().sum()))(batch))
+    hessian = torch.func.hessian(lambda each: ours(each).pow(3).sum())(x)
+    close(hessian, torch.func.hessian(lambda each: theirs(each).pow(3).sum())(x))
+
+
+def test_vmap_with_indices() -> None:
+    x = torch.rand(4, 2, 3, 6, 6)
+    out, indices = torch.func.vmap(lambda x: numbapool.max_pool2d(x, 2, return_indices=True))(x)
+    expected, expected_indices = F.max_pool2d(x.flatten(0, 1), 2, return_indices=True)
+    assert torch.equal(out.flatten(0, 1), expected)
+    assert torch.equal(indices.flatten(0, 1), expected_indices)
+
+
+def test_hooks_and_retained_graphs() -> None:
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    seen = []
+    out = numbapool.max_pool2d(x, 2)
+    out.register_hook(lambda grad: seen.append("out"))
+    x.register_hook(lambda grad: seen.append("x"))
+    out.sum().backward(retain_graph=True)
+    first = x.grad.clone()
+    out.sum().backward()
+    assert seen == ["out", "x"] * 2
+    assert torch.equal(x.grad, 2 * first)
+    with pytest.raises(RuntimeError, match="second time"):
+        out.sum().backward()
+
+
+def test_detached_parts_get_no_graph() -> None:
+    x = torch.rand(1, 2, 6, 6, requires_grad=True)
+    with torch.no_grad():
+        assert not numbapool.max_pool2d(x, 2).requires_grad
+    assert not numbapool.max_pool2d(x.detach(), 2).requires_grad
+    _, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    assert not indices.requires_grad
+
+
+def test_autocast() -> None:
+    model = torch.nn.Conv2d(1, 2, 3)
+    x = torch.rand(1, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model(x)
+        assert features.dtype == torch.bfloat16
+        out = numbapool.max_pool2d(features, 2) + numbapool.avg_pool2d(features, 2)
+    assert out.dtype == torch.float32
+    out.sum().backward()
+    expected = F.max_pool2d(features.float(), 2) + F.avg_pool2d(features.float(), 2)
+    close(out, expected)
+    assert model.weight.grad.abs().sum() > 0
+
+
+def test_windows_without_input_have_no_gradient() -> None:
+    """torch 2.13 writes outside the gradient here."""
+    x = torch.ones(1, 6, 1, 1, requires_grad=True)
+    out, indices = numbapool.max_pool2d(x, 2, 1, 1, 2, return_indices=True)
+    assert torch.all(indices == -1)
+    assert torch.all(out == -torch.inf)
+    out.backward(torch.ones_like(out))
+    assert torch.all(x.grad == 0)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("kind", "case"), JUDGED)
+def test_compile(kind: str, case: Case, dynamic: bool) -> None:
+    ours, theirs = functions(kind, case)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: ours(x * 2).square(), fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for extra in (0, 1, 2):
+        shape = (*case.shape[:-1], case.shape[-1] + extra)
+        for memory_format in formats(case.rank):
+            x = in_format(spread_values(shape, "float32"), memory_format).requires_grad_()
+            y = x.detach().clone().requires_grad_()
+            out, expected = compiled(x), theirs(y * 2).square()
+            close(out, expected)
+            out.sum().backward()
+            expected.sum().backward()
+            close(x.grad, y.grad)
+    with torch.no_grad():
+        close(compiled(x), expected.detach())
+
+
+def test_compile_with_the_default_compiler_and_options() -> None:
+    torch._dynamo.reset()
+
+    def network(x: Any) -> Any:
+        out, indices = numbapool.max_pool2d(x, 3, 2, "same", return_indices=True)
+        return numbapool.avg_pool2d(out, 2, dilation=2), indices
+
+    x = torch.rand(1, 2, 9, 9)
+    out, indices = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
+    expected, expected_indices = network(x)
+    assert torch.equal(out, expected)
+    assert torch.equal(indices, expected_indices)
+
+
+def test_export() -> None:
+    class Network(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return numbapool.avg_pool2d(numbapool.max_pool2d(x, 3, 2, 1), 2)
+
+    network, width = Network(), torch.export.Dim("width", min=8, max=1000)
+    program = torch.export.export(network, (torch.rand(1, 2, 12, 12),), dynamic_shapes=({3: width},))
+    assert "numbapool.max_pool.default" in str(program.graph)
+    x = torch.rand(1, 2, 12, 31)
+    assert torch.equal(program.module()(x), network(x))
+
+
+def test_fake_and_meta_tensors() -> None:
+    for kind, case in ((kind, case) for kind in ("max", "avg") for case in GEOMETRIES if torch_can(kind, case)):
+        ours, _ = functions(kind, case)
+        for memory_format in formats(case.rank):
+            x = in_format(spread_values(case.shape, "float32"), memory_format)
+            expected = ours(x)
+            meta = ours(x.to("meta"))
+            with torch._subclasses.FakeTensorMode() as mode:
+                fake = ours(mode.from_tensor(x))
+            for each in (meta, fake):
+                assert (each.shape, each.dtype, each.stride()) == (expected.shape, expected.dtype, expected.stride())
+    with pytest.raises(ValueError, match="Output size is too small"):
+        numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 3)
+
+
+WINDOW = [2, 3], [2, 1], [1, 0, 1, 1], [1, 1], True
+
+
+def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.rand(2, 3, 7, 8, dtype=torch.float64).contiguous(memory_format=memory_format)
+        values, indices = torch.ops.numbapool.max_pool_with_indices(x, *WINDOW, True)
+        mean = *WINDOW, False, None
+        yield "max_pool", (x.clone().requires_grad_(), *WINDOW)
+        yield "max_pool_with_indices", (x.clone().requires_grad_(), *WINDOW, False)
+        yield "max_pool_gather", (x.clone().requires_grad_(), indices, *WINDOW)
+        yield "max_pool_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *WINDOW)
+        yield "avg_pool", (x.clone().requires_grad_(), *mean)
+        yield "avg_pool_backward", (values.clone().requires_grad_(), list(x.shape), *mean)
+
+
+def test_operators_pass_torchs_own_checks() -> None:
+    from numbapool.backends.torch import OPERATIONS
+
+    numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)  # registers them
+    checked = set()
+    for name, arguments in operator_inputs():
+        torch.library.opcheck(getattr(torch.ops.numbapool, name).default, arguments)
+        checked.add(name)
+    assert checked == set(OPERATIONS)
+
+
+def test_operators_check_their_arguments() -> None:
+    numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)
+    x = torch.rand(1, 1, 4, 4)
+    window = [2, 2], [2, 2], [0, 0, 0, 0], [1, 1], False
+    values, indices = torch.ops.numbapool.max_pool_with_indices(x, *window, True)
+    with pytest.raises(ValueError, match="shape"):
+        torch.ops.numbapool.max_pool_scatter(values, indices, [1, 1, 8, 8], *window)
+    with pytest.raises(ValueError, match="Found an invalid max index"):
+        torch.ops.numbapool.max_pool_scatter(values, indices + 100, list(x.shape), *window)
+    with pytest.raises(TypeError, match="indices must have dtype"):
+        torch.ops.numbapool.max_pool_gather(x, indices.double(), *window)
+
+
+MODULES = [
+    ("MaxPool1d", (3, 2, 1), {"ceil_mode": True}),
+    ("MaxPool2d", ((3, 2), None, 1, 1, False, False), {}),
+    ("MaxPool2d", (2,), {"return_indices": True}),
+    ("MaxPool3d", (2, 1, 0, 2), {}),
+    ("AvgPool1d", (3, 2, 1, True, False), {}),
+    ("AvgPool2d", (3, 2), {"padding": 1, "divisor_override": 4}),
+    ("AvgPool3d", (2,), {"count_include_pad": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs"), MODULES)
+def test_modules_are_drop_in(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    from numbapool import nn
+
+    ours, theirs = getattr(nn, name)(*args, **kwargs), getattr(torch.nn, name)(*args, **kwargs)
+    assert isinstance(ours, getattr(torch.nn, name))
+    assert repr(ours) == repr(theirs)
+    x = torch.rand(2, 3, *[8] * int(name[-2]))
+    again = pickle.loads(pickle.dumps(ours))
+    assert repr(again) == repr(ours)
+    for module in (ours, again):
+        actual, expected = module(x), theirs(x)
+        for a, b in zip(*((each if isinstance(each, tuple) else (each,)) for each in (actual, expected)), strict=True):
+            close(a, b)
+
+
+def test_replace_pooling() -> None:
+    from numbapool import nn
+
+    class Own(torch.nn.MaxPool2d):
+        def forward(self, x: Any) -> Any:
+            return x
+
+    shared = torch.nn.MaxPool2d(2)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), shared, torch.nn.Sequential(torch.nn.AvgPool2d(2), Own(2)), shared
+    )
+    called = []
+    shared.register_forward_hook(lambda *_: called.append(1))
+    x = torch.rand(1, 1, 30, 30)
+    expected = model(x)
+    replaced = nn.replace_pooling(model)
+    assert list(replaced) == ["1", "2.0"]
+    assert type(model[1]) is type(model[3]) is nn.MaxPool2d
+    assert type(model[2][0]) is nn.AvgPool2d
+    assert type(model[2][1]) is Own
+    close(model(x), expected)
+    assert len(called) == 4
+    alone = torch.nn.MaxPool1d(2)
+    assert nn.replace_pooling(alone) == {"": alone}
+
+
+def test_routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numbapool import nn
+
+    calls = [
+        (F.max_pool1d, (2,), {}, 1),
+        (F.max_pool2d, (2,), {"return_indices": True}, 2),
+        (F.max_pool2d_with_indices, (2,), {}, 2),
+        (F.max_pool3d, (2,), {"stride": 1}, 3),
+        (torch.max_pool1d, (2, 1), {}, 1),
+        (torch.max_pool2d, (2, 1), {}, 2),
+        (torch.max_pool3d, (2, 1), {}, 3),
+        (F.avg_pool1d, (2,), {}, 1),
+        (F.avg_pool2d, (2,), {"divisor_override": 3}, 2),
+        (F.avg_pool3d, (2,), {}, 3),
+        (torch.nn.MaxPool2d(3, 2, 1), (), {}, 2),
+    ]
+    for function, args, kwargs, rank in calls:
+        x = torch.rand(2, 3, *[6] * rank)
+        expected = function(x, *args, **kwargs)
+        with calls_to_numpy(monkeypatch) as seen, nn.routed():
+            actual = function(x, *args, **kwargs)
+        assert len(seen) == 1, function
+        for a, b in zip(*((e if isinstance(e, tuple) else (e,)) for e in (actual, expected)), strict=True):
+            close(a, b)
+    with calls_to_numpy(monkeypatch) as seen, nn.routed():
+        F.max_pool2d(input=torch.rand(1, 1, 4, 4), kernel_size=2)
+        assert len(seen) == 1
+        assert F.max_pool2d(torch.rand(1, 1, 4, 4).half(), 2).dtype == torch.float16
+        assert F.relu(torch.ones(1)) == 1
+    assert len(seen) == 1
+
+
+def test_torch_is_not_imported_for_arrays() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy, numbapool; x = numpy.random.rand(1, 1, 4, 4).astype('f'); "
+        "y, i = numbapool.max_pool2d(x, 2, return_indices=True); numbapool.max_pool2d_backward(y, x, 2, indices=i); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
