@@ -8,6 +8,7 @@ from benchmarks.compare import compare
 from benchmarks.limits import limits
 from benchmarks.peers import peers
 from benchmarks.startup import startup
+from benchmarks.tensors import tensors
 
 
 @click.group(context_settings={"show_default": True})
@@ -19,6 +20,7 @@ main.add_command(compare)
 main.add_command(limits)
 main.add_command(peers)
 main.add_command(startup)
+main.add_command(tensors)
 
 
 @main.command()
@@ -27,6 +29,7 @@ def performance(context: click.Context) -> None:
     """Measure everything that docs/performance.md shows, and write it: tables and plots."""
     context.invoke(limits, write=True)
     context.invoke(peers, write=True)
+    context.invoke(tensors, write=True)
 
 
 # Worker processes import this module under another name and must not start the command again.

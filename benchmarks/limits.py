@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from math import prod
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.machine import cores, describe
 from benchmarks.plots import plot_windows
 from benchmarks.report import duration, record, table
-from benchmarks.timing import copy_of, time_calls
+from benchmarks.timing import copy_of, in_turn
 from tests.cases import Case
 from tests.memory import peak_of
 
@@ -108,16 +108,6 @@ EXPLANATION = """\
 In one process, each call in turn with a copy on as many threads; medians. "Of copy bandwidth" is the bytes that a call
 reads and writes a second, over those of the copy. All calls write to an `out=` that is reused. By
 `python -m benchmarks limits --write`."""
-
-
-def in_turn(calls: dict[str, Call], ready: tuple[int, float]) -> dict[str, float]:
-    """Median seconds of each call, asked in turn, so that what slows the machine down slows all of them."""
-    rounds, seconds = ready
-    turns: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            turns[name] += time_calls(call, seconds / len(calls))
-    return {name: median(each) for name, each in turns.items()}
 
 
 def calls_of(kind: str, case: Case) -> dict[str, tuple[Call, int]]:

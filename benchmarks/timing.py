@@ -8,6 +8,7 @@ import timeit
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from statistics import median
 
 import numpy as np
 import psutil
@@ -62,3 +63,13 @@ def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
     batch = calls_per_batch(call)
     batches = max(3, int(seconds / timer.timeit(batch)))
     return [total / batch for total in timer.repeat(batches, batch)]
+
+
+def in_turn(calls: dict[str, Callable[[], object]], ready: tuple[int, float]) -> dict[str, float]:
+    """Median seconds of each call, asked in turn, so that what slows the machine down slows all of them."""
+    rounds, seconds = ready
+    turns: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            turns[name] += time_calls(call, seconds / len(calls))
+    return {name: median(each) for name, each in turns.items()}

@@ -1,4 +1,4 @@
-"""Pooling for every array: max, average and their gradients on NumPy arrays, in kernels compiled by Numba.
+"""Pooling for every array: max, average and their gradients on NumPy, torch and DLPack arrays, in kernels by Numba.
 
 The functions have the names, arguments and defaults of torch.nn.functional; each has a `_backward` beside it. `reference`
 defines every operation in plain Python.

@@ -24,6 +24,7 @@ class ArrayKind:
     from_numpy: Callable[[NDArray[Any]], Any]
     to_numpy: Callable[[Any], NDArray[Any]] = np.asarray
     library: str = "numpy"
+    refuses_out: type[Exception] | None = None  # what is raised if such an array is to be written to
 
     def __str__(self) -> str:
         return self.name
@@ -64,14 +65,45 @@ def _unaligned(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
+def _torch(array: NDArray[Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(array.copy())
+
+
+def _torch_channels_last(array: NDArray[Any]) -> Any:
+    """Channels last, where torch has such a format."""
+    import torch
+
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return _torch(array).contiguous(memory_format=formats.get(array.ndim, torch.contiguous_format))
+
+
+def _jax(array: NDArray[Any]) -> Any:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    return jax.numpy.asarray(array)
+
+
+def _array_api_strict(array: NDArray[Any]) -> Any:
+    import array_api_strict
+
+    return array_api_strict.asarray(array.copy())
+
+
 # A library joins with one entry; where it is not installed its tests are skipped, under its name.
 ARRAY_KINDS = (
     ArrayKind("numpy", np.array),
-    ArrayKind("numpy_readonly", _readonly),
+    ArrayKind("numpy_readonly", _readonly, refuses_out=ValueError),
     ArrayKind("numpy_strided", _strided),
     ArrayKind("numpy_transposed", _transposed),
-    ArrayKind("numpy_byteswapped", _byteswapped),
+    ArrayKind("numpy_byteswapped", _byteswapped, refuses_out=TypeError),
     ArrayKind("numpy_unaligned", _unaligned),
+    ArrayKind("torch", _torch, library="torch"),
+    ArrayKind("torch_channels_last", _torch_channels_last, library="torch"),
+    ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
+    ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 
 

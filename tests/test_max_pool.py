@@ -284,19 +284,16 @@ def test_out_of_any_layout(backend: ArrayKind) -> None:
     x = tied_values((2, 3, 12, 40), "float64")
     expected, expected_indices = reference.max_pool(x, 3, 2, 1, rank=2)
     out, indices = backend.from_numpy(np.zeros_like(expected)), backend.from_numpy(np.zeros_like(expected_indices))
-    if not out.flags.writeable:
-        with pytest.raises(ValueError, match="out"):
-            public("max_pool", 2)(x, 3, 2, 1, out=out)
+    given = x if backend.library == "numpy" else backend.from_numpy(x)
+    if refusal := backend.refuses_out:
+        with pytest.raises(refusal, match="out"):
+            public("max_pool", 2)(given, 3, 2, 1, out=out)
         return
-    if not out.dtype.isnative:
-        with pytest.raises(TypeError, match="out"):
-            public("max_pool", 2)(x, 3, 2, 1, out=out)
-        return
-    both = public("max_pool", 2)(x, 3, 2, 1, return_indices=True, out=(out, indices))
+    both = public("max_pool", 2)(given, 3, 2, 1, return_indices=True, out=(out, indices))
     assert both[0] is out
     assert both[1] is indices
-    assert_same(out, expected)
-    assert_same(indices, expected_indices)
+    assert_same(backend.to_numpy(out), expected)
+    assert_same(backend.to_numpy(indices), expected_indices)
 
 
 def test_out_is_reused() -> None:

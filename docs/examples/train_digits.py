@@ -179,7 +179,7 @@ def train_in_torch(data: Digits, weights: Weights, epochs: int, pooling: str) ->
 
 
 ENGINES: dict[str, Callable[[Digits, Weights, int], Iterator[Epoch]]] = {
-    "NumPy, numbapool's layers": train_in_numpy,
+    "NumPy, numbapool": train_in_numpy,
     "torch, numbapool.nn": lambda *arguments: train_in_torch(*arguments, pooling="numbapool.nn"),
     "torch, torch.nn": lambda *arguments: train_in_torch(*arguments, pooling="torch.nn"),
 }
@@ -192,11 +192,15 @@ def plot(curves: dict[str, list[Epoch]], path: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     # Equal curves lie on each other: the first is broad, the next are narrower.
-    for (name, epochs), width, style in zip(curves.items(), (6, 3, 1.2), ("-", "-", "--")):
+    styles = (
+        {"linewidth": 6, "color": "#c6dbef"},
+        {"linewidth": 3, "color": "#d95f02"},
+        {"color": "black", "ls": "--"},
+    )
+    for (name, epochs), style in zip(curves.items(), styles, strict=False):
         numbers = range(1, len(epochs) + 1)
-        colour = {6: "#c6dbef", 3: "#d95f02", 1.2: "black"}[width]
-        left.plot(numbers, [each.loss for each in epochs], style, label=name, linewidth=width, color=colour)
-        right.plot(numbers, [100 * each.accuracy for each in epochs], style, label=name, linewidth=width, color=colour)
+        left.plot(numbers, [each.loss for each in epochs], label=name, **style)
+        right.plot(numbers, [100 * each.accuracy for each in epochs], label=name, **style)
     left.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Loss")
     right.set(xlabel="epoch", ylabel="% of test images", title="Accuracy")
     right.axhline(96, color="grey", linewidth=0.8, linestyle=":")
@@ -224,11 +228,10 @@ def main(engines: str, epochs: int, path: str) -> None:
                 curves[name].append(epoch)
                 description = f"{name}: loss {epoch.loss:.4f}, accuracy {100 * epoch.accuracy:.1f} %"
                 progress.update(task, advance=1, description=description)
-    table = Table("epoch", *(f"{name}: loss" for name in curves), *(f"{name}: accuracy" for name in curves))
+    table = Table("epoch", *curves, title="Training loss, and test images whose digit was found")
     for number in range(epochs):
         results = [each[number] for each in curves.values()]
-        losses, accuracies = [f"{r.loss:.6f}" for r in results], [f"{100 * r.accuracy:.1f} %" for r in results]
-        table.add_row(str(number + 1), *losses, *accuracies)
+        table.add_row(str(number + 1), *(f"{each.loss:.6f}  {100 * each.accuracy:.1f} %" for each in results))
     console.print(table)
     plot(curves, path)
     console.print(f"Drew {path}")

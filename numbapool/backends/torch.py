@@ -25,7 +25,7 @@ from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, WindowPlan
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
 
-DTYPES = {
+DTYPES: dict[Any, np.dtype[Any]] = {
     torch.float32: np.dtype("float32"),
     torch.float64: np.dtype("float64"),
     torch.int8: np.dtype("int8"),

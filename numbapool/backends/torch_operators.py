@@ -48,7 +48,7 @@ class Arguments(NamedTuple):
 
     x: Tensor
     indices: Tensor | None
-    shape: Sequence[int]  # of the input of the forward pass
+    shape: tuple[int, ...]  # of the input of the forward pass
     window: tuple[Any, ...]  # as declared in WINDOW: padding is (before, after) of all axes, one after the other
     parameters: tuple[Any, ...]
     is_narrow: bool  # the dtype of the indices it makes

@@ -1,0 +1,78 @@
+"""The examples of the documentation, in short versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its named tuples look for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def digits() -> ModuleType:
+    pytest.importorskip("sklearn")
+    return example("train_digits")
+
+
+def test_gradients_of_the_numpy_network(digits: ModuleType) -> None:
+    data, weights = digits.digits(), digits.initial_weights()
+    x, labels = data.train_x[:4].astype(np.float64), data.train_y[:4]
+    random = np.random.default_rng(0)
+    # Biases of 0 would leave what black pixels give at the kink of the rectifier.
+    weights = {name: value + 0.01 * random.standard_normal(value.shape) for name, value in weights.items()}
+
+    def loss() -> float:
+        return digits.cross_entropy(digits.network(x, weights)[0], labels)[0]
+
+    logits, pullback = digits.network(x, weights)
+    gradients = pullback(digits.cross_entropy(logits, labels)[1])
+    for name, value in weights.items():
+        place = np.unravel_index(np.abs(gradients[name]).argmax(), value.shape)
+        step, kept = 1e-6, value[place]
+        value[place] = kept + step
+        above = loss()
+        value[place] = kept - step
+        slope = (above - loss()) / (2 * step)
+        value[place] = kept
+        assert abs(slope - gradients[name][place]) < 1e-6 * max(1, abs(slope)), name
+
+
+def test_training_runs_agree(digits: ModuleType) -> None:
+    pytest.importorskip("torch")
+    data, weights = digits.digits(), digits.initial_weights()
+    in_numpy, in_torch, by_torch = (list(train(data, weights, 3)) for train in digits.ENGINES.values())
+    losses = [[epoch.loss for epoch in run] for run in (in_numpy, in_torch, by_torch)]
+    np.testing.assert_allclose(losses[1], losses[2], rtol=1e-5)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    assert losses[0][2] < losses[0][0] / 3
+    assert min(run[-1].accuracy for run in (in_numpy, in_torch, by_torch)) > 0.9
+
+
+def test_the_numpy_run_imports_no_torch(digits: ModuleType, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['train_digits.py', '--engine', 'numpy', '--epochs', '1']; import runpy\n"
+        f"try: runpy.run_path({str(EXAMPLES / 'train_digits.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert "Drew train-digits.png" in done.stdout
+    assert (tmp_path / "train-digits.png").read_bytes().startswith(b"\x89PNG")
