@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,6 +89,17 @@ OPERATIONS = {
 BACKWARD = {operation.target: name for name, operation in OPERATIONS.items() if operation.target}
 
 
+class Call(NamedTuple):
+    """A row of `OPERATIONS` for tensors of one shape; in one piece, because every argument costs an autograd.Function 1 us."""
+
+    name: str
+    plan: WindowPlan
+    parameters: tuple[Any, ...] = ()
+    index_dtype: np.dtype[Any] | None = None  # of the indices it makes
+    memory_format: torch.memory_format = torch.contiguous_format  # of the results
+    shows_indices: bool = True  # or makes them for derivatives only
+
+
 class TorchBackend:
     """Tensors on the CPU, of any strides, with or without gradient."""
 
@@ -96,17 +107,9 @@ class TorchBackend:
         """Shape, and dtype as NumPy's, of the argument called `name`."""
         if not isinstance(array, Tensor):
             raise TypeError(f"{name} must be a torch tensor like the other arguments, got {_type_name(array)}")
-        if not (array.is_cpu or array.is_meta):
-            raise TypeError(
-                f"{name} is on device {array.device}, for which numbapool has no kernels: move it to the CPU"
-            )
-        if array.layout is not torch.strided or array.is_nested:
-            raise TypeError(f"{name} must be a dense tensor, got layout {array.layout}")
         dtype = DTYPES.get(array.dtype)
-        if array.dtype in HALVES and torch.is_autocast_enabled("cpu"):
-            dtype = np.dtype(np.float32)
-        if dtype is None:
-            raise TypeError(f"{name} has dtype {array.dtype}; accepted at most: {', '.join(map(str, DTYPES))}")
+        if dtype is None or not array.is_cpu or array.layout is not torch.strided or array.is_nested:
+            dtype = _unusual_dtype(name, array)
         return tuple(array.shape), dtype
 
     def is_traced(self, x: Any) -> bool:
@@ -135,17 +138,18 @@ class TorchBackend:
     def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         compute = numpy_backend.bind(operation, plan, specs, *parameters)
+        torch_dtype = TORCH_DTYPES[specs[0][1]]
         derived = OPERATIONS[operation].derived or operation
         index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
-            if x.dtype in HALVES:  # under autocast
-                x = x.to(torch.float32)
+            if x.dtype is not torch_dtype:  # under autocast
+                x = x.to(torch_dtype)
             if not needs_derivatives(x):
                 return _computed(compute, (x,), specs, out, memory_format_of(x))
             _check_no_out(out)
-            results = pooled(derived, plan, parameters, index_dtype, memory_format_of(x), x, None)
-            return results if operation == derived else results[0]
+            shows_indices = operation == derived
+            return pooled(Call(derived, plan, parameters, index_dtype, memory_format_of(x), shows_indices), x, None)
 
         return call
 
@@ -162,12 +166,25 @@ class TorchBackend:
         _check_no_out(given)
         grad, other = inputs if len(inputs) == 2 else (inputs[0], None)
         if operation == "max_pool_backward":
-            _, other = pooled("max_pool_with_indices", plan, (), index_dtype_of(plan), memory_format, other, None)
+            _, other = pooled(Call("max_pool_with_indices", plan, (), index_dtype_of(plan), memory_format), other, None)
             operation = "max_pool_backward_from_indices"
-        return pooled(BACKWARD[operation], plan, parameters, None, memory_format, grad, other)
+        return pooled(Call(BACKWARD[operation], plan, parameters, None, memory_format), grad, other)
 
 
 backend = TorchBackend()
+
+
+def _unusual_dtype(name: str, array: Tensor) -> np.dtype[Any]:
+    """Dtype of a tensor that is not simply in CPU memory, where it is accepted nevertheless."""
+    if not (array.is_cpu or array.is_meta):
+        raise TypeError(f"{name} is on device {array.device}, for which numbapool has no kernels: move it to the CPU")
+    if array.layout is not torch.strided or array.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got layout {array.layout}")
+    if array.dtype in HALVES and torch.is_autocast_enabled("cpu"):
+        return np.dtype(np.float32)
+    if array.dtype not in DTYPES:
+        raise TypeError(f"{name} has dtype {array.dtype}; accepted at most: {', '.join(map(str, DTYPES))}")
+    return DTYPES[array.dtype]
 
 
 def needs_derivatives(x: Tensor) -> bool:
@@ -175,7 +192,7 @@ def needs_derivatives(x: Tensor) -> bool:
     return (
         (x.requires_grad and torch.is_grad_enabled())
         or torch._C._are_functorch_transforms_active()
-        or forward_ad.unpack_dual(x).tangent is not None
+        or (forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None)  # asked first: 0.8 us
     )
 
 
@@ -184,44 +201,30 @@ def index_dtype_of(plan: WindowPlan) -> np.dtype[Any]:
     return NARROW if plan.plane_size <= np.iinfo(NARROW).max else WIDE
 
 
-def pooled(
-    name: str,
-    plan: WindowPlan,
-    parameters: tuple[Any, ...],
-    index_dtype: np.dtype[Any] | None,
-    memory_format: torch.memory_format,
-    x: Tensor,
-    indices: Tensor | None,
-) -> Any:
-    """Results of a row of `OPERATIONS`, with their derivatives where they are asked for."""
-    arguments = name, plan, parameters, index_dtype, memory_format, x, indices
+def pooled(call: Call, x: Tensor, indices: Tensor | None) -> Any:
+    """Results of a call, with their derivatives where they are asked for."""
     if torch._C._are_functorch_transforms_active():
-        return _TransformedPooling.apply(*arguments)
+        results = _TransformedPooling.apply(call, x, indices)
+        return results if call.shows_indices else results[0]
     if needs_derivatives(x):
-        return _Pooling.apply(*arguments)
-    return computed(*arguments)
+        return _Pooling.apply(call, x, indices)
+    results = computed(call, x, indices)
+    return results if call.shows_indices else results[0]
 
 
-def computed(
-    name: str,
-    plan: WindowPlan,
-    parameters: tuple[Any, ...],
-    index_dtype: np.dtype[Any] | None,
-    memory_format: torch.memory_format,
-    x: Tensor,
-    indices: Tensor | None,
-) -> Any:
-    """Results of a row of `OPERATIONS`, values only."""
-    operation = OPERATIONS[name]
+def computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
+    """Results of a call, values only; indices too, whether it shows them or not."""
+    operation, plan = OPERATIONS[call.name], call.plan
+    dtype = DTYPES[x.dtype]
     shape = plan.out_shape if operation.result == "output" else plan.shape
-    specs: tuple[Spec, ...] = ((shape, DTYPES[x.dtype]),)
-    if index_dtype is not None and operation.indices == "made":
-        specs += ((shape, index_dtype),)
+    specs: tuple[Spec, ...] = ((shape, dtype),)
+    if call.index_dtype is not None and operation.indices == "made":
+        specs = (shape, dtype), (shape, call.index_dtype)
     if operation.target:
-        compute: Callable[..., Any] = partial(_backward, operation.target, plan, specs[0], parameters)
+        compute: Callable[..., Any] = partial(_backward, operation.target, plan, specs[0], call.parameters)
     else:
-        compute = _bound(name, plan, specs, *parameters)
-    return _computed(compute, (x,) if indices is None else (x, indices), specs, None, memory_format)
+        compute = _bound(call.name, plan, specs, *call.parameters)
+    return _computed(compute, (x,) if indices is None else (x, indices), specs, None, call.memory_format)
 
 
 @lru_cache(maxsize=1024)
@@ -262,30 +265,35 @@ def _check_no_out(out: Sequence[Any] | None) -> None:
 
 
 class _Derivatives:
-    """What autograd asks of a row of `OPERATIONS` with `arguments` as `pooled` takes them."""
+    """What autograd asks of a function `(call, x, indices)`."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
         if grad is None:
-            return (None,) * 7
-        name, indices = OPERATIONS[ctx.name].adjoint, (*ctx.saved_tensors, None)[0]
-        result = pooled(name, ctx.plan, ctx.parameters, None, ctx.memory_format, grad, indices)
-        return *(None,) * 5, result, None
+            return None, None, None
+        return None, _derivative(ctx, OPERATIONS[ctx.call.name].adjoint, grad), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        name, indices = OPERATIONS[ctx.name].tangent, (*ctx.saved_tensors, None)[0]
-        tangent = pooled(name, ctx.plan, ctx.parameters, None, ctx.memory_format, tangents[5], indices)
-        return (tangent, None) if OPERATIONS[ctx.name].indices == "made" else tangent
+        tangent = _derivative(ctx, OPERATIONS[ctx.call.name].tangent, tangents[1])
+        return (tangent, None) if ctx.has_indices else tangent
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _derivative(ctx: Any, name: str, x: Tensor) -> Any:
+    _, plan, parameters, _, memory_format, _ = ctx.call
+    saved = ctx.saved_tensors
+    return pooled(Call(name, plan, parameters, None, memory_format), x, saved[0] if saved else None)
+
+
+def _save(ctx: Any, call: Call, indices: Tensor | None, output: Any, shows_indices: bool) -> None:
     """Keep what derivatives need: of maxima their indices, of means nothing."""
-    ctx.name, ctx.plan, ctx.parameters, _, ctx.memory_format, _, indices = inputs
-    if OPERATIONS[ctx.name].indices == "made":
+    ctx.call, ctx.has_indices = call, False
+    if OPERATIONS[call.name].indices == "made":
         indices = output[1]
-        ctx.mark_non_differentiable(indices)
-        ctx.set_materialize_grads(False)
+        if shows_indices:
+            ctx.has_indices = True
+            ctx.mark_non_differentiable(indices)
+            ctx.set_materialize_grads(False)
     if indices is not None:
         ctx.save_for_backward(indices)
         ctx.save_for_forward(indices)
@@ -293,33 +301,34 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 class _Pooling(_Derivatives, torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Any:
-        output = computed(*arguments)
-        _save(ctx, arguments, output)
-        return output
+    def forward(ctx: Any, call: Call, x: Tensor, indices: Tensor | None) -> Any:
+        output = computed(call, x, indices)
+        _save(ctx, call, indices, output, call.shows_indices)
+        return output if call.shows_indices else output[0]
 
 
 class _TransformedPooling(_Derivatives, torch.autograd.Function):
     """The same for transforms of `torch.func`; by itself it costs 6 us more."""
 
     @staticmethod
-    def forward(*arguments: Any) -> Any:
-        return computed(*arguments)
+    def forward(call: Call, x: Tensor, indices: Tensor | None) -> Any:
+        return computed(call, x, indices)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _save(ctx, inputs, output)
+        call, _, indices = inputs
+        _save(ctx, call, indices, output, True)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+    def vmap(info: Any, in_dims: tuple[Any, ...], call: Call, x: Tensor, indices: Tensor | None) -> Any:
         """One call for the whole batch: its axis joins the first of the leading ones."""
-        name, plan, parameters, index_dtype, _, x, indices = arguments
-        size = info.batch_size
-        x, indices = (joined(each, axis, size) for each, axis in zip((x, indices), in_dims[5:], strict=True))
-        results = pooled(name, _batched(plan, size), parameters, index_dtype, memory_format_of(x), x, indices)
+        size, first = info.batch_size, call.plan.leading[0]
+        x, indices = joined(x, in_dims[1], size), joined(indices, in_dims[2], size)
+        whole = call._replace(plan=_batched(call.plan, size), memory_format=memory_format_of(x), shows_indices=True)
+        results = pooled(whole, x, indices)
         if isinstance(results, tuple):
-            return tuple(each.unflatten(0, (size, plan.leading[0])) for each in results), (0,) * len(results)
-        return results.unflatten(0, (size, plan.leading[0])), 0
+            return tuple(each.unflatten(0, (size, first)) for each in results), (0,) * len(results)
+        return results.unflatten(0, (size, first)), 0
 
 
 def joined(tensor: Any, axis: int | None, size: int) -> Any:
@@ -344,12 +353,11 @@ def format_of_any(tensors: Sequence[Tensor]) -> torch.memory_format:
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
     """The memory format of results: torch's rule (suggest_memory_format), for tensors that could be read either way too."""
-    rank = x.dim()
-    if rank not in CHANNELS_LAST:
+    strides = x.stride()
+    rank = len(strides)
+    if rank not in CHANNELS_LAST or strides[-1] < strides[1]:  # as in most tensors
         return torch.contiguous_format
-    shape, strides = x.shape, x.stride()
-    if shape[1] > 1 and shape[-1] > 1 and strides[-1] < strides[1]:  # as in most tensors
-        return torch.contiguous_format
+    shape = x.shape
     least = 0
     for axis in (1, *range(rank - 1, 1, -1), 0):  # from the axis that strides least
         if shape[axis] == 0 or strides[axis] < least or strides[1] == 0 or (axis == 0 and least == strides[1]):

@@ -20,6 +20,7 @@ from numbapool.backends.torch import (
     OPERATIONS,
     TORCH_DTYPES,
     WIDE,
+    Call,
     Operation,
     computed,
     format_of_any,
@@ -114,7 +115,8 @@ def register(name: str, operation: Operation) -> None:
         check(arguments, plan.out_shape)
         index_dtype = NARROW if arguments.is_narrow else WIDE
         memory_format = format_of_any(arguments.tensors)
-        return computed(name, plan, arguments.parameters, index_dtype, memory_format, arguments.x, arguments.indices)
+        call = Call(name, plan, arguments.parameters, index_dtype, memory_format)
+        return computed(call, arguments.x, arguments.indices)
 
     def infer(*values: Any) -> Any:
         arguments = arguments_of(operation, values)

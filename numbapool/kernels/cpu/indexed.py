@@ -6,6 +6,8 @@ order of the outputs: the bits are the same for any number of threads.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from numbapool.geometry import WindowPlan
@@ -115,6 +117,7 @@ def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray
     return flat, contiguous_out_layout(plan) if layout is None else layout
 
 
+@lru_cache(maxsize=512)
 def _block(plan: WindowPlan) -> int:
     """Input elements that one unit of work owns: whole rows of windows where it can be, that fit the second-level cache, and
     several times what windows reach beyond them, because outputs there are read by two owners.
