@@ -73,6 +73,8 @@ CASES = (
     Case("stride-of-none", (1, 2, 9), 3, ()),
     Case("row-window", (1, 2, 4, 30), (1, 5), (1, 1)),
     Case("column-window", (1, 2, 30, 4), (5, 1), (1, 1)),
+    Case("narrow-row-window", (1, 1, 9, 3), (1, 4), 1, (0, 1)),
+    Case("narrow-window", (1, 1, 12, 2), 5, 1, 2),
     Case("mixed-strides", (1, 2, 9, 20), (3, 4), (1, 3), (1, 2), ceil_mode=True),
     Case("large-31x5", (1, 1, 34, 12), (31, 5), 1),
     Case("large-5x31-padded", (1, 1, 9, 40), (5, 31), 1, (2, 15)),

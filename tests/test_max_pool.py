@@ -231,6 +231,18 @@ def test_every_width_of_long_windows(kernel_size: int, stride: int) -> None:
 # Gradients -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("kernel_size", [2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_planes_narrower_than_a_vector(kernel_size: int, stride: int, dtype: str) -> None:
+    """Many rows of the result fit a vector, and the last of them may not write beyond the end."""
+    for width in range(1, 7):
+        for height in (3, 8):
+            x, padding = spread_values((1, 1, height, width), dtype), kernel_size // 2
+            check(x, kernel_size, stride, padding)
+            check(x, (1, kernel_size), stride, (0, padding))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradient_goes_to_the_first_of_equals_and_the_last_nan(dtype: str) -> None:
     backward = public("max_pool_backward", 1)

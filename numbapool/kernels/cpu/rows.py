@@ -63,6 +63,7 @@ from numbapool.kernels.cpu.schedule import (
     ROWS,
     SPARE,
     STACK,
+    STAGE,
     STREAMS,
     STRIDE_H,
     STRIDE_W,
@@ -233,7 +234,7 @@ def across_rows(
     stride,
     taps,
     dilation,
-    scratch,
+    stage,
     streams,
     divisors,
     divisor,
@@ -248,7 +249,7 @@ def across_rows(
     15 % longer.)
     """
     width, varies = lanes(work), factors > 0
-    second, third, stage = np.uintp(dilation), np.uintp(2 * dilation), np.uintp(scratch)
+    second, third, staged = np.uintp(dilation), np.uintp(2 * dilation), np.uintp(stage)
     if to_pitch == cols and pitch == cols * stride and not varies:
         rows, cols = ONE, rows * cols
     n = np.uintp(cols)
@@ -312,9 +313,9 @@ def across_rows(
             if column < whole:
                 stream(to_array, j + column, vector, streams)
             else:
-                store(work, stage, vector)
+                store(work, staged, vector)
                 for lane in range((n - column) & (width - ONE_UP)):
-                    to_array[j + column + lane] = work[stage + lane]
+                    to_array[j + column + lane] = work[staged + lane]
             column += width
             at += step
     if streams:
@@ -718,7 +719,7 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
         stride,
         taps,
         g[DILATION_W],
-        g[STACK],
+        g[STAGE],
         g[STREAMS] != 0,
         divisors,
         g[unit + DIVISORS],
@@ -745,7 +746,7 @@ def store_flat(combine, finish, out, end, work, divisors, factor_at, plane, unit
         ONE,
         ONE,
         ONE,
-        g[SPARE],
+        g[STAGE],
         g[STREAMS] != 0,
         divisors,
         ZERO,

@@ -84,6 +84,7 @@ class Geometry(NamedTuple):
     across: int  # position of the lines folded across as well: the results of a unit
     stack: int  # position of a copy of input rows
     spare: int  # position of spare lines
+    stage: int  # position of a vector on its way to the end of an output row
     work_size: int
     layout: int  # position, in the program, of the layout of the input (see `launch.Source`)
     units: int  # position of the table of units of a plane
@@ -126,6 +127,7 @@ class Geometry(NamedTuple):
     ACROSS,
     STACK,
     SPARE,
+    STAGE,
     WORK_SIZE,
     LAYOUT,
     UNITS,
@@ -277,7 +279,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
             # Input is copied only where it is not contiguous, then all slabs of a window at once.
             copies = 0 if contiguous else min(d.kernel, d.length)
             sizes |= {"stack": slab * copies + span, "spare": 2 * lines + 3 * span + 4 * slack}
-    sizes = {region: size + slack for region, size in sizes.items()}
+    sizes = {region: size + slack for region, size in ({"stage": 0} | sizes).items()}
     at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
     at.setdefault("across", at["stack"])  # "dense" is done with its stack when it folds across
     layout_at = len(Geometry._fields)
