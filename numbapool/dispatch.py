@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -76,9 +77,19 @@ def _find_backend(name: str, array_type: type) -> Backend:
 
 
 def _load(array_type: type, module: str) -> Backend:
-    backend: Backend = importlib.import_module(module).backend
+    _import(module)
+    backend: Backend = sys.modules[module].backend
     _backends[array_type] = backend
     return backend
+
+
+def _import(module: str) -> None:
+    importlib.import_module(module)
+
+
+# torch.compile shall call this while it traces, because it cannot trace imports; torch._dynamo.assume_constant_result, which
+# sets this attribute, cannot be had without importing torch.
+_import._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 register("numpy.ndarray", "numbapool.backends.numpy")

@@ -13,6 +13,7 @@ import pytest
 import numbapool
 from tests.cases import CASES, Case
 from tests.checks import FLOATS, INTEGERS, public, spread_values, tied_values
+from tests.processes import call_in_process
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -450,6 +451,23 @@ def test_compile_with_the_default_compiler_and_options() -> None:
     expected, expected_indices = network(x)
     assert torch.equal(out, expected)
     assert torch.equal(indices, expected_indices)
+
+
+def compile_first() -> None:
+    """Nothing of numbapool's was called before, or imported but numbapool itself."""
+
+    def network(x: Any) -> Any:
+        return numbapool.avg_pool2d(numbapool.max_pool2d(x, 3, 2, 1).relu(), 2)
+
+    x = torch.rand(2, 3, 20, 20, requires_grad=True)
+    out = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
+    out.sum().backward()
+    assert torch.equal(out, network(x))
+    assert x.grad.abs().sum() > 0
+
+
+def test_compile_as_the_first_call() -> None:
+    call_in_process(compile_first)
 
 
 def test_export() -> None:

@@ -72,8 +72,9 @@ def _view(name: str, array: Any) -> np.ndarray:
         device, _ = array.__dlpack_device__()
         if device in CPU_DEVICES:
             return np.from_dlpack(array)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(f"{name}, a {_type_name(array)}, cannot be read by DLPack: {error}") from error
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        dtype = getattr(array, "dtype", "unknown")
+        raise TypeError(f"{name}, a {_type_name(array)} of dtype {dtype}, cannot be read by DLPack: {error}") from error
     where = getattr(array, "device", f"DLPack device type {int(device)}")
     raise TypeError(f"{name} is on device {where}, for which numbapool has no kernels: move it to the CPU")
 
