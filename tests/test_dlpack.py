@@ -89,7 +89,7 @@ def test_other_devices_are_named(device: int) -> None:
 def test_errors() -> None:
     with pytest.raises(TypeError, match=r"no array namespace with from_dlpack .* pass numpy\.from_dlpack\(x\)"):
         numbapool.max_pool1d(Exported(np.ones((1, 4))), 2)
-    with pytest.raises(TypeError, match="grad_output must export DLPack like the other arguments, got builtins.list"):
+    with pytest.raises(TypeError, match=r"grad_output must export DLPack like the other arguments, got builtins\.list"):
         numbapool.max_pool1d_backward([[1.0, 1.0]], WithNamespace(np.ones((1, 4))), 2)
     with pytest.raises(TypeError, match="out must export DLPack"):
         numbapool.max_pool1d(WithNamespace(np.ones((1, 4))), 2, out=[1])
@@ -97,5 +97,5 @@ def test_errors() -> None:
         numbapool.max_pool1d(WithNamespace(np.ones((1, 4), complex)), 2)
     with pytest.raises(ValueError, match="kernel size should be greater than zero"):
         numbapool.max_pool1d(WithNamespace(np.ones((1, 4))), 0)
-    with pytest.raises(TypeError, match="supported: .*and whatever exports DLPack"):
+    with pytest.raises(TypeError, match=r"supported: .*and whatever exports DLPack"):
         numbapool.max_pool1d([[1.0]], 1)
