@@ -73,6 +73,7 @@ CASES = (
     Case("stride-of-none", (1, 2, 9), 3, ()),
     Case("row-window", (1, 2, 4, 30), (1, 5), (1, 1)),
     Case("column-window", (1, 2, 30, 4), (5, 1), (1, 1)),
+    Case("rows-in-padding-only", (4, 8, 1, 3), (1, 3), (7, 2), (1, 0)),
     Case("narrow-row-window", (1, 1, 9, 3), (1, 4), 1, (0, 1)),
     Case("narrow-window", (1, 1, 12, 2), 5, 1, 2),
     Case("mixed-strides", (1, 2, 9, 20), (3, 4), (1, 3), (1, 2), ceil_mode=True),

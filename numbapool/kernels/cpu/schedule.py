@@ -361,8 +361,8 @@ def joined(plan: WindowPlan) -> WindowPlan:
         else:
             w = w._replace(stride=w.length)
         plan = WindowPlan(plan.leading, (d, h, w))
-    is_tiling = w.kernel <= w.stride and w.dilation == 1 and w.out * w.stride == w.length
-    if is_tiling and w.before == w.after == 0 and all(a.kernel == a.stride == 1 and a.out == a.length for a in (d, h)):
+    is_tiling = w.kernel <= w.stride and w.dilation == 1 and w.out * w.stride == w.length and w.before == w.after == 0
+    if is_tiling and all(a.kernel == a.stride == 1 and a.before == 0 and a.out == a.length for a in (d, h)):
         lines = plan.planes * d.length * h.length
         return WindowPlan((1,), (w._replace(length=lines * w.length, out=lines * w.out),))
     return plan
