@@ -11,6 +11,7 @@ import numpy as np
 from numbapool.dispatch import Backend, Spec, backend_of
 from numbapool.geometry import (
     FLOATS,
+    INDICES,
     ORDERED,
     SUMMABLE,
     Extent,
@@ -112,7 +113,7 @@ def max_pool1d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool1d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only
@@ -233,7 +234,7 @@ def max_pool2d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool2d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only
@@ -353,7 +354,7 @@ def max_pool3d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool3d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only
@@ -861,7 +862,7 @@ def _max_pool_backward(
 ) -> Any:
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x):
+    if backend.is_traced(x, grad_output, indices):
         arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, indices
         return backend.trace("max_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
@@ -870,7 +871,7 @@ def _max_pool_backward(
         return backend.run_backward("max_pool_backward", plan, (grad_output, x), (shape, dtype), out)
     index_shape, index_dtype = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, plan.out_shape, "the shape of the output,")
-    check_dtype("indices", index_dtype, {INDEX: None})
+    check_dtype("indices", index_dtype, INDICES)
     inputs = grad_output, indices
     return backend.run_backward("max_pool_backward_from_indices", plan, inputs, (shape, dtype), out)
 
@@ -890,7 +891,7 @@ def _avg_pool_backward(
 ) -> Any:
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x):
+    if backend.is_traced(x, grad_output):
         arguments = (
             grad_output,
             kernel_size,

@@ -7,7 +7,7 @@ arithmetic of their own. Sizes are Python integers, so nothing overflows before 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -22,6 +22,9 @@ Extent: TypeAlias = int | Sequence[int]
 # An int, one int an axis, one (before, after) an axis, or the name of an automatic padding.
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
 
+# min or max of two lengths; other functions where lengths are symbols.
+Least: TypeAlias = Callable[[int, int], int]
+
 AUTOMATIC_PADDING = ("same", "same_lower", "valid")
 
 # Kernels compute positions in int64: with every extent below 2**62 no sum or difference of two of them overflows.
@@ -33,6 +36,7 @@ FLOATS = dict.fromkeys(map(np.dtype, ("float32", "float64")))
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
 SUMMABLE = FLOATS | INTEGERS
 ORDERED = SUMMABLE | {np.dtype(bool): None}
+INDICES = dict.fromkeys(map(np.dtype, ("int64", "int32")))
 
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
 LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C, D, H, W)", "(N, C, D, H, W)")}
@@ -155,8 +159,10 @@ def pooled_axes(
     padding: tuple[tuple[int, int], ...] | str,
     dilation: tuple[int, ...],
     ceil_mode: bool,
+    least: Least = min,
+    greatest: Least = max,
 ) -> tuple[Axis, ...]:
-    """The pooled axes of an array of `shape`; nothing but comparisons and integer arithmetic, so lengths may be symbols."""
+    """The pooled axes of an array of `shape`, whose lengths may be symbols: then `least` and `greatest` take their kind."""
     rank = len(kernel)
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", stride, 1, "stride should not be zero or negative")
@@ -164,16 +170,16 @@ def pooled_axes(
     _check_shape(shape, rank)
     lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    pads = padding_for(padding, lengths, kernel, stride, dilation)
+    pads = padding_for(padding, lengths, kernel, stride, dilation, greatest)
     if not isinstance(padding, str):
         for pair in pads:
             _check_extents("padding", pair, 0, "pad must be non-negative")
-    if max(spans) > LARGEST_EXTENT:
+    if any(span > LARGEST_EXTENT for span in spans):
         raise ValueError(f"windows of kernel_size={kernel} with dilation={dilation} must span at most 2**62 elements")
     axes = tuple(
         Axis(
             length=lengths[i],
-            out=output_length(lengths[i], kernel[i], stride[i], pads[i], dilation[i], ceil_mode),
+            out=output_length(lengths[i], kernel[i], stride[i], pads[i], dilation[i], ceil_mode, least, greatest),
             kernel=kernel[i],
             stride=stride[i],
             dilation=dilation[i],
@@ -183,7 +189,7 @@ def pooled_axes(
         for i in range(rank)
     )
     out_lengths = tuple(axis.out for axis in axes)
-    if min(out_lengths) < 1:
+    if any(length < 1 for length in out_lengths):
         raise ValueError(
             f"Output size is too small: windows of kernel_size={kernel} with dilation={dilation} do not fit into x of shape "
             f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
@@ -192,7 +198,14 @@ def pooled_axes(
 
 
 def output_length(
-    length: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool
+    length: int,
+    kernel: int,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+    ceil_mode: bool,
+    least: Least = min,
+    greatest: Least = max,
 ) -> int:
     """Number of windows along one axis; below 1 where not even one fits.
 
@@ -205,7 +218,7 @@ def output_length(
     if not ceil_mode:
         return floor_length
     ceil_length = -(-room // stride) + 1
-    return min(ceil_length, max(floor_length, -(-(length + before) // stride)))
+    return least(ceil_length, greatest(floor_length, -(-(length + before) // stride)))
 
 
 def padding_for(
@@ -214,6 +227,7 @@ def padding_for(
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
+    greatest: Least = max,
 ) -> tuple[tuple[int, int], ...]:
     """Padding by name: 'same' makes `ceil(length / stride)` outputs, the odd element after ('same_lower': before)."""
     if not isinstance(padding, str):
@@ -221,7 +235,7 @@ def padding_for(
     if padding == "valid":
         return ((0, 0),) * len(lengths)
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride, strict=True)]
+    totals = [greatest((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride, strict=True)]
     halves = [(total // 2, total - total // 2) for total in totals]
     return tuple((small, large) if padding == "same" else (large, small) for small, large in halves)
 
@@ -305,9 +319,9 @@ def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...
 
 
 def _check_extents(name: str, values: Sequence[int], least: int, phrase: str) -> None:
-    if min(values) < least:
+    if any(value < least for value in values):
         raise ValueError(f"{phrase}, got {name}={_shown(values)}")
-    if max(values) > LARGEST_EXTENT:
+    if any(value > LARGEST_EXTENT for value in values):
         raise ValueError(f"{name} must be at most 2**62, got {_shown(values)}")
 
 

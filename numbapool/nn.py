@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
-from numbapool import functional
 from numbapool.backends.torch import DTYPES
+from numbapool.functional import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 
 __all__ = [
     "AvgPool1d",
@@ -36,14 +36,43 @@ __all__ = [
     "routed",
 ]
 
+FUNCTIONS = {
+    function.__name__: function for function in (avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d)
+}
+# For torch.fx, to which modules outside of torch.nn are code to be traced: calls of these are nodes of its graphs.
+for _name in FUNCTIONS:
+    torch.fx.wrap(_name)
+
+
+def per_axis(value: Any) -> Any:
+    """An argument as numbapool's functions take it: torch's let one value in a tuple stand for all axes."""
+    return value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
+
+
+def _max_arguments(module: Any) -> tuple[Any, ...]:
+    window = map(per_axis, (module.kernel_size, module.stride, module.padding, module.dilation))
+    return *window, module.ceil_mode, module.return_indices
+
+
+def _avg_arguments(module: Any) -> tuple[Any, ...]:
+    window = map(per_axis, (module.kernel_size, module.stride, module.padding))
+    divisor_override = getattr(module, "divisor_override", None)  # which torch's AvgPool1d has not
+    return *window, module.ceil_mode, module.count_include_pad, divisor_override
+
 
 class MaxPool1d(nn.MaxPool1d):
     """`torch.nn.MaxPool1d`, by `numbapool.max_pool1d`: any dtype, any padding."""
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        return functional.max_pool1d(input, *window, self.return_indices)
+        window = (
+            per_axis(self.kernel_size),
+            per_axis(self.stride),
+            per_axis(self.padding),
+            per_axis(self.dilation),
+            self.ceil_mode,
+        )
+        return max_pool1d(input, *window, self.return_indices)
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -51,8 +80,14 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        return functional.max_pool2d(input, *window, self.return_indices)
+        window = (
+            per_axis(self.kernel_size),
+            per_axis(self.stride),
+            per_axis(self.padding),
+            per_axis(self.dilation),
+            self.ceil_mode,
+        )
+        return max_pool2d(input, *window, self.return_indices)
 
 
 class MaxPool3d(nn.MaxPool3d):
@@ -60,8 +95,14 @@ class MaxPool3d(nn.MaxPool3d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        return functional.max_pool3d(input, *window, self.return_indices)
+        window = (
+            per_axis(self.kernel_size),
+            per_axis(self.stride),
+            per_axis(self.padding),
+            per_axis(self.dilation),
+            self.ceil_mode,
+        )
+        return max_pool3d(input, *window, self.return_indices)
 
 
 class AvgPool1d(nn.AvgPool1d):
@@ -69,8 +110,7 @@ class AvgPool1d(nn.AvgPool1d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
-        return functional.avg_pool1d(input, *window, self.count_include_pad)
+        return avg_pool1d(input, *_avg_arguments(self))
 
 
 class AvgPool2d(nn.AvgPool2d):
@@ -78,8 +118,7 @@ class AvgPool2d(nn.AvgPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
-        return functional.avg_pool2d(input, *window, self.count_include_pad, self.divisor_override)
+        return avg_pool2d(input, *_avg_arguments(self))
 
 
 class AvgPool3d(nn.AvgPool3d):
@@ -87,8 +126,7 @@ class AvgPool3d(nn.AvgPool3d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        window = self.kernel_size, self.stride, self.padding, self.ceil_mode
-        return functional.avg_pool3d(input, *window, self.count_include_pad, self.divisor_override)
+        return avg_pool3d(input, *_avg_arguments(self))
 
 
 MODULES = {module.__base__: module for module in (MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d)}
@@ -97,7 +135,7 @@ MODULES = {module.__base__: module for module in (MaxPool1d, MaxPool2d, MaxPool3
 def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     """Make every pooling module of a model, itself included, one of this file, in place.
 
-    The modules stay the objects they are, with their hooks and names; subclasses with a `forward` of their own stay as well.
+    The modules stay the objects they are, with their hooks and names. Instances of subclasses stay as they are.
 
     Parameters
     ----------
@@ -107,7 +145,7 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     Returns
     -------
     replaced : dict
-        The modules that were replaced, by their qualified names in the model.
+        The modules that were replaced, by their qualified names in the model; a shared one by each of its names.
 
     Examples
     --------
@@ -118,18 +156,18 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     >>> numbapool.nn.replace_pooling(model)
     {}
     """
-    replaced = {}
-    for name, module in model.named_modules():
-        if type(module) in MODULES:
-            module.__class__ = MODULES[type(module)]
-            replaced[name] = module
+    named = model.named_modules(remove_duplicate=False)
+    replaced = {name: module for name, module in named if type(module) in MODULES}
+    for module in set(replaced.values()):
+        module.__class__ = MODULES[type(module)]
     return replaced
 
 
 class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.no_grad
     """Within this context, pooling calls of torch and torch.nn.functional are numbapool's.
 
-    Tensors that numbapool has no kernels for (other devices, half precision) still go to torch.
+    Tensors that numbapool has no kernels for (other devices, half precision) still go to torch, and so do calls with `out`.
+    `torch.utils.checkpoint` computes again in backward, which must then be in the context too.
 
     Examples
     --------
@@ -145,12 +183,11 @@ class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.
         kwargs = kwargs or {}
         route = ROUTES.get(func)
         x = args[0] if args else kwargs.get("input")
-        if route is None or not isinstance(x, Tensor) or not _is_served(x):
+        if route is None or not isinstance(x, Tensor) or not _is_served(x) or "out" in kwargs:
             return func(*args, **kwargs)
-        if not args:
-            kwargs = dict(kwargs)
-            args = (kwargs.pop("input"),)
-        return route(*args, **kwargs)
+        kwargs = {name: per_axis(value) for name, value in kwargs.items()}
+        first = args[0] if args else kwargs.pop("input")
+        return route(first, *map(per_axis, args[1:]), **kwargs)
 
 
 def _is_served(x: Tensor) -> bool:
@@ -171,10 +208,9 @@ def _routes() -> dict[Any, Callable[..., Any]]:
         for name in (f"max_pool{rank}d", f"avg_pool{rank}d"):
             for place in (torch, torch_functional, torch._C._nn):
                 if hasattr(place, name):
-                    routes[getattr(place, name)] = getattr(functional, name)
+                    routes[getattr(place, name)] = FUNCTIONS[name]
                 if hasattr(place, f"{name}_with_indices"):
-                    pool = getattr(functional, name)
-                    routes[getattr(place, f"{name}_with_indices")] = _with_indices(pool)
+                    routes[getattr(place, f"{name}_with_indices")] = _with_indices(FUNCTIONS[name])
     return routes
 
 

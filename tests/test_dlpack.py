@@ -31,6 +31,13 @@ def test_array_api_strict_shares_memory() -> None:
     assert type(pullback(y)) is type(x)
 
 
+def test_results_are_on_the_device_of_the_input() -> None:
+    xp = pytest.importorskip("array_api_strict")
+    device = xp.Device("device1")
+    out = numbapool.max_pool2d(xp.ones((1, 1, 4, 4), device=device), 2)
+    assert out.device == device
+
+
 def test_jax() -> None:
     jax = pytest.importorskip("jax")
     x = jax.numpy.arange(36, dtype=jax.numpy.float32).reshape(1, 1, 6, 6)
@@ -39,6 +46,10 @@ def test_jax() -> None:
     assert isinstance(indices, jax.Array)
     np.testing.assert_array_equal(np.asarray(out), [[[[7, 9, 11], [19, 21, 23], [31, 33, 35]]]])
     np.testing.assert_array_equal(np.asarray(indices), np.asarray(out))
+    grad = numbapool.max_pool2d_backward(out, x, 2, indices=indices)
+    np.testing.assert_array_equal(np.asarray(grad), numbapool.max_pool2d_backward(np.asarray(out), np.asarray(x), 2))
+    y, pullback = numbapool.MaxPool2d(2).vjp(x)
+    np.testing.assert_array_equal(np.asarray(pullback(y)), np.asarray(grad))
     with pytest.raises(ValueError, match="out must be writeable"):
         numbapool.max_pool2d(x, 2, out=jax.numpy.zeros((1, 1, 3, 3), jax.numpy.float32))
     with pytest.raises(TypeError, match=r"^x"):

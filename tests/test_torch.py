@@ -419,6 +419,145 @@ def test_windows_without_input_have_no_gradient() -> None:
     assert torch.all(x.grad == 0)
 
 
+POOLS = [
+    pytest.param(lambda x: numbapool.max_pool2d(x, 2), id="max"),
+    pytest.param(lambda x: numbapool.avg_pool2d(x, 3, 2, 1, True), id="avg"),
+]
+
+
+class Subclass(torch.Tensor):
+    """A tensor that somebody may follow."""
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_transforms_of_calls_that_are_recorded(pool: Callable[[Any], Any]) -> None:
+    """Dispatch modes, tensor subclasses and make_fx see operators, of which transforms know nothing by themselves."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def loss(x: Any) -> Any:
+        return (pool(x) ** 2).sum()
+
+    def tangent(x: Any) -> Any:
+        return torch.func.jvp(pool, (x,), (x,))[1]
+
+    x = torch.randn(3, 2, 3, 6, 6, dtype=torch.float64)
+    each = [tangent, torch.func.vmap(pool), torch.func.grad(loss), torch.func.vmap(torch.func.grad(loss))]
+    for transformed in each:
+        expected = transformed(x) if transformed in (each[1], each[3]) else transformed(x[0])
+        given = x if transformed in (each[1], each[3]) else x[0]
+        with FlopCounterMode(display=False):
+            torch.testing.assert_close(transformed(given), expected)
+        torch.testing.assert_close(make_fx(transformed)(given)(given), expected)
+        torch.testing.assert_close(transformed(given.as_subclass(Subclass)).as_subclass(torch.Tensor), expected)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x[0].as_subclass(Subclass), x[0])
+        found = torch.autograd.forward_ad.unpack_dual(pool(dual)).tangent
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), tangent(x[0]))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_batched_gradients(pool: Callable[[Any], Any]) -> None:
+    x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    out = pool(x)
+    gradients = torch.randn(4, *out.shape, dtype=torch.float64)
+    (batched,) = torch.autograd.grad(out, x, gradients, is_grads_batched=True, retain_graph=True)
+    for i in range(4):
+        (single,) = torch.autograd.grad(out, x, gradients[i], retain_graph=True)
+        assert torch.equal(batched[i], single)
+    assert torch.autograd.gradcheck(pool, x, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(pool, x, check_batched_grad=True)
+    jacobian = torch.autograd.functional.jacobian(pool, x, vectorize=True)
+    assert torch.equal(jacobian, torch.func.jacrev(pool)(x.detach()))
+
+
+def test_forward_mode_in_compiled_code_is_refused() -> None:
+    compiled = torch.compile(
+        lambda x: torch.func.jvp(lambda z: numbapool.max_pool2d(z, 2), (x,), (x,))[1],
+        backend="aot_eager",
+        fullgraph=True,
+    )
+    with pytest.raises(Exception, match="no forward-mode derivatives inside compiled code"):
+        compiled(torch.randn(1, 1, 4, 4))
+
+
+def test_vmap_of_compiled_code() -> None:
+    x = torch.randn(3, 2, 4, 4)
+    compiled = torch.compile(torch.func.vmap(lambda z: numbapool.max_pool2d(z, 2)), backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), numbapool.max_pool2d(x, 2))
+
+
+def test_saved_outputs_that_are_overwritten() -> None:
+    x, out = torch.randn(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)
+    weight = torch.randn(1, 1, 2, 2, requires_grad=True)
+    product = (out * weight).sum()
+    numbapool.max_pool2d(x, 2, out=out)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+def test_outs_that_are_refused() -> None:
+    x = torch.randn(2, 1, 4, 4)
+    good = torch.empty(2, 1, 2, 2)
+    with torch.inference_mode():
+        inference = torch.empty(2, 1, 2, 2)
+    bad = {
+        "expanded": (good[:1].expand(2, 1, 2, 2), ValueError),
+        "inference tensor": (inference, ValueError),
+        "negated": (torch._neg_view(good), ValueError),
+        "must be a plain tensor on the CPU": (good.to("meta"), ValueError),
+        "must have the shape of the result": (good[:1], ValueError),
+        "must have the dtype of the result": (good.double(), TypeError),
+        "gradient": (good.clone().requires_grad_(), ValueError),
+    }
+    for words, (out, error) in bad.items():
+        with pytest.raises(error, match=f"^out must .*{words.removeprefix('must ')}"):
+            numbapool.max_pool2d(x, 2, out=out)
+    meta = x.to("meta")
+    for out, error in ((good[:1].to("meta"), ValueError), (good.int().to("meta"), TypeError), (np.ones(1), TypeError)):
+        with pytest.raises(error, match=r"^out must"):
+            numbapool.max_pool2d(meta, 2, out=out)
+    with pytest.raises(TypeError, match=r"^out must be a pair"):
+        numbapool.max_pool2d(meta, 2, return_indices=True, out=good.to("meta"))
+    with pytest.raises(ValueError, match=r"^out must not be given where derivatives"):
+        numbapool.max_pool2d(meta.requires_grad_(), 2, out=good.to("meta"))
+
+
+def test_arguments_without_values_are_checked() -> None:
+    x, grad = torch.randn(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
+    for gradient, given in ((grad, x.to("meta")), (grad.to("meta"), x)):
+        for backward in (numbapool.max_pool2d_backward, numbapool.avg_pool2d_backward):
+            with pytest.raises(ValueError, match=r"^grad_output must be on the device of x"):
+                backward(gradient, given, 2)
+    meta, meta_grad = x.to("meta"), grad.to("meta")
+    with pytest.raises(TypeError, match=r"^grad_output must have the dtype of x"):
+        numbapool.max_pool2d_backward(meta_grad.double(), meta, 2)
+    with pytest.raises(TypeError, match=r"^x has dtype int32"):
+        numbapool.avg_pool2d_backward(meta_grad, meta.int(), 2)
+    with pytest.raises(TypeError, match=r"^indices has dtype int16"):
+        numbapool.max_pool2d_backward(meta_grad, meta, 2, indices=meta_grad.short())
+    with pytest.raises(ValueError, match="stride should not be zero"):
+        numbapool.max_pool2d(meta, 2, 0, "same")
+    with pytest.raises(ValueError, match="x must have 4 axes"):
+        numbapool.max_pool2d(meta[0, 0, 0], 2, padding="same")
+    indices = numbapool.max_pool2d(x, 2, return_indices=True)[1]
+    with pytest.raises(ValueError, match="x and indices must be on the same device"):
+        torch.ops.numbapool.max_pool_gather(x, indices.to("meta"), [2, 2], [2, 2], [0] * 4, [1, 1], False)
+
+
+def test_int32_indices() -> None:
+    x = torch.randn(2, 3, 7, 8)
+    out, indices = numbapool.max_pool2d(x, 3, 2, return_indices=True)
+    given = numbapool.max_pool2d_backward(out, x, 3, 2, indices=indices.int())
+    assert torch.equal(given, numbapool.max_pool2d_backward(out, x, 3, 2, indices=indices))
+
+
+def test_default_device_is_not_asked() -> None:
+    x = torch.randn(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    with torch.device("meta"):
+        assert numbapool.max_pool2d(x, 2).is_cpu
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(("kind", "case"), JUDGED)
 def test_compile(kind: str, case: Case, dynamic: bool) -> None:
@@ -480,6 +619,32 @@ def test_export() -> None:
     assert "numbapool.max_pool.default" in str(program.graph)
     x = torch.rand(1, 2, 12, 31)
     assert torch.equal(program.module()(x), network(x))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_export_for_every_size(padding: int | str, strict: bool) -> None:
+    class Pools(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            x = numbapool.max_pool2d(x, 3, 2, padding)
+            return numbapool.avg_pool2d(x, 2, ceil_mode=True)
+
+    free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    exported = torch.export.export(
+        Pools(), (torch.randn(2, 3, 12, 12),), dynamic_shapes=(free,), strict=strict
+    ).module()
+    for shape in ((2, 3, 12, 12), (2, 3, 17, 11), (2, 3, 8, 31)):
+        x = torch.randn(shape)
+        assert torch.equal(exported(x), Pools()(x))
+
+
+def test_autocast_of_recorded_calls() -> None:
+    x = torch.randn(1, 3, 4, 4)
+    compiled = torch.compile(lambda z: numbapool.max_pool2d(z, 2), backend="aot_eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = compiled(x.bfloat16())
+    assert out.dtype == torch.float32
+    assert torch.equal(out, numbapool.max_pool2d(x.bfloat16().float(), 2))
 
 
 def test_fake_and_meta_tensors() -> None:
@@ -580,7 +745,7 @@ def test_replace_pooling() -> None:
     x = torch.rand(1, 1, 30, 30)
     expected = model(x)
     replaced = nn.replace_pooling(model)
-    assert list(replaced) == ["1", "2.0"]
+    assert list(replaced) == ["1", "2.0", "3"]
     assert type(model[1]) is type(model[3]) is nn.MaxPool2d
     assert type(model[2][0]) is nn.AvgPool2d
     assert type(model[2][1]) is Own
@@ -588,6 +753,25 @@ def test_replace_pooling() -> None:
     assert len(called) == 4
     alone = torch.nn.MaxPool1d(2)
     assert nn.replace_pooling(alone) == {"": alone}
+
+
+def test_modules_in_graphs() -> None:
+    """torch.fx finds pooling modules as nodes, and one value in a tuple stands for all axes, as in torch.nn."""
+    import torch.fx
+
+    model = torch.nn.Sequential(torch.nn.MaxPool2d((2,)), torch.nn.AvgPool2d((2,), padding=(1,)))
+    x = torch.randn(1, 2, 12, 12)
+    expected = model(x)
+    assert set(numbapool.nn.replace_pooling(model)) == {"0", "1"}
+    graph = pickle.loads(pickle.dumps(torch.fx.symbolic_trace(model)))
+    assert [node.target for node in graph.graph.nodes if node.op == "call_function"] == [
+        numbapool.max_pool2d,
+        numbapool.avg_pool2d,
+    ]
+    torch.testing.assert_close(model(x), expected)
+    torch.testing.assert_close(graph(x), expected)
+    with numbapool.nn.routed():
+        assert F.max_pool2d(x, 3, 2, (1,)).shape == (1, 2, 6, 6)
 
 
 def test_routed(monkeypatch: pytest.MonkeyPatch) -> None:

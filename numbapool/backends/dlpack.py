@@ -23,11 +23,11 @@ class DlpackBackend:
     def describe(self, name: str, array: Any) -> Spec:
         """Shape and dtype of the argument called `name`."""
         view = _view(name, array)
-        if name == "x":
-            _importer(array)
+        if name in ("x", "grad_output"):
+            _importer(name, array)
         return numpy_backend.describe(name, view)
 
-    def is_traced(self, x: Any) -> bool:
+    def is_traced(self, *arrays: Any) -> bool:
         """Never: what can be exported has values."""
         return False
 
@@ -44,7 +44,7 @@ class DlpackBackend:
                 compute(_view("x", x), [_view("out", each) for each in out])
                 return out[0] if len(out) == 1 else tuple(out)
             results = compute(_view("x", x), None)
-            back = _importer(x)
+            back = _importer("x", x)
             return tuple(map(back, results)) if isinstance(results, tuple) else back(results)
 
         return call
@@ -56,7 +56,7 @@ class DlpackBackend:
         views = [_view("grad_output", inputs[0]), *(_view("x or indices", each) for each in inputs[1:])]
         view = None if out is None else _view("out", out)
         result = numpy_backend.run_backward(operation, plan, views, spec, view, *parameters)
-        return _importer(inputs[0])(result) if out is None else out
+        return _importer("grad_output", inputs[0])(result) if out is None else out
 
 
 backend = DlpackBackend()
@@ -79,18 +79,24 @@ def _view(name: str, array: Any) -> np.ndarray:
     raise TypeError(f"{name} is on device {where}, for which numbapool has no kernels: move it to the CPU")
 
 
-def _importer(array: Any) -> Callable[[np.ndarray], Any]:
-    """What makes arrays of an array's library."""
+def _importer(name: str, array: Any) -> Callable[[np.ndarray], Any]:
+    """What makes arrays of an array's library, on its device, which may have several names for the CPU."""
     if isinstance(array, np.ndarray):
         return np.asarray
     namespace = getattr(array, "__array_namespace__", None)
     if namespace is None or not hasattr(namespace(), "from_dlpack"):
         raise TypeError(
-            f"x is a {_type_name(array)}, whose library has no array namespace with from_dlpack to bring results back; "
-            "pass numpy.from_dlpack(x)"
+            f"{name} is a {_type_name(array)}, whose library has no array namespace with from_dlpack to bring results back; "
+            f"pass numpy.from_dlpack({name})"
         )
-    importer: Callable[[np.ndarray], Any] = namespace().from_dlpack
-    return importer
+    from_dlpack, device = namespace().from_dlpack, getattr(array, "device", None)
+
+    def back(result: np.ndarray) -> Any:
+        imported = from_dlpack(result)
+        is_there = device is None or getattr(imported, "device", device) == device
+        return imported if is_there else imported.to_device(device)
+
+    return back
 
 
 def _type_name(value: Any) -> str:

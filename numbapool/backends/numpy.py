@@ -32,7 +32,7 @@ class NumpyBackend:
         dtype = array.dtype
         return array.shape, dtype if dtype.isnative else dtype.newbyteorder("=")
 
-    def is_traced(self, x: Any) -> bool:
+    def is_traced(self, *arrays: Any) -> bool:
         """Never: NumPy arrays hold their values."""
         return False
 

@@ -20,7 +20,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.numpy import backend as numpy_backend
-from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, WindowPlan
+from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, WindowPlan, check_same_shape
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
@@ -112,26 +112,44 @@ class TorchBackend:
             dtype = _unusual_dtype(name, array)
         return tuple(array.shape), dtype
 
-    def is_traced(self, x: Any) -> bool:
-        """Whether `x` only stands for other tensors, or somebody records what is done with it."""
-        kind = type(x)
-        return (
-            (kind is not Tensor and kind is not Parameter)
-            or torch.compiler.is_compiling()
-            or is_in_torch_dispatch_mode()
-            or x.is_meta
-            or torch._C._get_tracing_state() is not None
+    def is_traced(self, *arrays: Any) -> bool:
+        """Whether any only stands for other tensors, or somebody records what is done with it.
+
+        Not under transforms of `torch.func` or with tangents, of which operators know nothing: for them `computed` asks again.
+        """
+        if torch.compiler.is_compiling():
+            return True
+        return any(map(is_recorded, arrays)) and not (
+            torch._C._are_functorch_transforms_active() or any(map(has_tangent, arrays))
         )
 
     def trace(self, function: str, rank: int, out: Any, x: Tensor, *arguments: Any) -> Any:
         """The public `function` as calls of operators."""
         from numbapool.backends import torch_operators  # here, because it registers them
 
+        if forward_ad._current_level >= 0 and torch.compiler.is_compiling():
+            raise NotImplementedError(
+                f"numbapool.{function}{rank}d has no forward-mode derivatives inside compiled code"
+            )
+        if torch.is_autocast_enabled("cpu"):
+            x, *arguments = (as_autocast(each) for each in (x, *arguments))  # type: ignore[assignment]
         results = getattr(torch_operators, function)(rank, x, *arguments)
         if out is None:
             return results
-        pairs = zip(out, results, strict=True) if isinstance(results, tuple) else [(out, results)]
+        if not isinstance(results, tuple):
+            pairs = [(out, results)]
+        elif isinstance(out, (tuple, list)) and len(out) == len(results):
+            pairs = list(zip(out, results, strict=True))
+        else:
+            raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
         for target, result in pairs:
+            self.describe("out", target)
+            check_same_shape("out", tuple(target.shape), tuple(result.shape), "the shape of the result,")
+            if target.dtype != result.dtype:
+                raise TypeError(f"out must have the dtype of the result, {result.dtype}, got {target.dtype}")
+            _check_no_gradient("out", target)
+            if result.requires_grad:
+                _check_no_out(out)
             target.copy_(result)
         return out
 
@@ -143,8 +161,8 @@ class TorchBackend:
         index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
-            if x.dtype is not torch_dtype:  # under autocast
-                x = x.to(torch_dtype)
+            if x.dtype is not torch_dtype:
+                x = as_autocast(x)
             if not needs_derivatives(x):
                 return _computed(compute, (x,), specs, out, memory_format_of(x))
             _check_no_out(out)
@@ -158,13 +176,13 @@ class TorchBackend:
     ) -> Any:
         """Run a backward operation; the result in a new tensor, or in `out`."""
         given = None if out is None else (out,)
-        inputs = [each.to(torch.float32) if each.dtype in HALVES else each for each in inputs]  # under autocast
-        memory_format = format_of_any(inputs)
-        if not any(map(needs_derivatives, inputs)):
+        tensors = [as_autocast(each) for each in inputs]
+        memory_format = format_of_any(tensors)
+        if not needs_derivatives(tensors[0]):  # in the others it is constant
             compute = partial(_backward, operation, plan, spec, parameters)
-            return _computed(compute, inputs, [spec], given, memory_format)
+            return _computed(compute, tensors, [spec], given, memory_format)
         _check_no_out(given)
-        grad, other = inputs if len(inputs) == 2 else (inputs[0], None)
+        grad, other = tensors if len(tensors) == 2 else (tensors[0], None)
         if operation == "max_pool_backward":
             _, other = pooled(Call("max_pool_with_indices", plan, (), index_dtype_of(plan), memory_format), other, None)
             operation = "max_pool_backward_from_indices"
@@ -179,7 +197,8 @@ def _unusual_dtype(name: str, array: Tensor) -> np.dtype[Any]:
     if not (array.is_cpu or array.is_meta):
         raise TypeError(f"{name} is on device {array.device}, for which numbapool has no kernels: move it to the CPU")
     if array.layout is not torch.strided or array.is_nested:
-        raise TypeError(f"{name} must be a dense tensor, got layout {array.layout}")
+        kind = "a nested one" if array.is_nested else f"layout {array.layout}"
+        raise TypeError(f"{name} must be a dense tensor, got {kind}")
     if array.dtype in HALVES and torch.is_autocast_enabled("cpu"):
         return np.dtype(np.float32)
     if array.dtype not in DTYPES:
@@ -187,12 +206,38 @@ def _unusual_dtype(name: str, array: Tensor) -> np.dtype[Any]:
     return DTYPES[array.dtype]
 
 
+def as_autocast(value: Any) -> Any:
+    """A tensor in the dtype that autocast computes in: half precision in float32."""
+    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in HALVES else value
+
+
+def is_recorded(x: Any) -> bool:
+    """Whether a tensor has no values of its own in CPU memory, or somebody records what is done with it."""
+    kind = type(x)
+    if kind is not Tensor and kind is not Parameter and not isinstance(x, Tensor):
+        return False
+    return (
+        (kind is not Tensor and kind is not Parameter)
+        or is_in_torch_dispatch_mode()
+        or x.is_meta
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.is_legacy_batchedtensor(x)
+    )
+
+
+def has_tangent(x: Any) -> bool:
+    """Whether forward-mode derivatives are asked of a tensor."""
+    return (
+        forward_ad._current_level >= 0  # asked first: 0.8 us
+        and isinstance(x, Tensor)
+        and forward_ad.unpack_dual(x).tangent is not None
+    )
+
+
 def needs_derivatives(x: Tensor) -> bool:
     """Whether anything but values is asked for: a gradient, a tangent, or what a transform of `torch.func` makes of it."""
     return (
-        (x.requires_grad and torch.is_grad_enabled())
-        or torch._C._are_functorch_transforms_active()
-        or (forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None)  # asked first: 0.8 us
+        (x.requires_grad and torch.is_grad_enabled()) or torch._C._are_functorch_transforms_active() or has_tangent(x)
     )
 
 
@@ -208,8 +253,17 @@ def pooled(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         return results if call.shows_indices else results[0]
     if needs_derivatives(x):
         return _Pooling.apply(call, x, indices)
-    results = computed(call, x, indices)
+    results = recorded_or_computed(call, x, indices)
     return results if call.shows_indices else results[0]
+
+
+def recorded_or_computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
+    """Results of a call without their derivatives: by the operator if somebody records it."""
+    if is_recorded(x) or is_recorded(indices):
+        from numbapool.backends import torch_operators
+
+        return torch_operators.recorded(call, x, indices)
+    return computed(call, x, indices)
 
 
 def computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
@@ -250,18 +304,42 @@ def _computed(
         results = compute(*arrays, None)
         return from_numpy(results) if type(results) is np.ndarray else tuple(map(from_numpy, results))
     if out is None:
-        out = [torch.empty(shape, dtype=TORCH_DTYPES[dtype], memory_format=memory_format) for shape, dtype in specs]
+        new = [
+            torch.empty(shape, dtype=TORCH_DTYPES[dtype], device="cpu", memory_format=memory_format)
+            for shape, dtype in specs
+        ]
+        compute(*arrays, [each.numpy() for each in new])
+        return new[0] if len(new) == 1 else tuple(new)
     for each in out:
-        backend.describe("out", each)
-        if each.requires_grad:
-            raise ValueError("out must not require a gradient")
+        _check_out(each)
     compute(*arrays, [each.numpy() for each in out])
+    torch.autograd.graph.increment_version(out)  # so that autograd notices if it had saved what was here
     return out[0] if len(out) == 1 else tuple(out)
+
+
+def _check_out(out: Any) -> None:
+    backend.describe("out", out)
+    _check_no_gradient("out", out)
+    if is_recorded(out):
+        raise ValueError(f"out must be a plain tensor on the CPU like x, got {_type_name(out)} on {out.device}")
+    if out.is_neg():
+        raise ValueError("out must not be a lazily negated view")
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        raise ValueError("out must not be an inference tensor outside of torch.inference_mode()")
+    if any(stride == 0 and length > 1 for length, stride in zip(out.shape, out.stride(), strict=True)):
+        raise ValueError("out must not be an expanded tensor, whose elements share memory")
+
+
+def _check_no_gradient(name: str, tensor: Tensor) -> None:
+    if tensor.requires_grad:
+        raise ValueError(f"{name} must not require a gradient")
 
 
 def _check_no_out(out: Sequence[Any] | None) -> None:
     if out is not None:
-        raise ValueError("out must not be given where derivatives are asked for: detach x, or use torch.no_grad()")
+        raise ValueError(
+            "out must not be given where derivatives or transforms are asked for: detach x, or use torch.no_grad()"
+        )
 
 
 class _Derivatives:
@@ -302,7 +380,7 @@ def _save(ctx: Any, call: Call, indices: Tensor | None, output: Any, shows_indic
 class _Pooling(_Derivatives, torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, x: Tensor, indices: Tensor | None) -> Any:
-        output = computed(call, x, indices)
+        output = recorded_or_computed(call, x, indices)
         _save(ctx, call, indices, output, call.shows_indices)
         return output if call.shows_indices else output[0]
 
@@ -312,7 +390,7 @@ class _TransformedPooling(_Derivatives, torch.autograd.Function):
 
     @staticmethod
     def forward(call: Call, x: Tensor, indices: Tensor | None) -> Any:
-        return computed(call, x, indices)
+        return recorded_or_computed(call, x, indices)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

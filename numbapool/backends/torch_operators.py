@@ -27,6 +27,8 @@ from numbapool.backends.torch import (
     joined,
 )
 from numbapool.geometry import (
+    FLOATS,
+    INDICES,
     Extent,
     Padding,
     as_divisor,
@@ -38,6 +40,7 @@ from numbapool.geometry import (
     window_arguments,
     window_plan,
 )
+from numbapool.kernels.windows import Axis
 
 WINDOW = ", SymInt[] kernel_size, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool ceil_mode"
 
@@ -55,7 +58,7 @@ class Arguments(NamedTuple):
     is_narrow: bool  # the dtype of the indices it makes
 
     @property
-    def pairs(self) -> tuple[Any, ...]:
+    def pairs(self) -> tuple[Any, Any, Any, Any, bool]:
         """The window as geometry takes it."""
         kernel, stride, padding, dilation, ceil_mode = self.window
         pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
@@ -96,6 +99,9 @@ def register(name: str, operation: Operation) -> None:
     """Declare a row as an operator."""
 
     def check(arguments: Arguments, out_shape: tuple[int, ...]) -> None:
+        if len({tensor.device for tensor in arguments.tensors}) > 1:
+            devices = " and ".join(str(tensor.device) for tensor in arguments.tensors)
+            raise ValueError(f"x and indices must be on the same device, got {devices}")
         check_dtype("x", DTYPES.get(arguments.x.dtype, arguments.x.dtype), operation.dtypes)
         shrinks = operation.result == "output"
         check_same_shape("x", tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
@@ -120,7 +126,7 @@ def register(name: str, operation: Operation) -> None:
 
     def infer(*values: Any) -> Any:
         arguments = arguments_of(operation, values)
-        axes = pooled_axes(tuple(arguments.shape), *arguments.pairs)
+        axes = pooled_axes(tuple(arguments.shape), *arguments.pairs, least=torch.sym_min, greatest=torch.sym_max)
         out_shape = (*arguments.shape[: -len(axes)], *(axis.out for axis in axes))
         check(arguments, out_shape)
         shape = out_shape if operation.result == "output" else arguments.shape
@@ -154,9 +160,9 @@ def register(name: str, operation: Operation) -> None:
         return result, *(None,) * (ctx.count - 1)
 
     def batched(info: Any, in_dims: tuple[Any, ...], *values: Any) -> Any:
-        arguments, axes = arguments_of(operation, values), arguments_of(operation, in_dims)
-        x = joined(arguments.x, axes.x, info.batch_size)
-        indices = joined(arguments.indices, axes.indices, info.batch_size)
+        arguments = arguments_of(operation, values)
+        x = joined(arguments.x, in_dims[0], info.batch_size)
+        indices = joined(arguments.indices, in_dims[1], info.batch_size)
         first = arguments.shape[0] if operation.result == "input" else x.shape[0] // info.batch_size
         shape = (info.batch_size * first, *(arguments.shape if operation.result == "input" else x.shape)[1:])
         results = _call(name, arguments._replace(x=x, indices=indices, shape=shape))
@@ -170,6 +176,23 @@ def register(name: str, operation: Operation) -> None:
     torch.library.register_fake(qualified, infer, lib=library)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
     torch.library.register_vmap(qualified, batched, lib=library)
+
+
+def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
+    """`torch.computed` as a call of the operator."""
+    axes = call.plan.pooled
+    padding = [side for axis in axes for side in (axis.before, axis.after)]
+    windows = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
+    kernel, stride, dilation = windows
+    window = kernel, stride, padding, dilation, any(map(_overhangs, axes))
+    is_narrow = call.index_dtype == NARROW
+    return _call(call.name, Arguments(x, indices, call.plan.shape, window, call.parameters, is_narrow))
+
+
+def _overhangs(axis: Axis) -> bool:
+    """Whether the last window of an axis reaches beyond the padding, as it may in ceil_mode."""
+    span = (axis.kernel - 1) * axis.dilation + 1
+    return (axis.out - 1) * axis.stride + span > axis.before + axis.length + axis.after
 
 
 def _call(name: str, arguments: Arguments) -> Any:
@@ -212,7 +235,10 @@ def max_pool_backward(
 ) -> Any:
     """`numbapool.max_pool1d_backward` to `max_pool3d_backward`."""
     window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
-    if indices is None:
+    _check_gradient(x, grad_output)
+    if indices is not None:
+        check_dtype("indices", DTYPES.get(indices.dtype, indices.dtype), INDICES)
+    else:
         _, indices = torch.ops.numbapool.max_pool_with_indices(x.detach(), *window, _is_narrow(rank, x))
     return torch.ops.numbapool.max_pool_scatter(grad_output, indices, list(x.shape), *window)
 
@@ -249,13 +275,29 @@ def avg_pool_backward(
     """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
     window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    _check_gradient(x, grad_output)
     return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *window, *parameters)
+
+
+def _check_gradient(x: Tensor, grad_output: Tensor) -> None:
+    check_dtype("x", DTYPES.get(x.dtype, x.dtype), FLOATS)
+    if not isinstance(grad_output, Tensor):
+        raise TypeError(
+            f"grad_output must be a torch tensor like the other arguments, got {type(grad_output).__name__}"
+        )
+    if grad_output.dtype != x.dtype:
+        raise TypeError(f"grad_output must have the dtype of x, {x.dtype}, got {grad_output.dtype}")
+    if grad_output.device != x.device:
+        raise ValueError(f"grad_output must be on the device of x, {x.device}, got {grad_output.device}")
 
 
 def _window(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     """The window as operators take it."""
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
-    pairs = padding_for(padding, tuple(x.shape[-rank:]), kernel, stride, dilation)
+    shape = tuple(x.shape)
+    window = kernel, stride, padding, dilation, ceil_mode
+    pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)  # for its errors
+    pairs = padding_for(padding, shape[-rank:], kernel, stride, dilation, torch.sym_max)
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
 
 
