@@ -113,7 +113,7 @@ def max_pool1d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool1d`.
-    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only
@@ -234,7 +234,7 @@ def max_pool2d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool2d`.
-    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only
@@ -354,7 +354,7 @@ def max_pool3d_backward(
         The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool3d`.
-    indices : int64 or int32 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     out : array, shape and dtype of `x`, optional, keyword-only

@@ -36,7 +36,7 @@ FLOATS = dict.fromkeys(map(np.dtype, ("float32", "float64")))
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
 SUMMABLE = FLOATS | INTEGERS
 ORDERED = SUMMABLE | {np.dtype(bool): None}
-INDICES = dict.fromkeys(map(np.dtype, ("int64", "int32")))
+INDICES = {np.dtype(np.int64): None}
 
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
 LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C, D, H, W)", "(N, C, D, H, W)")}

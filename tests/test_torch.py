@@ -545,13 +545,6 @@ def test_arguments_without_values_are_checked() -> None:
         torch.ops.numbapool.max_pool_gather(x, indices.to("meta"), [2, 2], [2, 2], [0] * 4, [1, 1], False)
 
 
-def test_int32_indices() -> None:
-    x = torch.randn(2, 3, 7, 8)
-    out, indices = numbapool.max_pool2d(x, 3, 2, return_indices=True)
-    given = numbapool.max_pool2d_backward(out, x, 3, 2, indices=indices.int())
-    assert torch.equal(given, numbapool.max_pool2d_backward(out, x, 3, 2, indices=indices))
-
-
 def test_default_device_is_not_asked() -> None:
     x = torch.randn(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     with torch.device("meta"):

@@ -13,6 +13,7 @@ from numbapool.geometry import WindowPlan
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
 
+INDEX = np.dtype(np.int64)
 # DLDeviceType of memory that the CPU can address: kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged.
 CPU_DEVICES = (1, 3, 11, 13)
 
@@ -25,7 +26,9 @@ class DlpackBackend:
         view = _view(name, array)
         if name in ("x", "grad_output"):
             _importer(name, array)
-        return numpy_backend.describe(name, view)
+        shape, dtype = numpy_backend.describe(name, view)
+        # A library may have no int64, as JAX by default, and have cut the indices that it was given.
+        return shape, INDEX if name == "indices" and dtype == np.int32 else dtype
 
     def is_traced(self, *arrays: Any) -> bool:
         """Never: what can be exported has values."""
