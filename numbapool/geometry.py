@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from numbapool.kernels.windows import Axis
+from numbapool.kernels.windows import Axis, Bins
 
 # An int, or one int an axis.
 Extent: TypeAlias = int | Sequence[int]
+# An int or None, or one of them an axis.
+Sizes: TypeAlias = int | Sequence[int | None] | None
 # An int, one int an axis, one (before, after) an axis, or the name of an automatic padding.
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
 
@@ -43,11 +45,16 @@ LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C
 
 
 @dataclass(frozen=True, eq=False)  # equal arguments give the same cached plan, and identity is what hashes quickly
-class WindowPlan:
-    """What a pooling call computes: leading axes, and three pooled axes (d, h, w; unit axes in front for lower ranks)."""
+class Plan:
+    """What a pooling call computes: leading axes, and the pooled ones."""
 
     leading: tuple[int, ...]
-    pooled: tuple[Axis, ...]
+    pooled: tuple[Any, ...]
+
+    @property
+    def serves_once(self) -> bool:
+        """Whether it is made for one call, and nothing about it is worth remembering."""
+        return False
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -58,11 +65,6 @@ class WindowPlan:
     def out_shape(self) -> tuple[int, ...]:
         """Shape of the output."""
         return self.leading + tuple(axis.out for axis in self.pooled)
-
-    @cached_property
-    def axes(self) -> tuple[Axis, ...]:
-        """The pooled axes as (d, h, w)."""
-        return (UNIT_AXIS,) * (3 - len(self.pooled)) + self.pooled
 
     @cached_property
     def planes(self) -> int:
@@ -78,6 +80,48 @@ class WindowPlan:
     def out_plane_size(self) -> int:
         """Output elements of one plane."""
         return prod(axis.out for axis in self.pooled)
+
+    def batched(self, size: int) -> Plan:
+        """The same for `size` inputs, one after the other along the first axis."""
+        first, *others = self.leading
+        return replace(self, leading=(size * first, *others))
+
+
+@dataclass(frozen=True, eq=False)
+class WindowPlan(Plan):
+    """Windows of one size, a stride apart."""
+
+    pooled: tuple[Axis, ...]
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The pooled axes as (d, h, w): unit axes in front for lower ranks."""
+        return (UNIT_AXIS,) * (3 - len(self.pooled)) + self.pooled
+
+
+@dataclass(frozen=True, eq=False)
+class BinPlan(Plan):
+    """Windows where a rule says: the bins of adaptive pooling, or where `starts` says, with windows of `kernel`."""
+
+    pooled: tuple[Bins, ...]
+    kernel: tuple[int, ...] = ()  # none: adaptive bins
+    starts: tuple[np.ndarray, ...] = ()  # for each pooled axis, shape (planes, windows)
+
+    @property
+    def serves_once(self) -> bool:
+        """Whether it is made for one call, and nothing about it is worth remembering."""
+        return len(self.starts) > 0
+
+    @cached_property
+    def axes(self) -> tuple[Bins, ...]:
+        """The pooled axes as (d, h, w): unit axes in front for lower ranks."""
+        return (Bins(1, 1),) * (3 - len(self.pooled)) + self.pooled
+
+    def batched(self, size: int) -> BinPlan:
+        """The same for `size` inputs, one after the other along the first axis; starts are those of the first."""
+        first, *others = self.leading
+        starts = tuple(np.tile(each, (size, 1)) for each in self.starts)
+        return replace(self, leading=(size * first, *others), starts=starts)
 
 
 def window_plan(
@@ -145,11 +189,15 @@ def _window_plan(
         raise ValueError(
             f"padding must make axes of at most 2**62 elements, got padding={padding} for x of shape {shape}"
         )
-    if prod(max(length, 1) for length in plan.out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
-        raise ValueError(
-            f"Output size is too large: {plan.out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
-        )
+    _check_out_size(plan.out_shape, shape)
     return plan
+
+
+def _check_out_size(out_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    if prod(max(length, 1) for length in out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
+        raise ValueError(
+            f"Output size is too large: {out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
+        )
 
 
 def pooled_axes(
@@ -167,7 +215,8 @@ def pooled_axes(
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", stride, 1, "stride should not be zero or negative")
     _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
-    _check_shape(shape, rank)
+    _check_rank(shape, rank)
+    _check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     pads = padding_for(padding, lengths, kernel, stride, dilation, greatest)
@@ -195,6 +244,237 @@ def pooled_axes(
             f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
         )
     return axes
+
+
+@lru_cache(maxsize=1024)
+def _adaptive_plan(shape: tuple[int, ...], sizes: tuple[int | None, ...]) -> Plan:
+    out = adaptive_lengths(shape, sizes)
+    rank = len(out)
+    lengths = shape[-rank:]
+    _check_out_size(shape[:-rank] + out, shape)
+    bins = tuple(zip(lengths, out, strict=True))
+    if all(0 < count <= length and length % count <= 1 for length, count in bins):
+        # Then bins are windows of equal size and stride: start and end of bin i are i * (length // count) and that plus
+        # length // count + length % count.
+        return WindowPlan(
+            shape[:-rank],
+            tuple(
+                Axis(length, count, length // count + length % count, length // count, 1, 0, 0)
+                for length, count in bins
+            ),
+        )
+    return BinPlan(shape[:-rank], tuple(Bins(*each) for each in bins))
+
+
+def adaptive_plan(shape: tuple[int, ...], rank: int, output_size: Any) -> Plan:
+    """The plan for adaptive pooling of the last `rank` axes of an array of `shape` to `output_size`; None keeps an axis.
+
+    Raises
+    ------
+    TypeError
+        An output size of the wrong type.
+    ValueError
+        A negative one, or a shape of the wrong rank or with an empty axis other than batch and channels.
+    """
+    return _adaptive_plan(shape, adaptive_sizes(rank, output_size))
+
+
+def adaptive_sizes(rank: int, output_size: Any) -> tuple[int | None, ...]:
+    """`output_size` with one int or None an axis."""
+    if isinstance(output_size, (tuple, list)):
+        if len(output_size) != rank:
+            raise ValueError(
+                f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {output_size!r}"
+            )
+        sizes = tuple(output_size)
+    else:
+        sizes = (output_size,) * rank
+    return tuple(None if each is None else as_int("output_size", each) for each in sizes)
+
+
+def adaptive_lengths(shape: tuple[int, ...], sizes: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Lengths of the pooled axes of the output; lengths may be symbols."""
+    rank = len(sizes)
+    _check_rank(shape, rank)
+    _check_not_empty(shape, rank, "batch and channel axes")
+    given = [each for each in sizes if each is not None]
+    if given:
+        _check_extents("output_size", given, 0, "elements of output_size must be greater than or equal to 0")
+    return tuple(length if each is None else each for each, length in zip(sizes, shape[-rank:], strict=True))
+
+
+def fractional_lengths(
+    shape: tuple[int, ...], rank: int, kernel_size: Extent, output_size: Any, output_ratio: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Window and output lengths of fractional pooling, checked against each other.
+
+    Raises
+    ------
+    TypeError
+        A parameter of the wrong type.
+    ValueError
+        A parameter out of its range, none or both of `output_size` and `output_ratio`, or no room for the windows.
+    """
+    kernel = per_axis("kernel_size", kernel_size, rank)
+    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    _check_rank(shape, rank)
+    _check_not_empty(shape, rank, "batch axis")
+    lengths = shape[-rank:]
+    if (output_size is None) == (output_ratio is None):
+        raise ValueError(
+            f"output_size or output_ratio must be given, and not both, got output_size={output_size!r} and "
+            f"output_ratio={output_ratio!r}"
+        )
+    if output_size is not None:
+        out = per_axis("output_size", output_size, rank)
+    else:
+        out = tuple(int(n * ratio) for n, ratio in zip(lengths, _ratios(rank, output_ratio), strict=True))
+    _check_extents("output_size", out, 1, "elements of output_size must be greater than 0")
+    room = 1 if rank == 2 else 0  # torch's rule: in 2-d windows may lie edge to edge, in 3-d not quite
+    for length, window, count in zip(lengths, kernel, out, strict=True):
+        if count + window - 1 >= length + room:
+            raise ValueError(
+                f"output_size={out} is too large for kernel_size={kernel} on x of shape {shape}: output_size + kernel_size "
+                f"- 1 must be {'at most' if room else 'less than'} the length of the axis"
+            )
+    return kernel, out
+
+
+def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
+    ratios = tuple(output_ratio) if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * rank
+    if len(ratios) != rank:
+        raise ValueError(
+            f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {output_ratio!r}"
+        )
+    for each in ratios:
+        if isinstance(each, (bool, np.bool_)) or not isinstance(each, (int, float, np.integer, np.floating)):
+            raise TypeError(f"output_ratio must be a float, got {each!r} of type {type(each).__name__}")
+        if not 0 < each < 1:
+            raise ValueError(f"output_ratio must be between 0 and 1, got {output_ratio!r}")
+    return ratios
+
+
+def fractional_plan(
+    shape: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...], samples: np.ndarray
+) -> BinPlan:
+    """The plan for fractional pooling whose windows start where `samples`, of shape (N, C, rank) and in [0, 1), say.
+
+    torch's rule: in 2-d the first sample is that of the width, in 3-d of the depth; arithmetic in the dtype of the samples.
+    """
+    rank = len(kernel)
+    lengths, leading = shape[-rank:], shape[:-rank]
+    flat = samples.reshape(-1, rank)
+    if not bool(np.all((flat >= 0) & (flat < 1))):
+        bad = flat[~((flat >= 0) & (flat < 1))]
+        raise ValueError(f"_random_samples must be in [0, 1), got {bad.flat[0]}")
+    columns = range(rank) if rank == 3 else range(rank - 1, -1, -1)
+    starts = tuple(
+        _fractional_starts(flat[:, column], *axis)
+        for column, axis in zip(columns, zip(lengths, kernel, out, strict=True), strict=True)
+    )
+    return BinPlan(leading, tuple(Bins(*each) for each in zip(lengths, out, strict=True)), kernel, starts)
+
+
+def _fractional_starts(samples: np.ndarray, length: int, kernel: int, out: int) -> np.ndarray:
+    """Where the windows of each plane start along one axis: shape (planes, windows)."""
+    starts = np.full((len(samples), out), length - kernel, np.int64)
+    if out > 1:
+        scalar = samples.dtype.type
+        alpha = scalar(length - kernel) / scalar(out - 1)
+        steps = (np.arange(out - 1).astype(samples.dtype) + samples[:, None]) * alpha
+        starts[:, :-1] = steps.astype(np.int64) - (samples * alpha).astype(np.int64)[:, None]
+    return starts
+
+
+def samples_shape(shape: tuple[int, ...], rank: int) -> tuple[int, int, int]:
+    """The shape of the samples for an array of `shape`: one for each plane and pooled axis."""
+    return shape[0] if len(shape) == rank + 2 else 1, shape[-rank - 1], rank
+
+
+def check_whole(shape: tuple[int, ...]) -> None:
+    """Refuse a shape of fewer than three axes, or with an empty axis other than the first."""
+    if len(shape) < 3:
+        raise ValueError(f"x must have at least 3 axes (N, C, ...), got shape {shape} with {len(shape)}")
+    if 0 in shape[1:]:
+        raise ValueError(
+            f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}"
+        )
+
+
+@lru_cache(maxsize=1024)
+def whole_plan(shape: tuple[int, ...]) -> tuple[WindowPlan, tuple[int, ...]]:
+    """The plan for pooling all axes but the first two, taken for one, and the shape of the output."""
+    check_whole(shape)
+    length = prod(shape[2:])
+    return WindowPlan(shape[:2], (Axis(length, 1, length, length, 1, 0, 0),)), shape[:2] + (1,) * (len(shape) - 2)
+
+
+def unpool_plan(
+    shape: tuple[int, ...],
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Extent,
+    output_size: Sequence[int] | None,
+) -> BinPlan:
+    """The plan whose *output* is unpooled: an array of `shape`, whose elements go to an input-shaped result.
+
+    Raises
+    ------
+    TypeError
+        A parameter of the wrong type.
+    ValueError
+        A parameter out of its range, a shape of the wrong rank or with an empty axis, or an output size that no pooling with
+        these parameters could have had.
+    """
+    sizes = unpool_lengths(shape, rank, kernel_size, stride, padding, output_size)
+    return placed_plan(shape, sizes)
+
+
+@lru_cache(maxsize=1024)
+def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
+    """The plan for an output of `shape` whose elements have their places in planes of `sizes`."""
+    rank = len(sizes)
+    _check_out_size(shape[:-rank] + sizes, shape)
+    return BinPlan(shape[:-rank], tuple(Bins(*each) for each in zip(sizes, shape[-rank:], strict=True)))
+
+
+def unpool_lengths(
+    shape: tuple[int, ...],
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Extent,
+    output_size: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """Lengths of the unpooled axes: by default `(length - 1) * stride + kernel_size - 2 * padding`, at most a stride off."""
+    kernel = per_axis("kernel_size", kernel_size, rank)
+    strides = kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank)
+    pads = per_axis("padding", padding, rank)
+    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    _check_extents("stride", strides, 1, "stride should not be zero or negative")
+    _check_extents("padding", pads, 0, "pad must be non-negative")
+    _check_rank(shape, rank)
+    _check_not_empty(shape, rank, "batch axis")
+    default = tuple((n - 1) * s + k - 2 * p for n, s, k, p in zip(shape[-rank:], strides, kernel, pads, strict=True))
+    sizes = default
+    if output_size is not None:
+        if not isinstance(output_size, (tuple, list)) or len(output_size) not in (rank, rank + 2):
+            raise ValueError(
+                f"output_size must be {rank} ints, one for each unpooled axis, or those after batch and channels, got "
+                f"{output_size!r}"
+            )
+        sizes = tuple(as_int("output_size", each) for each in output_size[-rank:])
+        for size, usual, step in zip(sizes, default, strides, strict=True):
+            if not usual - step < size < usual + step:
+                raise ValueError(
+                    f"output_size must be less than a stride ({strides}) from the default {default}, got {_shown(sizes)}"
+                )
+    if min(sizes) < 1:
+        raise ValueError(
+            f"Output size is too small: unpooling x of shape {shape} gives lengths {sizes}; every one must be at least 1"
+        )
+    return sizes
 
 
 def output_length(
@@ -306,6 +586,22 @@ def as_divisor(value: Any) -> int | None:
     return divisor
 
 
+def as_norm_type(value: Any) -> float:
+    """`norm_type` as a float greater than 0; infinity is one."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"norm_type must be a number, got {value!r} of type {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"norm_type must be greater than 0, got {value!r}")
+    return float(value)
+
+
+def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of `numpy.sum`, on all platforms: 64 bits for integers and bool."""
+    if dtype.kind in "bi":
+        return np.dtype(np.int64)
+    return np.dtype(np.uint64) if dtype.kind == "u" else dtype
+
+
 def check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:
     """Refuse an array argument whose dtype an operation does not take."""
     if dtype not in accepted:
@@ -334,13 +630,16 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 0
 
 
-def _check_shape(shape: tuple[int, ...], rank: int) -> None:
+def _check_rank(shape: tuple[int, ...], rank: int) -> None:
     if len(shape) not in (rank + 1, rank + 2):
         unbatched, batched = LAYOUTS[rank]
         raise ValueError(
             f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
         )
-    if 0 in shape[-rank - 1 :]:
-        raise ValueError(
-            f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}"
-        )
+
+
+def _check_not_empty(shape: tuple[int, ...], rank: int, may_be: str) -> None:
+    others = {"batch axis": rank + 1, "batch and channel axes": rank}[may_be]
+    if 0 in shape[-others:]:
+        rest = "channels and pooled axes" if others > rank else "pooled axes"
+        raise ValueError(f"x may only be empty along the {may_be}; {rest} must not be, got shape {shape}")

@@ -21,6 +21,13 @@ class Axis(NamedTuple):
     after: int
 
 
+class Bins(NamedTuple):
+    """One pooled axis whose windows lie where a rule or a draw says: the input length and the number of windows."""
+
+    length: int
+    out: int
+
+
 def larger(best: Any, value: Any) -> Any:
     """Larger of two values, NaN if either is NaN."""
     bigger = best if best > value else value
@@ -45,6 +52,16 @@ def end_tap(start: int, length: int, kernel: int, dilation: int) -> int:
     if start + (kernel - 1) * dilation < length:  # spares most windows the division
         return kernel
     return (length - 1 - start) // dilation + 1 if start < length else 0
+
+
+def bin_start(number: int, length: int, out: int) -> int:
+    """First element of bin `number` of `out` over an axis: torch's rule for adaptive pooling, in exact integers."""
+    return number // out * length + number % out * length // out
+
+
+def bin_end(number: int, length: int, out: int) -> int:
+    """One past the last element of a bin."""
+    return 1 + ((number + 1) * length - 1) // out
 
 
 def count_taps(

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, WindowPlan
+from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows, spread
+from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import ONE, divided, end_tap, first_tap, plane_at, touching
+from numbapool.kernels.cpu.rows import ONE, ZERO, divided, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -48,6 +49,7 @@ from numbapool.kernels.cpu.schedule import (
     UNITS,
     VARIES,
     WORK_SIZE,
+    AnyPlan,
     contiguous_out_layout,
     geometry_of,
     holds_all_windows,
@@ -60,33 +62,50 @@ from numbapool.kernels.cpu.vectors import (
     accumulator_of,
     add,
     no_sum,
+    put,
+    quotient,
     wide_sum,
 )
 from numbapool.kernels.windows import Axis
 
 
 def avg_pool(
-    plan: WindowPlan,
+    plan: AnyPlan,
     dtype: np.dtype[Any],
     is_contiguous: bool,
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Call:
     """Mean of each window; integers are summed in 64 bits and divided towards zero."""
+    if isinstance(plan, BinPlan):
+        return avg_bins(plan, dtype)
     algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
     program = program.copy()
     divisors = divisors_of(plan, algorithm, program, dtype, count_include_pad, divisor_override)
     return Call(KERNELS[algorithm], units, program, (divisors,))
 
 
+def sum_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+    """Sum of each window; integers in 64 bits."""
+    return avg_pool(plan, dtype, is_contiguous, True, 1)
+
+
+def sum_pool_backward(plan: WindowPlan, grad_output: Source, grad_input: np.ndarray) -> None:
+    """Gradient of the sum: each input element takes the gradients of the windows that hold it."""
+    avg_pool_backward(plan, grad_output, grad_input, True, 1)
+
+
 def avg_pool_backward(
-    plan: WindowPlan,
+    plan: AnyPlan,
     grad_output: Source,
     grad_input: np.ndarray,
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> None:
     """Gradient of the mean: each input element takes its share of the windows that hold it."""
+    if isinstance(plan, BinPlan):
+        avg_bins_backward(plan, grad_output, grad_input)
+        return
     grad, layout = grad_output
     kernel, units, program, layout_at, divisors = _backward_of(
         plan, grad_input.dtype, layout is None, count_include_pad, divisor_override
@@ -255,6 +274,16 @@ def avg_strided(first, last, out, x, g, divisors):
 
 
 @entry
+def avg_whole(first, last, out, x, g, divisors):
+    work = np.full(g[WORK_SIZE], no_sum(x))
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    divisor = divisors[0] * divisors[g[FACTORS]]
+    for plane in range(first, last):
+        total = rows.fold_whole(add, work, ZERO, x, plane_at(layout, plane), g[IN_W])
+        put(out, np.uintp(plane), quotient(total, divisor))
+
+
+@entry
 def avg_windows(first, last, out, x, g, divisors):
     work = np.full(g[WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
@@ -339,5 +368,6 @@ KERNELS = {
     "rows": avg_rows,
     "dense": avg_dense,
     "strided": avg_strided,
+    "whole": avg_whole,
     "windows": avg_windows,
 }

@@ -1,4 +1,4 @@
-"""Gradient of a maximum: each output's gradient goes to the position of its maximum, saved or found again.
+"""Elements by their indices: gradients to where maxima are, saved or found again, and unpooling.
 
 Each unit of work owns a block of the *input*, so no two write to the same place, and each element sums its gradients in the
 order of the outputs: the bits are the same for any number of threads.
@@ -10,12 +10,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
-from numbapool.kernels.cpu.marks import mark_unit
-from numbapool.kernels.cpu.max import no_mark, scan_window
+from numbapool.kernels.cpu.marks import mark_unit, no_mark
+from numbapool.kernels.cpu.max import max_pool_with_indices, scan_window
 from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -51,6 +51,7 @@ from numbapool.kernels.cpu.schedule import (
     UNIT_FIELDS,
     UNITS,
     WORK_SIZE,
+    AnyPlan,
     contiguous_layout,
     contiguous_out_layout,
     geometry_of,
@@ -63,11 +64,9 @@ from numbapool.kernels.cpu.vectors import lowest
 OWNED_ELEMENTS = 1 << 14
 
 
-def max_pool_backward_from_indices(
-    plan: WindowPlan, grad_output: Source, indices: Source, grad_input: np.ndarray
-) -> bool:
+def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
-    block, bad = _block(plan), np.zeros(1, np.int64)
+    block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
     operations = plan.planes * plan.out_plane_size
     if block == plan.plane_size and grad_output[1] is indices[1] is None:
         arguments = grad_input, grad_output[0], indices[0], plan.plane_size, plan.out_plane_size, bad
@@ -79,9 +78,15 @@ def max_pool_backward_from_indices(
     return not bad[0]
 
 
-def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
+def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
     """The same with the positions of the maxima found again."""
     flat, layout = x
+    if isinstance(plan, BinPlan):
+        maxima = np.empty(plan.planes * plan.out_plane_size, flat.dtype)
+        indices = np.empty(maxima.size, np.int64)
+        max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
+        scatter_add(plan, grad_output, (indices, None), grad_input)
+        return
     schedule = schedule_of(plan, flat.itemsize, layout is None, True)
     block = _block(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
@@ -97,21 +102,44 @@ def max_pool_backward(plan: WindowPlan, grad_output: Source, x: Source, grad_inp
     )
 
 
-def max_pool_gather(plan: WindowPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
-    """The element that each index names, 0 for -1: the derivative of the forward pass, and the adjoint of the backward.
+def gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
+    """The element that each index names, 0 for -1: the adjoint of `scatter_add`.
 
     False if an index lies outside the plane (but -1 means none).
     """
+    return _gather(plan, x, indices, out, -1)
+
+
+def gather_all(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
+    """The same where -1, too, is outside the plane: the gradient of `place`."""
+    return _gather(plan, x, indices, out, 0)
+
+
+def _gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray, none: int) -> bool:
     flat, layout = x
     source = flat, contiguous_layout(plan) if layout is None else layout
     bad = np.zeros(1, np.int64)
     d, h, _ = plan.axes
     units, operations = plan.planes * d.out * h.out, plan.planes * plan.out_plane_size
-    run(gather, units, operations, out, *source, *_of_output(plan, indices), geometry_of(plan), bad)
+    run(
+        gather_rows, units, operations, out, *source, *_of_output(plan, indices), geometry_of(plan), bad, np.int64(none)
+    )
     return not bad[0]
 
 
-def _of_output(plan: WindowPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
+def place(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
+    """Each element where its index says, the last in row-major order where several say the same, and 0 elsewhere.
+
+    False if an index lies outside the plane.
+    """
+    bad = np.zeros(1, np.int64)
+    sources = *_of_output(plan, x), *_of_output(plan, indices)
+    operations = plan.planes * (plan.plane_size + plan.out_plane_size)
+    run(place_planes, plan.planes, operations, out, *sources, geometry_of(plan), bad)
+    return not bad[0]
+
+
+def _of_output(plan: AnyPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
     """Flat array and layout of a source with the shape of the output."""
     flat, layout = source
     return flat, contiguous_out_layout(plan) if layout is None else layout
@@ -249,7 +277,7 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
 
 
 @entry
-def gather(first, last, out, x, layout, indices, index_layout, g, bad):
+def gather_rows(first, last, out, x, layout, indices, index_layout, g, bad, none):
     """Elements from the positions that indices name; a unit is a row of outputs."""
     slab_size = g[IN_H] * g[IN_W]
     size, zero = np.uintp(g[IN_D] * slab_size), out.dtype.type(0)
@@ -270,9 +298,30 @@ def gather(first, last, out, x, layout, indices, index_layout, g, bad):
                     position = d * layout[rows.D_STEP] + (row - d * g[IN_H]) * layout[rows.H_STEP]
                     position += (index - row * g[IN_W]) * layout[rows.W_STEP]
                 value = x[np.uintp(at + position)]
-            elif index != -1:
+            elif index != none:
                 bad[0] = 1
             out[np.uintp(number * g[OUT_W] + o)] = value
+
+
+@entry
+def place_planes(first, last, out, x, layout, indices, index_layout, g, bad):
+    """Elements to the positions that indices name; a unit is a plane."""
+    size = np.uintp(g[IN_D] * g[IN_H] * g[IN_W])
+    for plane in range(first, last):
+        to = np.uintp(plane) * size
+        rows.fill(out, plane * np.int64(size), out.dtype.type(0), np.int64(size))
+        for od in range(g[OUT_D]):
+            at = plane_at(layout, plane) + od * layout[rows.D_STEP]
+            index_at = plane_at(index_layout, plane) + od * index_layout[rows.D_STEP]
+            for _ in range(g[OUT_H]):
+                for o in range(g[OUT_W]):
+                    index = np.int64(indices[np.uintp(index_at + o * index_layout[rows.W_STEP])])
+                    if np.uintp(index) < size:
+                        out[to + np.uintp(index)] = x[np.uintp(at + o * layout[rows.W_STEP])]
+                    else:
+                        bad[0] = 1
+                at += layout[rows.H_STEP]
+                index_at += index_layout[rows.H_STEP]
 
 
 @entry

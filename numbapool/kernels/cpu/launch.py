@@ -103,12 +103,19 @@ def compiled_for(kernel: Any, arguments: tuple[Any, ...]) -> Any:
 
 def address_of(kernel: Any, arguments: tuple[Any, ...]) -> int:
     """Address of the kernel compiled for these arguments."""
-    key = (kernel, *[a.dtype.char if isinstance(a, np.ndarray) else type(a) for a in arguments])
+    key = (kernel, *[_kind(a) for a in arguments])
     address = _addresses.get(key)
     if address is None:
         compiled = compiled_for(kernel, arguments)
         address = _addresses[key] = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
     return address
+
+
+def _kind(argument: Any) -> Any:
+    if not isinstance(argument, np.ndarray):
+        return type(argument)
+    dtype = argument.dtype
+    return dtype.char if dtype.names is None else dtype
 
 
 @intrinsic

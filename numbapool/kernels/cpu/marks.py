@@ -7,6 +7,8 @@ for how lines are laid out and written.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numbapool.kernels.cpu.compile import inlined, inner
@@ -60,6 +62,7 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_H,
     STRIDE_W,
     WIDTH,
+    AnyPlan,
 )
 from numbapool.kernels.cpu.vectors import (
     add,
@@ -70,10 +73,16 @@ from numbapool.kernels.cpu.vectors import (
     larger,
     load,
     load_marks,
+    put,
     shifted,
     store,
     take,
 )
+
+
+def no_mark(plan: AnyPlan) -> Any:
+    """A mark that stays negative whatever position in a plane is added to it, in the narrowest dtype where it does."""
+    return np.int32(-(1 << 30)) if plan.plane_size < 1 << 30 else np.int64(-(1 << 62))
 
 
 @inner
@@ -336,7 +345,7 @@ def store_marks(out, indices, end, work, marks, plane, unit, g):
             column += width
         for lane in range((n - column) & (width - ONE_UP) if column < n else np.uintp(0)):
             mark = np.int64(marks[line + column + lane])
-            out[to + column + lane] = work[line + column + lane]
+            put(out, to + column + lane, work[line + column + lane])
             indices[to + column + lane] = mark if mark >= 0 else -ONE
         to += np.uintp(g[OUT_W])
         line += pitch

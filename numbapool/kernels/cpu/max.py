@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu import rows
+from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call
-from numbapool.kernels.cpu.marks import mark_unit, store_marks
+from numbapool.kernels.cpu.marks import mark_unit, no_mark, store_marks
 from numbapool.kernels.cpu.rows import ONE, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -37,27 +38,27 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_H,
     STRIDE_W,
     WORK_SIZE,
+    AnyPlan,
     schedule_of,
 )
-from numbapool.kernels.cpu.vectors import larger, lowest
+from numbapool.kernels.cpu.vectors import element, larger, lowest, put
 
 
-def max_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
+    if isinstance(plan, BinPlan):
+        return max_bins(plan, dtype)
     algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, False)
     return Call(KERNELS[algorithm], units, program, ())
 
 
-def max_pool_with_indices(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
+    if isinstance(plan, BinPlan):
+        return max_bins_with_indices(plan, dtype)
     algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, True)
     kernel = max_windows_indices if algorithm == "windows" else max_indices
     return Call(kernel, units, program, (no_mark(plan),))
-
-
-def no_mark(plan: WindowPlan) -> Any:
-    """A mark that stays negative whatever position in a plane is added to it, in the narrowest dtype where it does."""
-    return np.int32(-(1 << 30)) if plan.plane_size < 1 << 30 else np.int64(-(1 << 62))
 
 
 @entry
@@ -108,6 +109,14 @@ def max_strided(first, last, out, x, g):
 
 
 @entry
+def max_whole(first, last, out, x, g):
+    work = np.full(g[WORK_SIZE], lowest(x))
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    for plane in range(first, last):
+        put(out, np.uintp(plane), rows.fold_whole(larger, work, ZERO, x, plane_at(layout, plane), g[IN_W]))
+
+
+@entry
 def max_windows(first, last, out, x, g):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
@@ -116,7 +125,7 @@ def max_windows(first, last, out, x, g):
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
             best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
-            out[to + ow] = best
+            put(out, np.uintp(to + ow), best)
 
 
 @entry
@@ -140,7 +149,7 @@ def max_windows_indices(first, last, out, indices, x, g, none):
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
             best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
-            out[to + ow] = best
+            put(out, np.uintp(to + ow), best)
             indices[to + ow] = index
 
 
@@ -156,7 +165,7 @@ def scan_window(x, at, layout, g, od, oh, ow):
             row = at + in_d * layout[rows.D_STEP] + in_h * layout[rows.H_STEP]
             for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
                 in_w = w + k * g[DILATION_W]
-                value = x[row + in_w * layout[rows.W_STEP]]
+                value = element(x, np.uintp(row + in_w * layout[rows.W_STEP]), x)
                 if index < 0 or replaces(value, best):
                     best, index = value, (in_d * g[IN_H] + in_h) * g[IN_W] + in_w
     return best, index
@@ -167,5 +176,6 @@ KERNELS = {
     "rows": max_rows,
     "dense": max_dense,
     "strided": max_strided,
+    "whole": max_whole,
     "windows": max_windows,
 }

@@ -78,11 +78,13 @@ from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
     can_stream,
     choose,
+    element,
     evens,
     finish_streams,
     keep,
     lanes,
     load,
+    put,
     quotient,
     store,
     stream,
@@ -116,7 +118,7 @@ def gather_block(work, at, pitch, source, base, row_step, step, rows, n):
     """Copy rows whose elements are `step` apart into lines: where strides are dealt with, and other dtypes converted."""
     for r in range(rows):
         for j in range(n):
-            work[np.uintp(at + r * pitch + j)] = source[np.uintp(base + r * row_step + j * step)]
+            work[np.uintp(at + r * pitch + j)] = element(source, np.uintp(base + r * row_step + j * step), work)
 
 
 @inner
@@ -175,11 +177,11 @@ def fold_rows(
                 if end - column < width and is_last:
                     for lane in range((end - column) & (width - ONE_UP)):
                         i = column + lane
-                        value = work.dtype.type(source[first + i])
+                        value = element(source, first + i, work)
                         if taps > 1:
-                            value = combine(value, source[second + i])
+                            value = combine(value, element(source, second + i, work))
                         if taps > 2:
-                            value = combine(value, source[third + i])
+                            value = combine(value, element(source, third + i, work))
                         if folded >= 0:
                             value = combine(work[before + i], value)
                         work[line + i] = value
@@ -315,7 +317,7 @@ def across_rows(
             else:
                 store(work, staged, vector)
                 for lane in range((n - column) & (width - ONE_UP)):
-                    to_array[j + column + lane] = work[staged + lane]
+                    put(to_array, j + column + lane, work[staged + lane])
             column += width
             at += step
     if streams:
@@ -349,6 +351,27 @@ def fold_windows(combine, work, to, source, line, stride, taps, n, identity):
             vector = combine(vector, keep(load(source, first + whole, work), count - whole, identity))
         store(work, target, vector)
         target += width
+
+
+@inner
+def fold_whole(combine, work, to, source, at, n):
+    """Fold n neighbours of the source, at least four vectors of them, to the element `to` of the work array."""
+    width, count, first = lanes(work), np.uintp(n), np.uintp(at)
+    step, column = width + width, width + width
+    # Two at a time, because a vector waits for the one before, 4 cycles, longer than it takes to come from memory.
+    vector = combine(load(source, first, work), load(source, first + width, work))
+    while column + step <= count:
+        pair = combine(load(source, first + column, work), load(source, first + column + width, work))
+        vector = combine(vector, pair)
+        column += step
+    store(work, np.uintp(to), vector)
+    total = work[np.uintp(to)]
+    for lane in range(ONE_UP, width):
+        total = combine(total, work[np.uintp(to) + lane])
+    while column < count:
+        total = combine(total, element(source, first + column, work))
+        column += ONE_UP
+    return total
 
 
 @inner
@@ -666,7 +689,7 @@ def fold_flat(combine, work, x, layout, plane, planes, g, identity):
     at = plane_at(layout, plane)
     copy_line(work, line, x, at, whole)
     for i in range(whole, n):
-        work[line + i] = x[at + i]
+        work[line + i] = element(x, np.uintp(at + i), work)
     step = ONE
     for axis in range(3):
         if g[KERNEL_W - axis] > 1:

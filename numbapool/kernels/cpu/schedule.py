@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import UNIT_AXIS, WindowPlan
+from numbapool.geometry import UNIT_AXIS, BinPlan, WindowPlan
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap
 
@@ -49,6 +49,9 @@ WIDEST_TAP_WINDOW = 3
 HIGHEST_ROW_WINDOW = 9
 # Windows across of up to this many strides are folded one by one; longer ones, which overlap more, by shifts.
 LONGEST_OVERLAP = 8
+
+
+AnyPlan: TypeAlias = WindowPlan | BinPlan
 
 
 class Geometry(NamedTuple):
@@ -206,6 +209,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     "dense": larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
     "strided": any other. Rows as in "rows", then a fold of all positions across, of which every stride-th stays.
     "indices": maxima with their positions. Each input row is folded across, then these down, both in row-major order.
+    "whole": each plane is one window, and contiguous. It is folded in whole vectors where it stands.
     "windows": windows wider than any line, or mostly outside the input: tap by tap.
     """
     is_large = plan.planes * plan.plane_size * itemsize >= LARGE_BYTES
@@ -234,6 +238,8 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
         sizes = {"folded": lines + guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
         units = [Unit(0, 0, 0, h.out, w.out, 0, 0, 0, 0)]
+    elif algorithm == "whole":
+        lines, sizes, units = 1, {"folded": 0, "across": 0, "stack": 0, "spare": 0}, list(_units(plan, 1, 1))
     elif algorithm == "windows":
         rows, cols, pitch = 1, min(w.out, line), 1
         lines = cols
@@ -284,7 +290,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     at.setdefault("across", at["stack"])  # "dense" is done with its stack when it folds across
     layout_at = len(Geometry._fields)
     units_at = layout_at + LAYOUT_FIELDS
-    geometry = _geometry(plan)._replace(
+    geometry = _geometry(plan.planes, plan.axes)._replace(
         pitch=pitch,
         lines=lines,
         group=group,
@@ -302,37 +308,36 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     return Schedule(algorithm, -(-plan.planes // group) * len(units), np.concatenate(program))
 
 
-@lru_cache(maxsize=512)
-def geometry_of(plan: WindowPlan) -> np.ndarray:
+def geometry_of(plan: AnyPlan) -> np.ndarray:
     """Geometry of a plan for kernels that need no work array of the schedule."""
-    return np.array(_geometry(plan), dtype=np.int64)
+    return _geometry_of_axes(plan.planes, plan.axes)
 
 
-def _geometry(plan: WindowPlan) -> Geometry:
-    return Geometry(
-        plan.planes,
-        *(axis.length for axis in plan.axes),
-        *(axis.out for axis in plan.axes),
-        *(axis.kernel for axis in plan.axes),
-        *(axis.stride for axis in plan.axes),
-        *(axis.dilation for axis in plan.axes),
-        *(axis.before for axis in plan.axes),
-        *(axis.after for axis in plan.axes),
-        *[0] * (len(Geometry._fields) - Geometry._fields.index("pitch")),
-    )
+@lru_cache(maxsize=512)
+def _geometry_of_axes(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
+    return np.array(_geometry(planes, axes), dtype=np.int64)
 
 
-def contiguous_layout(plan: WindowPlan) -> np.ndarray:
+def _geometry(planes: int, axes: tuple[Any, ...]) -> Geometry:
+    fields = [getattr(axis, name, 0) for name in Axis._fields for axis in axes]  # bins have no windows
+    return Geometry(planes, *fields, *[0] * (len(Geometry._fields) - 1 - len(fields)))
+
+
+def contiguous_layout(plan: AnyPlan) -> np.ndarray:
     """Layout (see `launch.Source`) of a C-contiguous array with the shape of a plan's input."""
     _, h, w = plan.axes
     return np.array([0, 0, plan.plane_size, max(plan.planes, 1), h.length * w.length, w.length, 1, 1], dtype=np.int64)
 
 
-@lru_cache(maxsize=512)
-def contiguous_out_layout(plan: WindowPlan) -> np.ndarray:
+def contiguous_out_layout(plan: AnyPlan) -> np.ndarray:
     """The same with the shape of its output."""
-    _, h, w = plan.axes
-    return np.array([0, 0, plan.out_plane_size, max(plan.planes, 1), h.out * w.out, w.out, 1, 1], dtype=np.int64)
+    return _contiguous_out_layout(plan.planes, plan.axes)
+
+
+@lru_cache(maxsize=512)
+def _contiguous_out_layout(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
+    d, h, w = (axis.out for axis in axes)
+    return np.array([0, 0, d * h * w, max(planes, 1), h * w, w, 1, 1], dtype=np.int64)
 
 
 def _simplified(plan: WindowPlan) -> WindowPlan:
@@ -350,10 +355,13 @@ def _simplified(plan: WindowPlan) -> WindowPlan:
 def joined(plan: WindowPlan) -> WindowPlan:
     """The same plan with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
 
-    Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many planes becomes one long
+    Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many small planes becomes one long
     row with windows as long as a plane.
     """
     d, h, w = plan.axes
+    if all(map(_is_whole, plan.axes)):
+        d, h, w = UNIT_AXIS, UNIT_AXIS, Axis(plan.plane_size, 1, plan.plane_size, 1, 1, 0, 0)
+        plan = WindowPlan(plan.leading, (w,))
     if _is_whole(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
         if _is_whole(h):
             size = h.length * w.length
@@ -376,6 +384,8 @@ def _is_whole(axis: Axis) -> bool:
 def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
     d, h, w = plan.axes
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
+    if contiguous and not indices and d.length == h.length == 1 and _is_whole(w) and w.length > LARGEST_JOINED_WINDOW:
+        return "whole"
     reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
     mostly_outside = reach > 4 * (w.length + line) or span_h > 2 * h.length + 64
     if mostly_outside or span_w > WIDEST_LINE_WINDOW or span_w * span_h * d.kernel > LARGEST_LINE_WINDOW:

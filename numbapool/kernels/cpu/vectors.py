@@ -20,6 +20,8 @@ from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype, from_dtype
 
+from numbapool.kernels.elements import REVERSED, put_values, value_dtype, values
+
 VECTOR_BYTES = 32
 # Stores past the caches need this alignment; half a vector, because that is what allocators give.
 STREAM_BYTES = 16
@@ -62,11 +64,11 @@ def _constant_of(value_of: Callable[[np.dtype[Any]], Any]) -> Any:
     """A constant that depends on the dtype of an array: as an argument of a kernel it would cost a call 0.2 us."""
 
     def twin(array):
-        return value_of(array.dtype)
+        return value_of(value_dtype(array.dtype))
 
     @vector_operation(twin)
     def constant(typing_context, array):
-        value = value_of(as_dtype(array.dtype))
+        value = value_of(value_dtype(as_dtype(array.dtype)))
         constant_type = from_dtype(value.dtype)
         return constant_type(array), lambda context, *_: context.get_constant(constant_type, value.item())
 
@@ -181,7 +183,7 @@ def indices_of(typing_context, mark):
 
 
 def _load(array, at, like):
-    return _neighbours(array, at, like).astype(like.dtype)
+    return values(_neighbours(array, at, like)).astype(like.dtype)
 
 
 @vector_operation(_load)
@@ -194,19 +196,50 @@ def load(typing_context, array, at, like):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, values[0], values[1], vector.lanes)
-        value = builder.load(pointer, align=array.dtype.bitwidth // 8)
-        if array.dtype.bitwidth < vector.element.bitwidth:
-            widen = builder.sext if array.dtype.signed else builder.zext
-            value = widen(value, context.get_value_type(vector))
-        return value
+        value = builder.load(pointer, align=stored_type(array.dtype).bitwidth // 8)
+        return _widened(builder, decoded(builder, value, array.dtype), array, context.get_value_type(vector), vector)
 
     return vector(array, types.uintp, like), codegen
+
+
+def _element(array, at, like):
+    return value_dtype(like.dtype).type(values(array[at : at + 1])[0])
+
+
+@vector_operation(_element)
+def element(typing_context, array, at, like):
+    """The one element at `at`, as the dtype of the values of the array `like`."""
+    kind = value_type(like.dtype)
+
+    def codegen(context, builder, signature, values):
+        pointer = _pointer(context, builder, array, values[0], values[1], 0)
+        value = builder.load(pointer, align=stored_type(array.dtype).bitwidth // 8)
+        return _widened(builder, decoded(builder, value, array.dtype), array, context.get_value_type(kind), kind)
+
+    return kind(array, types.uintp, like), codegen
+
+
+def _put(array, at, value):
+    put_values(array[at : at + 1], np.asarray([value]))
+
+
+@vector_operation(_put)
+def put(typing_context, array, at, value):
+    """Write one element; integers are cut to the width of the array's."""
+
+    def codegen(context, builder, signature, values):
+        pointer = _pointer(context, builder, array, *values[:2], 0)
+        stored = _cut(builder, values[2], value, array, pointer)
+        builder.store(stored, pointer, align=stored_type(array.dtype).bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.uintp, value), codegen
 
 
 def _store(array, at, vector):
     if at + len(vector) > len(array):
         raise IndexError("vector beyond the end of the array")
-    array[at : at + len(vector)] = vector
+    put_values(array[at : at + len(vector)], vector)
 
 
 @vector_operation(_store)
@@ -215,8 +248,8 @@ def store(typing_context, array, at, vector):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = _cut(builder, values[2], vector, array, pointer)
-        builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+        value = _cut(builder, values[2], vector.element, array, pointer)
+        builder.store(value, pointer, align=stored_type(array.dtype).bitwidth // 8)
         return context.get_dummy_value()
 
     return types.none(array, types.uintp, vector), codegen
@@ -235,14 +268,14 @@ def stream(typing_context, array, at, vector, past_caches):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = _cut(builder, values[2], vector, array, pointer)
+        value = _cut(builder, values[2], vector.element, array, pointer)
         with builder.if_else(values[3]) as (past, through):
             with past:
                 streamed = builder.store(value, pointer, align=STREAM_BYTES)
                 one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
                 streamed.set_metadata("nontemporal", one)
             with through:
-                builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+                builder.store(value, pointer, align=stored_type(array.dtype).bitwidth // 8)
         return context.get_dummy_value()
 
     return types.none(array, types.uintp, vector, types.boolean), codegen
@@ -415,24 +448,25 @@ def _quotient(total, divisor):
 
 @vector_operation(_quotient)
 def quotient(typing_context, total, divisor):
-    """`total / divisor`; integers by C's rule, towards zero, in 64 bits that wrap, and 0 for a divisor of 0.
+    """`total / divisor`, of vectors or of scalars; integers towards zero (C's rule), in 64 bits that wrap, and 0 for 0.
 
     Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
     """
 
     def codegen(context, builder, signature, values):
-        if isinstance(total.element, types.Float):
+        element = getattr(total, "element", total)
+        if isinstance(element, types.Float):
             return builder.fdiv(*values)
         zero = ir.Constant(values[0].type, None)
         is_negative = [builder.icmp_signed("<", value, zero) for value in values]
-        if not total.element.signed:
+        if not element.signed:
             is_negative[0] = ir.Constant(is_negative[0].type, None)
         magnitudes = [
             builder.select(negative, builder.sub(zero, value), value)
             for negative, value in zip(is_negative, values, strict=True)
         ]
         is_zero = builder.icmp_signed("==", values[1], zero)
-        one = ir.Constant(zero.type, [1] * total.lanes)
+        one = ir.Constant(zero.type, [1] * total.lanes if isinstance(total, Vector) else 1)
         magnitude = builder.udiv(magnitudes[0], builder.select(is_zero, one, magnitudes[1]))
         result = builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
         return builder.select(is_zero, zero, result)
@@ -440,25 +474,61 @@ def quotient(typing_context, total, divisor):
     return total(total, divisor), codegen
 
 
+def stored_type(element: Any) -> Any:
+    """Numba's type of what an array of a Numba element type holds in memory."""
+    return element.members[0][1] if isinstance(element, types.Record) else element
+
+
+def value_type(element: Any) -> Any:
+    """Numba's type of the values that kernels compute with."""
+    return stored_type(element)
+
+
+def decoded(builder: Any, value: Any, element: Any) -> Any:
+    """LLVM's value, scalar or vector, of what is stored in an array of a Numba element type."""
+    if not isinstance(element, types.Record):
+        return value
+    if isinstance(stored_type(element), types.Float):
+        return builder.fneg(value)
+    if element.members[0][0] == REVERSED:
+        return builder.not_(value)
+    count = getattr(value.type, "count", 0)
+    return builder.xor(value, ir.Constant(value.type, [1] * count if count else 1))
+
+
+# Reversing is its own inverse.
+encoded = decoded
+
+
 def _vector_type(element: Any) -> Vector:
     return Vector(element, VECTOR_BYTES * 8 // element.bitwidth)
 
 
 def _pointer(context, builder, array_type, array, at, lanes):
-    """Pointer to the vector of an array that starts at `at`."""
+    """Pointer to the vector of an array that starts at `at`; to the one element there if it has no lanes."""
     view = make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
         length = cgutils.unpack_tuple(builder, view.shape, 1)[0]
-        for position in (at, builder.add(at, ir.Constant(at.type, lanes - 1))):
+        for position in (at, builder.add(at, ir.Constant(at.type, max(lanes - 1, 0)))):
             cgutils.do_boundscheck(context, builder, position, length)
-    element = context.get_data_type(array_type.dtype)
-    return builder.bitcast(builder.gep(view.data, [at]), ir.VectorType(element, lanes).as_pointer())
+    stored = context.get_data_type(stored_type(array_type.dtype))
+    target = ir.VectorType(stored, lanes) if lanes else stored
+    return builder.bitcast(builder.gep(view.data, [at]), target.as_pointer())
 
 
-def _cut(builder, value, vector, array, pointer):
+def _widened(builder, value, array, target, element):
+    """A value of an array as wide as `element`: integers are extended."""
+    stored, element = stored_type(array.dtype), getattr(element, "element", element)
+    if stored.bitwidth < element.bitwidth:
+        value = (builder.sext if stored.signed else builder.zext)(value, target)
+    return value
+
+
+def _cut(builder, value, element, array, pointer):
     """The value as the array holds it: integers are cut to its width."""
-    is_wider = vector.element.bitwidth > array.dtype.bitwidth
-    return builder.trunc(value, pointer.type.pointee) if is_wider else value
+    if element.bitwidth > stored_type(array.dtype).bitwidth:
+        value = builder.trunc(value, pointer.type.pointee)
+    return encoded(builder, value, array.dtype)
 
 
 def _splat(builder, value, lanes):

@@ -1,0 +1,250 @@
+"""Power means and norms, forward and backward: powers of the elements, their mean or sum over windows, and its root.
+
+Some planes at a time, so that the powers stay in the cache between the passes and take no memory to speak of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbapool.geometry import WindowPlan
+from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward
+from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.indexed import max_pool_backward
+from numbapool.kernels.cpu.launch import Source, run
+from numbapool.kernels.cpu.max import max_pool
+from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, plane_at
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of
+from numbapool.kernels.windows import Axis
+
+# Elements whose powers are kept at a time.
+PART_ELEMENTS = 1 << 17
+# Elements of an output that a unit of work finishes.
+UNIT_ELEMENTS = 1 << 12
+
+
+class Part(NamedTuple):
+    """Some planes of a call: the first, how many, and the plan for them alone."""
+
+    first: int
+    planes: int
+    plan: WindowPlan
+
+
+class LpCall(NamedTuple):
+    """A forward operation, as `launch.Call`."""
+
+    plan: WindowPlan
+    power: float
+    is_norm: bool
+
+    def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
+        """Compute the flat array in `results`."""
+        (out,) = results
+        powers = np.empty(_part_size(self.plan), out.dtype)
+        for part in parts_of(self.plan):
+            results_of_part = _outputs(out, part)
+            elements = _elements(x, self.plan, part, powers)
+            _raise(powers, elements, self.power, self.is_norm)
+            _fold(powers, results_of_part, part.plan, self.power, self.is_norm)
+            _finish(results_of_part, self.plan, self.power, self.is_norm)
+
+
+def lp_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, power: float, is_norm: bool) -> LpCall:
+    """Norm of each window, or torch's power mean times the number of elements."""
+    return LpCall(plan, power, is_norm)
+
+
+def lp_pool_backward(
+    plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray, power: float, is_norm: bool
+) -> None:
+    """Its gradient; 0 from windows whose norm is 0."""
+    dtype = grad_input.dtype
+    elements_of_part, powers = np.empty(_part_size(plan), dtype), np.empty(_part_size(plan), dtype)
+    gradients = np.empty(_part_size(plan, of_output=True), dtype)
+    sums = np.empty_like(gradients)
+    scale = dtype.type(_scale(plan, is_norm))
+    for part in parts_of(plan):
+        inputs, n = _inputs(grad_input, part), part.planes * plan.out_plane_size
+        elements = _elements(x, plan, part, elements_of_part)
+        gradient = _elements(grad_output, _outputs_plan(plan), part, gradients)
+        _raise(powers, elements, power, is_norm)
+        if power == math.inf:
+            max_pool_backward(part.plan, (gradient, None), (powers[: inputs.size], None), inputs)
+        else:
+            _fold(powers, sums[:n], part.plan, power, is_norm)
+            _over_elements(weigh, n, sums, gradient, scale, dtype.type(1 / power - 1))
+            avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None)
+        exponent = dtype.type(0 if power == math.inf else power - 1)
+        _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
+
+
+def parts_of(plan: WindowPlan) -> Iterator[Part]:
+    """The planes of a plan, some at a time."""
+    most = max(1, PART_ELEMENTS // plan.plane_size)
+    for first in range(0, plan.planes, most):
+        planes = min(most, plan.planes - first)
+        yield Part(first, planes, _plan_of(plan, planes))
+
+
+@lru_cache(maxsize=512)
+def _plan_of(plan: WindowPlan, planes: int) -> WindowPlan:
+    return WindowPlan((planes,), plan.pooled)
+
+
+@lru_cache(maxsize=512)
+def _outputs_plan(plan: WindowPlan) -> WindowPlan:
+    """A plan whose input has the shape of the output of another."""
+    return WindowPlan(plan.leading, tuple(Axis(axis.out, axis.out, 1, 1, 1, 0, 0) for axis in plan.pooled))
+
+
+def _part_size(plan: WindowPlan, of_output: bool = False) -> int:
+    most = max(1, PART_ELEMENTS // plan.plane_size)
+    return min(most, plan.planes) * (plan.out_plane_size if of_output else plan.plane_size)
+
+
+def _outputs(out: np.ndarray, part: Part) -> np.ndarray:
+    size = part.plan.out_plane_size
+    return out[part.first * size :][: part.planes * size]
+
+
+def _inputs(array: np.ndarray, part: Part) -> np.ndarray:
+    size = part.plan.plane_size
+    return array[part.first * size :][: part.planes * size]
+
+
+def _elements(x: Source, plan: WindowPlan, part: Part, buffer: np.ndarray) -> np.ndarray:
+    """The elements of a part one after the other: where they stand if they do, else copied to the buffer."""
+    flat, layout = x
+    if layout is None:
+        return _inputs(flat, Part(part.first, part.planes, plan))
+    d, h, _ = plan.axes
+    rows = part.planes * d.length * h.length
+    run(copy_rows, rows, part.planes * plan.plane_size, buffer, flat, layout, geometry_of(plan), part.first)
+    return buffer[: part.planes * plan.plane_size]
+
+
+def _raise(powers: np.ndarray, elements: np.ndarray, power: float, is_norm: bool) -> None:
+    """Powers of elements, of their magnitudes if a norm is asked for."""
+    exponent = powers.dtype.type(1 if power == math.inf else power)
+    _over_elements(raise_elements, elements.size, powers, elements, exponent, is_norm or power == math.inf)
+
+
+def _fold(powers: np.ndarray, out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
+    flat = powers[: plan.planes * plan.plane_size]
+    is_max = power == math.inf
+    call = max_pool(plan, out.dtype, True) if is_max else avg_pool(plan, out.dtype, True, True, 1 if is_norm else None)
+    call.run((flat, None), [out])
+
+
+def _finish(out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
+    kind = out.dtype.type
+    if power == math.inf:
+        _over_elements(not_below_zero, out.size, out)
+    else:
+        _over_elements(take_root, out.size, out, kind(_scale(plan, is_norm)), kind(1 / power))
+
+
+def _scale(plan: WindowPlan, is_norm: bool) -> float:
+    """What means are multiplied by: the elements of a whole window."""
+    return 1.0 if is_norm else float(math.prod(axis.kernel for axis in plan.pooled))
+
+
+def _over_elements(kernel: Any, size: int, *arguments: Any) -> None:
+    run(kernel, -(-size // UNIT_ELEMENTS), size, *arguments, size)
+
+
+@inlined
+def power_of(value, exponent):
+    """The usual powers without a call of `pow`, which takes 20 ns."""
+    if exponent == 0.5:
+        result = np.sqrt(value)
+    elif exponent == -0.5:
+        result = 1 / np.sqrt(value)
+    else:
+        result = value**exponent
+    return result
+
+
+@inlined
+def range_of_unit(first, last, size):
+    """The elements that units first <= unit < last finish."""
+    return np.uintp(first * UNIT_ELEMENTS), np.uintp(min(last * UNIT_ELEMENTS, size))
+
+
+@entry
+def copy_rows(first, last, buffer, x, layout, g, first_plane):
+    for number in range(first, last):
+        slab = number // g[IN_H]
+        plane = slab // g[IN_D]
+        at = plane_at(layout, first_plane + plane) + (slab - plane * g[IN_D]) * layout[D_STEP]
+        at += (number - slab * g[IN_H]) * layout[H_STEP]
+        for j in range(g[IN_W]):
+            buffer[np.uintp(number * g[IN_W] + j)] = x[np.uintp(at + j * layout[W_STEP])]
+
+
+@entry
+def raise_elements(first, last, powers, elements, exponent, is_magnitude, size):
+    start, end = range_of_unit(first, last, size)
+    for i in range(start, end):
+        powers[i] = abs(elements[i]) if is_magnitude else elements[i]
+    if exponent == 2:
+        for i in range(start, end):
+            powers[i] = elements[i] * elements[i]
+    elif exponent == 3:
+        for i in range(start, end):
+            powers[i] = powers[i] * elements[i] * elements[i]
+    elif exponent != 1:
+        for i in range(start, end):
+            powers[i] = power_of(powers[i], exponent)
+
+
+@entry
+def take_root(first, last, out, scale, exponent, size):
+    start, end = range_of_unit(first, last, size)
+    for i in range(start, end):
+        out[i] *= scale
+    if exponent != 1:
+        for i in range(start, end):
+            out[i] = power_of(out[i], exponent)
+
+
+@entry
+def not_below_zero(first, last, out, size):
+    start, end = range_of_unit(first, last, size)
+    for i in range(start, end):
+        if out[i] < 0:  # a window without input
+            out[i] = 0
+
+
+@entry
+def weigh(first, last, sums, gradient, scale, exponent, size):
+    """Sums of powers, to gradients with respect to them."""
+    start, end = range_of_unit(first, last, size)
+    zero = sums.dtype.type(0)
+    for i in range(start, end):
+        total = sums[i] * scale
+        sums[i] = zero if total == 0 else gradient[i] * scale * power_of(total, exponent)
+
+
+@entry
+def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size):
+    """Times the derivative of the power of each element, but for its factor p, which that of the root cancels."""
+    start, end = range_of_unit(first, last, size)
+    if is_magnitude:
+        for i in range(start, end):
+            grad_input[i] *= np.sign(elements[i])
+    if exponent == 1:
+        for i in range(start, end):
+            grad_input[i] *= abs(elements[i]) if is_magnitude else elements[i]
+    elif exponent == 2:
+        for i in range(start, end):
+            grad_input[i] *= elements[i] * elements[i]
+    elif exponent != 0:
+        for i in range(start, end):
+            grad_input[i] *= power_of(abs(elements[i]) if is_magnitude else elements[i], exponent)
