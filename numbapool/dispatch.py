@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import Plan
 
 Spec: TypeAlias = "tuple[tuple[int, ...], np.dtype[Any]]"  # shape and dtype of an array
 
@@ -26,17 +26,26 @@ class Backend(Protocol):
     def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
         """Record a call of a public function of pooled `rank` ("max_pool" stands for max_pool1d to max_pool3d)."""
 
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The values of a small array."""
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """An array of this library, or what it takes for one, with these values."""
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1) by the library's own generator."""
+
     def __hash__(self) -> int:
         """Backends are keys of caches."""
 
-    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """The forward `operation` for inputs of one shape and dtype, as a function `(x, out) -> results`.
 
         `specs` describes the results; one result comes alone, several as a tuple. `out` is None or one array a result.
         """
 
     def run_backward(
-        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run the target's backward `operation` and return its result, in `out` if that is not None."""
 

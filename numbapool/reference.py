@@ -121,15 +121,7 @@ def max_pool_backward(
     plane_shape = _plane_shape(x, kernel_size, rank)
     if indices is None:
         _, indices = max_pool(x, kernel_size, stride, padding, dilation, ceil_mode, rank=rank)
-    out_shape = indices.shape[-len(plane_shape) :]
-    grad_input: list[float] = []
-    for gradients, targets in zip(_planes(grad_output, out_shape), _planes(indices, out_shape)):
-        shares: list[list[float]] = [[] for _ in range(math.prod(plane_shape))]
-        for gradient, target in zip(gradients, targets):
-            if target != -1:
-                shares[target].append(gradient)
-        grad_input.extend(_sum(share) for share in shares)
-    return _array(grad_input, x.dtype, x.shape)
+    return scatter(grad_output, indices, x.shape, len(plane_shape), x.dtype)
 
 
 def avg_pool(
@@ -218,6 +210,397 @@ def avg_pool_backward(
     return _array(grad_input, x.dtype, x.shape)
 
 
+def min_pool(
+    x: Array,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    *,
+    rank: int | None = None,
+) -> tuple[Array, Array]:
+    """Minimum over sliding windows, and where it was found.
+
+    Returns
+    -------
+    out : array, dtype of `x`
+        A window without input gives inf, the maximum of an integer dtype, or True.
+    indices : int64 array, shape of `out`
+        Flat position in the input plane: the first of equal elements, but the last NaN; -1 for a window without input.
+
+    Examples
+    --------
+    >>> out, indices = min_pool(np.array([[3, 1, 2, 2]]), (2,))
+    >>> out, indices
+    (array([[1, 2]]), array([[1, 2]]))
+    """
+    plane_shape = _plane_shape(x, kernel_size, rank)
+    out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    minima: list[Any] = []
+    indices: list[int] = []
+    for plane in _planes(x, plane_shape):
+        for window in windows:
+            best, index = _highest(x.dtype), -1
+            for position in window.inside:
+                value = plane[position]
+                if index == -1 or value < best or value != value:
+                    best, index = value, position
+            minima.append(best)
+            indices.append(index)
+    shape = _leading(x, plane_shape) + out_shape
+    return _array(minima, x.dtype, shape), _array(indices, np.dtype(np.int64), shape)
+
+
+def min_pool_backward(
+    grad_output: Array,
+    x: Array,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    *,
+    indices: Array | None = None,
+    rank: int | None = None,
+) -> Array:
+    """Gradient of `min_pool`: every output hands its gradient to the input element at its index, if it has one.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 4.0, 2.0, 0.0]])
+    >>> min_pool_backward(np.array([[10.0, 20.0, 30.0]]), x, (2,), 1)
+    array([[10.,  0., 20., 30.]])
+    """
+    if indices is None:
+        _, indices = min_pool(x, kernel_size, stride, padding, dilation, ceil_mode, rank=rank)
+    return scatter(grad_output, indices, x.shape, len(_plane_shape(x, kernel_size, rank)), x.dtype)
+
+
+def sum_pool(
+    x: Array,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    *,
+    rank: int | None = None,
+) -> Array:
+    """Sum over sliding windows; floats exactly and rounded, integers in 64 bits that wrap.
+
+    Returns
+    -------
+    out : array, dtype of `numpy.sum(x)`
+        A window without input gives 0.
+
+    Examples
+    --------
+    >>> sum_pool(np.array([[3, 1, 2, 2]]), (2,))
+    array([[4, 4]])
+    """
+    plane_shape = _plane_shape(x, kernel_size, rank)
+    out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64)
+    sums: list[Any] = []
+    for plane in _planes(x, plane_shape):
+        for window in windows:
+            values = [plane[position] for position in window.inside]
+            sums.append(_sum(values) if dtype.kind == "f" else _wrap(sum(values), dtype))
+    return _array(sums, dtype, _leading(x, plane_shape) + out_shape)
+
+
+def sum_pool_backward(
+    grad_output: Array,
+    x: Array,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    *,
+    rank: int | None = None,
+) -> Array:
+    """Gradient of `sum_pool`: every output hands its gradient to each of its input elements.
+
+    Examples
+    --------
+    >>> sum_pool_backward(np.array([[10.0, 20.0, 30.0]]), np.zeros((1, 4)), (2,), 1)
+    array([[10., 30., 50., 30.]])
+    """
+    return avg_pool_backward(
+        grad_output, x, kernel_size, stride, padding, ceil_mode, True, 1, dilation=dilation, rank=rank
+    )
+
+
+def lp_pool(
+    x: Array,
+    norm_type: float,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    true_norm: bool = False,
+    rank: int | None = None,
+) -> Array:
+    """Norm over sliding windows, `(sum |x|^p)^(1/p)`, or torch's power mean `(mean(x^p) * K)^(1/p)`, K being a whole window.
+
+    For p = infinity it is the largest magnitude. A window without input gives 0.
+
+    Examples
+    --------
+    >>> lp_pool(np.array([[3.0, 4.0]]), 2, (2,))
+    array([[5.]])
+    """
+    plane_shape = _plane_shape(x, kernel_size, rank)
+    out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    whole = math.prod(_per_axis(kernel_size, len(plane_shape)))
+    norms = []
+    for plane in _planes(x, plane_shape):
+        for window in windows:
+            values = [plane[position] for position in window.inside]
+            norms.append(_norm(values, norm_type, 1.0 if true_norm else whole / max(window.taps, 1), true_norm)[0])
+    return _array(norms, x.dtype, _leading(x, plane_shape) + out_shape)
+
+
+def lp_pool_backward(
+    grad_output: Array,
+    x: Array,
+    norm_type: float,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    true_norm: bool = False,
+    rank: int | None = None,
+) -> Array:
+    """Gradient of `lp_pool`; 0 from windows whose norm is 0, and for p = infinity to the first largest magnitude.
+
+    Examples
+    --------
+    >>> lp_pool_backward(np.array([[5.0]]), np.array([[3.0, 4.0]]), 2, (2,))
+    array([[3., 4.]])
+    """
+    plane_shape = _plane_shape(x, kernel_size, rank)
+    if norm_type == math.inf:
+        arguments = kernel_size, stride, padding, dilation, ceil_mode
+        return max_pool_backward(grad_output, np.abs(x), *arguments, rank=rank) * np.sign(x)
+    out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    whole = math.prod(_per_axis(kernel_size, len(plane_shape)))
+    grad_input: list[float] = []
+    for plane, gradients in zip(_planes(x, plane_shape), _planes(grad_output, out_shape)):
+        shares: list[list[float]] = [[] for _ in plane]
+        for gradient, window in zip(gradients, windows):
+            values = [plane[position] for position in window.inside]
+            scale = 1.0 if true_norm else whole / max(window.taps, 1)
+            _, total = _norm(values, norm_type, scale, true_norm)
+            for position, value in zip(window.inside, values):
+                if total != 0:
+                    slope = math.copysign(1.0, value) if true_norm else 1.0
+                    slope *= _power(abs(value) if true_norm else value, norm_type - 1)
+                    shares[position].append(gradient * _power(total, 1 / norm_type - 1) * scale * slope)
+        grad_input.extend(_sum(share) for share in shares)
+    return _array(grad_input, x.dtype, x.shape)
+
+
+def adaptive_max_pool(x: Array, output_size: Any, *, rank: int) -> tuple[Array, Array]:
+    """Maximum over bins, and where it was found: bin i of O over L elements is floor(i L / O), ..., ceil((i + 1) L / O) - 1.
+
+    Examples
+    --------
+    >>> adaptive_max_pool(np.array([[1, 3, 2, 5, 4]]), 2, rank=1)
+    (array([[3, 5]]), array([[1, 3]]))
+    """
+    out_shape, bins = _bins(x, output_size, rank)
+    return _maxima(x, out_shape, [bins] * len(_planes(x, x.shape[-rank:])), rank)
+
+
+def adaptive_max_pool_backward(
+    grad_output: Array, x: Array, output_size: Any, *, indices: Array | None = None, rank: int
+) -> Array:
+    """Gradient of `adaptive_max_pool`.
+
+    Examples
+    --------
+    >>> adaptive_max_pool_backward(np.array([[1.0, 2.0]]), np.array([[1.0, 3.0, 2.0]]), 2, rank=1)
+    array([[0., 3., 0.]])
+    """
+    if indices is None:
+        _, indices = adaptive_max_pool(x, output_size, rank=rank)
+    return scatter(grad_output, indices, x.shape, rank, x.dtype)
+
+
+def adaptive_avg_pool(x: Array, output_size: Any, *, rank: int) -> Array:
+    """Mean over bins, see `adaptive_max_pool`; integers are divided towards zero.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool(np.array([[1.0, 3.0, 2.0, 5.0, 5.0]]), 2, rank=1)
+    array([[2., 4.]])
+    """
+    out_shape, bins = _bins(x, output_size, rank)
+    means: list[Any] = []
+    for plane in _planes(x, x.shape[-rank:]):
+        for positions in bins:
+            values = [plane[position] for position in positions]
+            if x.dtype.kind in "iu":
+                total = _wrap(sum(values), np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64))
+                means.append(_divide(total, len(values)))
+            else:
+                means.append(_sum(values) / len(values))
+    return _array(means, x.dtype, x.shape[: x.ndim - rank] + out_shape)
+
+
+def adaptive_avg_pool_backward(grad_output: Array, x: Array, output_size: Any, *, rank: int) -> Array:
+    """Gradient of `adaptive_avg_pool`: every output hands its gradient, over the size of its bin, to each element there.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool_backward(np.array([[4.0, 6.0]]), np.zeros((1, 3)), 2, rank=1)
+    array([[2., 5., 3.]])
+    """
+    out_shape, bins = _bins(x, output_size, rank)
+    grad_input: list[float] = []
+    for gradients in _planes(grad_output, out_shape):
+        shares: list[list[float]] = [[] for _ in range(math.prod(x.shape[-rank:]))]
+        for gradient, positions in zip(gradients, bins):
+            for position in positions:
+                shares[position].append(gradient / len(positions))
+        grad_input.extend(_sum(share) for share in shares)
+    return _array(grad_input, x.dtype, x.shape)
+
+
+def fractional_max_pool(
+    x: Array, kernel_size: Ints, output_size: Ints, samples: Array, *, rank: int
+) -> tuple[Array, Array]:
+    """Maximum over windows that start at `trunc((i + u) a) - trunc(u a)`, the last one at L - k; a = (L - k) / (O - 1).
+
+    `samples`, of shape (planes, rank), hold u for each plane: in 2-d that of the last axis first, in 3-d that of the first.
+    Arithmetic is in their dtype.
+
+    Examples
+    --------
+    >>> fractional_max_pool(np.array([[[1, 2, 3], [4, 9, 6], [7, 8, 5]]]), 2, 1, np.array([[0.5, 0.5]]), rank=2)
+    (array([[[9]]]), array([[[4]]]))
+    """
+    lengths, kernel, out = x.shape[-rank:], _per_axis(kernel_size, rank), _per_axis(output_size, rank)
+    windows = []
+    for plane_samples in samples.reshape(-1, rank):
+        ordered = plane_samples if rank == 3 else plane_samples[::-1]
+        axes = []
+        for length, k, count, u in zip(lengths, kernel, out, ordered):
+            scalar = samples.dtype.type
+            alpha = scalar(length - k) / scalar(count - 1) if count > 1 else scalar(0)
+            starts = [int((scalar(i) + u) * alpha) - int(u * alpha) for i in range(count - 1)] + [length - k]
+            axes.append([range(start, start + k) for start in starts])
+        windows.append([[_flat(tap, lengths) for tap in product(*window)] for window in product(*axes)])
+    return _maxima(x, tuple(out), windows, rank)
+
+
+def max_unpool(x: Array, indices: Array, lengths: tuple[int, ...]) -> Array:
+    """Each element where its index says, in planes of `lengths`; the last of those with the same index, and 0 elsewhere.
+
+    Examples
+    --------
+    >>> max_unpool(np.array([[5, 6, 7]]), np.array([[1, 3, 1]]), (4,))
+    array([[0, 7, 0, 6]])
+    """
+    rank = len(lengths)
+    places: list[Any] = []
+    for values, targets in zip(_planes(x, x.shape[-rank:]), _planes(indices, x.shape[-rank:])):
+        plane = [0] * math.prod(lengths)
+        for value, target in zip(values, targets):
+            plane[target] = value
+        places.extend(plane)
+    return _array(places, x.dtype, x.shape[: x.ndim - rank] + lengths)
+
+
+def max_unpool_backward(grad_output: Array, x: Array, indices: Array, lengths: tuple[int, ...]) -> Array:
+    """Gradient of `max_unpool`: each element takes that of the place it went to, also where another overwrote it.
+
+    Examples
+    --------
+    >>> gradients = np.array([[1.0, 2.0, 3.0, 4.0]])
+    >>> max_unpool_backward(gradients, np.zeros((1, 3)), np.array([[1, 3, 1]]), (4,))
+    array([[2., 4., 2.]])
+    """
+    rank = len(lengths)
+    taken = [
+        plane[target]
+        for plane, targets in zip(_planes(grad_output, lengths), _planes(indices, x.shape[-rank:]))
+        for target in targets
+    ]
+    return _array(taken, x.dtype, x.shape)
+
+
+def scatter(grad_output: Array, indices: Array, shape: tuple[int, ...], rank: int, dtype: Any) -> Array:
+    """Every gradient added to the element of an array of `shape` that its index names, unless that is -1.
+
+    Examples
+    --------
+    >>> scatter(np.array([[1.0, 2.0, 4.0]]), np.array([[1, -1, 1]]), (1, 3), 1, float)
+    array([[0., 5., 0.]])
+    """
+    out_shape = indices.shape[-rank:]
+    sums: list[float] = []
+    for gradients, targets in zip(_planes(grad_output, out_shape), _planes(indices, out_shape)):
+        shares: list[list[float]] = [[] for _ in range(math.prod(shape[-rank:]))]
+        for gradient, target in zip(gradients, targets):
+            if target != -1:
+                shares[target].append(gradient)
+        sums.extend(_sum(share) for share in shares)
+    return _array(sums, np.dtype(dtype), shape)
+
+
+def _maxima(x: Array, out_shape: tuple[int, ...], windows: list[list[list[int]]], rank: int) -> tuple[Array, Array]:
+    """Maxima and their positions, over the windows of each plane."""
+    maxima: list[Any] = []
+    indices: list[int] = []
+    for plane, own in zip(_planes(x, x.shape[-rank:]), windows, strict=True):
+        for positions in own:
+            index = positions[0]
+            for position in positions:
+                value, best = plane[position], plane[index]
+                if value > best or value != value:
+                    index = position
+            maxima.append(plane[index])
+            indices.append(index)
+    shape = x.shape[: x.ndim - rank] + out_shape
+    return _array(maxima, x.dtype, shape), _array(indices, np.dtype(np.int64), shape)
+
+
+def _bins(x: Array, output_size: Any, rank: int) -> tuple[tuple[int, ...], list[list[int]]]:
+    """Shape of an output plane of adaptive pooling, and the flat positions in each of its bins."""
+    lengths = x.shape[-rank:]
+    sizes = (output_size,) * rank if output_size is None or isinstance(output_size, int) else output_size
+    out = tuple(length if size is None else size for size, length in zip(sizes, lengths))
+    axes = [
+        [range(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        for length, count in zip(lengths, out)
+    ]
+    return out, [[_flat(tap, lengths) for tap in product(*taps)] for taps in product(*axes)]
+
+
+def _norm(values: list[float], p: float, scale: float, is_norm: bool) -> tuple[float, float]:
+    """Norm, or power mean, of the elements of a window, and the sum of powers whose root it is."""
+    if p == math.inf:
+        magnitudes = [abs(value) for value in values]
+        largest = math.nan if any(value != value for value in values) else max(magnitudes, default=0.0)
+        return largest, largest
+    total = _sum(_power(abs(value) if is_norm else value, p) for value in values) * scale
+    return _power(total, 1 / p), total
+
+
+def _power(value: float, exponent: float) -> float:
+    """`value ** exponent` by C's rules: NaN for the root of a negative number, inf for a negative power of 0."""
+    with np.errstate(all="ignore"):
+        return float(np.float64(value) ** exponent)
+
+
 def _windows(
     plane_shape: tuple[int, ...],
     kernel_size: Ints,
@@ -295,7 +678,7 @@ def _leading(x: Array, plane_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _planes(x: Array, plane_shape: tuple[int, ...]) -> list[list[Any]]:
     """Every plane of `x` as a flat list of Python numbers."""
-    planes: list[list[Any]] = x.reshape(-1, math.prod(plane_shape)).tolist()
+    planes: list[list[Any]] = x.reshape(math.prod(_leading(x, plane_shape)), math.prod(plane_shape)).tolist()
     return planes
 
 
@@ -321,6 +704,13 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "b":
         return False
     return -math.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def _highest(dtype: np.dtype[Any]) -> Any:
+    """The value of a minimum over nothing."""
+    if dtype.kind == "b":
+        return True
+    return math.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 def _divisor(window: Window, count_include_pad: bool, divisor_override: int | None) -> int:

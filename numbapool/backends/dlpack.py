@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbapool.backends.numpy import backend as numpy_backend
-from numbapool.geometry import WindowPlan
+from numbapool.geometry import Plan
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
@@ -38,7 +38,19 @@ class DlpackBackend:
         """Never called."""
         raise NotImplementedError
 
-    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The memory of an array."""
+        return _view("array", array)
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """The array itself, which goes in by DLPack like any other."""
+        return array
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1), others at every call."""
+        return numpy_backend.draw(shape, dtype)
+
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         compute = numpy_backend.bind(operation, plan, specs, *parameters)
 
@@ -53,7 +65,7 @@ class DlpackBackend:
         return call
 
     def run_backward(
-        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new array of the gradient's library, or in `out`."""
         views = [_view("grad_output", inputs[0]), *(_view("x or indices", each) for each in inputs[1:])]

@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
-from numbapool.geometry import WindowPlan, check_same_shape
+from numbapool.geometry import Plan, check_same_shape
+from numbapool.kernels.elements import element_dtype
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
     from numbapool.kernels.cpu.launch import Source
 
+
+# Operations of minima: the target takes them for maxima, of values that it reads and writes reversed.
+REVERSED = {"min_pool", "min_pool_with_indices", "min_pool_backward"}
+
+# Operations that refuse -1 as an index, because nothing is unpooled to nowhere.
+UNPOOLING = {"place", "gather_all"}
 
 # Arrays with fewer elements than this are never worth a parallel launch.
 SMALL_SIZE = 4096
@@ -40,19 +47,31 @@ class NumpyBackend:
         """Never called."""
         raise NotImplementedError
 
-    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The array itself."""
+        return np.asarray(array)
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """The array itself."""
+        return array
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1), others at every call."""
+        return np.random.default_rng().random(shape).astype(dtype)
+
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         _, dtype = specs[0]
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
-        is_small = 0 < largest < SMALL_SIZE and dtype.char != "?"
+        is_reversed = operation in REVERSED
+        is_small = 0 < largest < SMALL_SIZE and dtype.char != "?" and not is_reversed and operation != "lp_pool"
         entry_point: Any = None
         units = 0
         fixed: tuple[np.ndarray, ...] = ()
 
         @cache
         def prepared(is_contiguous: bool) -> Any:
-            flat_dtype = np.dtype(np.uint8) if dtype.char == "?" else dtype
-            return getattr(_target(), operation)(plan, flat_dtype, is_contiguous, *parameters)
+            return getattr(_target(), operation)(plan, element_dtype(dtype), is_contiguous, *parameters)
 
         def call(x: np.ndarray, out: Sequence[Any] | None) -> Any:
             nonlocal entry_point, units, fixed
@@ -67,23 +86,29 @@ class NumpyBackend:
                 entry_point(0, units, *flat, x.ravel(), *fixed)
                 return results if len(results) > 1 else results[0]
             given, arrays = _results((x,), specs, out)
-            if plan.planes > 0:
-                source = _source(x, plan)
-                prepared(source[1] is None).run(source, [_flat(each) for each in arrays])
+            if plan.planes * plan.out_plane_size > 0:
+                source, layout = _source(x, plan)
+                values, *others = map(_flat, arrays)
+                if is_reversed:
+                    source, values = _reversed(source, dtype), _reversed(values, dtype)
+                prepared(layout is None).run((source, layout), [values, *others])
             _hand_back(given, arrays)
             return given[0] if len(given) == 1 else tuple(given)
 
         return call
 
     def run_backward(
-        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation of the CPU target; the result in a new C-contiguous array, or in `out`."""
         given, arrays = _results(inputs, [spec], None if out is None else [out])
-        if plan.planes > 0:
+        if arrays[0].size > 0:
             sources = [_source(each, plan) for each in inputs]
+            if operation in REVERSED:
+                flat, layout = sources[1]
+                sources[1] = _reversed(flat, spec[1]), layout
             if getattr(_target(), operation)(plan, *sources, _flat(arrays[0]), *parameters) is False:
-                raise ValueError(_bad_index_message(plan, inputs[-1]))
+                raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1))
         _hand_back(given, arrays)
         return given[0]
 
@@ -116,10 +141,12 @@ def _hand_back(given: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> Non
             np.copyto(target, array)
 
 
-def _source(array: np.ndarray, plan: WindowPlan) -> Source:
+def _source(array: np.ndarray, plan: Plan) -> Source:
     """An input as the kernels read it: flat in memory order, with its layout if it is not C-contiguous."""
     if type(array) is not np.ndarray:
         array = np.asarray(array)  # numpy.matrix has no flat view
+    if array.ndim != len(plan.leading) + len(plan.pooled):
+        array = array.reshape(*plan.leading, -1)  # all axes of a channel as one
     flags = array.flags
     if not (flags.carray and array.dtype.isnative):  # else nothing below applies, as for most arrays
         if not (flags.aligned and array.dtype.isnative) or any(step % array.itemsize for step in array.strides):
@@ -149,7 +176,12 @@ def _flat(array: np.ndarray) -> np.ndarray:
     if type(array) is not np.ndarray:
         array = np.asarray(array)  # numpy.matrix has no flat view
     flat = array.ravel()  # a view, in half the time of reshape(-1)
-    return flat.view(np.uint8) if flat.dtype.char == "?" else flat
+    return flat.view(element_dtype(flat.dtype)) if flat.dtype.char == "?" else flat
+
+
+def _reversed(flat: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """A flat array, of an array of `dtype`, as kernels take it for one in the opposite order."""
+    return flat.view(element_dtype(dtype, True))
 
 
 class _Writeable:
@@ -194,8 +226,8 @@ def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray
     return out.flags.carray and out.dtype.isnative and not any(np.may_share_memory(out, other) for other in others)
 
 
-def _bad_index_message(plan: WindowPlan, indices: Any) -> str:
-    bad = indices[(indices < -1) | (indices >= plan.plane_size)]
+def _bad_index_message(plan: Plan, indices: Any, least: int) -> str:
+    bad = indices[(indices < least) | (indices >= plan.plane_size)]
     return f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
 
 

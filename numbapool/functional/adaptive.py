@@ -1,0 +1,501 @@
+"""Maximum and mean over as many bins as asked for, forward beside backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbapool.functional.calls import (
+    adaptive_extremum,
+    adaptive_extremum_backward,
+    adaptive_mean,
+    adaptive_mean_backward,
+)
+from numbapool.geometry import Sizes
+
+
+def adaptive_max_pool1d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+    """Maximum over bins of the last axis, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L) or (C, L)
+        Any registered array type; floating, any integer or bool; any strides.
+    output_size : int, None, or 1 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    return_indices : bool
+        Also return where each maximum is.
+    out : array, or pair of arrays with `return_indices`, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
+        NaN where a bin holds one.
+    indices : int64, shape of `out`, only with `return_indices`
+        Position in the row: the first of equals, the last of several NaN.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 2)
+    array([[[3., 5.]]])
+    """
+    return adaptive_extremum(1, x, output_size, return_indices, out)
+
+
+def adaptive_max_pool1d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+) -> Any:
+    """Gradient of `adaptive_max_pool1d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_max_pool1d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, L) or (C, L)
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_max_pool1d`.
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
+        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of all bins whose maximum an element is, added in the order of the bins: the same bits in
+        every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_max_pool1d`; also a gradient or indices of the wrong shape, or an index outside the plane.
+    TypeError
+        As `adaptive_max_pool1d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]])
+    >>> numbapool.adaptive_max_pool1d_backward(np.ones((1, 1, 2)), x, 2)
+    array([[[0., 1., 0., 1., 0.]]])
+    """
+    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, out)
+
+
+def adaptive_max_pool2d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+    """Maximum over bins of the last two axes, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Any registered array type; floating, any integer or bool; any strides.
+    output_size : int, None, or 2 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    return_indices : bool
+        Also return where each maximum is.
+    out : array, or pair of arrays with `return_indices`, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
+        NaN where a bin holds one.
+    indices : int64, shape of `out`, only with `return_indices`
+        Flat position in the input plane, `h * W + w`: the first of equals, the last of several NaN.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(1, 10).reshape(1, 1, 3, 3)
+    >>> out, indices = numbapool.adaptive_max_pool2d(x, 2, return_indices=True)
+    >>> out
+    array([[[[5, 6],
+             [8, 9]]]])
+    >>> indices
+    array([[[[4, 5],
+             [7, 8]]]])
+    """
+    return adaptive_extremum(2, x, output_size, return_indices, out)
+
+
+def adaptive_max_pool2d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+) -> Any:
+    """Gradient of `adaptive_max_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_max_pool2d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, H, W) or (C, H, W)
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_max_pool2d`.
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
+        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of all bins whose maximum an element is, added in the order of the bins: the same bits in
+        every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_max_pool2d`; also a gradient or indices of the wrong shape, or an index outside the plane.
+    TypeError
+        As `adaptive_max_pool2d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    >>> numbapool.adaptive_max_pool2d_backward(np.ones((1, 1, 1, 1)), x, 1)
+    array([[[[0., 0., 0.],
+             [0., 0., 0.],
+             [0., 0., 1.]]]])
+    """
+    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, out)
+
+
+def adaptive_max_pool3d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+    """Maximum over bins of the last three axes, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        Any registered array type; floating, any integer or bool; any strides.
+    output_size : int, None, or 3 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    return_indices : bool
+        Also return where each maximum is.
+    out : array, or pair of arrays with `return_indices`, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
+        NaN where a bin holds one.
+    indices : int64, shape of `out`, only with `return_indices`
+        Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_max_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 1)).ravel()
+    array([3, 7])
+    """
+    return adaptive_extremum(3, x, output_size, return_indices, out)
+
+
+def adaptive_max_pool3d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+) -> Any:
+    """Gradient of `adaptive_max_pool3d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_max_pool3d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_max_pool3d`.
+    indices : int64 array, shape of `grad_output`, optional, keyword-only
+        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of all bins whose maximum an element is, added in the order of the bins: the same bits in
+        every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_max_pool3d`; also a gradient or indices of the wrong shape, or an index outside the plane.
+    TypeError
+        As `adaptive_max_pool3d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(8.0).reshape(1, 1, 2, 2, 2)
+    >>> numbapool.adaptive_max_pool3d_backward(np.ones((1, 1, 2, 1, 1)), x, (2, 1, 1)).ravel()
+    array([0., 0., 0., 1., 0., 0., 0., 1.])
+    """
+    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, out)
+
+
+def adaptive_avg_pool1d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Mean over bins of the last axis, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L) or (C, L)
+        Any registered array type; floating or any integer; any strides.
+    output_size : int, None, or 1 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
+        Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 2)
+    array([[[2., 4.]]])
+    """
+    return adaptive_mean(1, x, output_size, out)
+
+
+def adaptive_avg_pool1d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Gradient of `adaptive_avg_pool1d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool1d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, L) or (C, L)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_avg_pool1d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the bins that hold an element of their gradient over their number of elements, in a fixed order: the
+        same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_avg_pool1d`; also a gradient of the wrong shape.
+    TypeError
+        As `adaptive_avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_avg_pool1d_backward(np.full((1, 1, 2), 3.0), np.zeros((1, 1, 5)), 2)
+    array([[[1., 1., 2., 1., 1.]]])
+    """
+    return adaptive_mean_backward(1, grad_output, x, output_size, out)
+
+
+def adaptive_avg_pool2d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Mean over bins of the last two axes, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Any registered array type; floating or any integer; any strides.
+    output_size : int, None, or 2 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
+        Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    >>> numbapool.adaptive_avg_pool2d(x, (2, None))
+    array([[[[ 3.,  4.,  5.,  6.],
+             [11., 12., 13., 14.]]]])
+    """
+    return adaptive_mean(2, x, output_size, out)
+
+
+def adaptive_avg_pool2d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Gradient of `adaptive_avg_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool2d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, H, W) or (C, H, W)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_avg_pool2d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the bins that hold an element of their gradient over their number of elements, in a fixed order: the
+        same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_avg_pool2d`; also a gradient of the wrong shape.
+    TypeError
+        As `adaptive_avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_avg_pool2d_backward(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 2, 2)), 1)
+    array([[[[0.25, 0.25],
+             [0.25, 0.25]]]])
+    """
+    return adaptive_mean_backward(2, grad_output, x, output_size, out)
+
+
+def adaptive_avg_pool3d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Mean over bins of the last three axes, as many as `output_size` says.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        Any registered array type; floating or any integer; any strides.
+    output_size : int, None, or 3 of them
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
+        Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
+        its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
+    torch's rule, in exact integers.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 1)
+    array([[[[[3.5]]]]])
+    """
+    return adaptive_mean(3, x, output_size, out)
+
+
+def adaptive_avg_pool3d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+    """Gradient of `adaptive_avg_pool3d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool3d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    output_size
+        As in the forward pass, see `adaptive_avg_pool3d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the bins that hold an element of their gradient over their number of elements, in a fixed order: the
+        same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `adaptive_avg_pool3d`; also a gradient of the wrong shape.
+    TypeError
+        As `adaptive_avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.adaptive_avg_pool3d_backward(np.ones((1, 1, 1, 1, 1)), np.zeros((1, 1, 2, 2, 2)), 1).ravel()
+    array([0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125])
+    """
+    return adaptive_mean_backward(3, grad_output, x, output_size, out)

@@ -1,0 +1,360 @@
+"""Mean over sliding windows, forward beside its backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbapool.functional.calls import mean, mean_backward
+from numbapool.geometry import Extent, Padding
+
+
+def avg_pool1d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Mean over sliding windows of the last axis.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L) or (C, L)
+        Any registered array type; float32, float64 or any integer; any strides.
+    kernel_size : int or (int,)
+        Size of the window, in elements.
+    stride : int or (int,), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        an int, or pairs ((before, after),).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    count_include_pad : bool
+        Whether padding counts in the divisor; the overhang of `ceil_mode` never does.
+    divisor_override : int, optional
+        Divisor of every window, instead of the number of its elements; not 0.
+    dilation : int or (int,), keyword-only
+        Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that has no mean.
+
+    Notes
+    -----
+    Rules as in torch.nn.functional.avg_pool1d.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 3, stride=1)
+    array([[[2.        , 3.33333333, 4.        ]]])
+    """
+    return mean(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+
+
+def avg_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Gradient of `avg_pool1d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool1d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, L) or (C, L)
+        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        As in the forward pass, see `avg_pool1d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the windows that hold an element of their gradient over their divisor, in a fixed order: the same
+        bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `avg_pool1d`; also a gradient of the wrong shape.
+    TypeError
+        As `avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.zeros((1, 1, 5))
+    >>> numbapool.avg_pool1d_backward(np.full((1, 1, 3), 3.0), x, 3, stride=1)
+    array([[[1., 2., 3., 2., 1.]]])
+    """
+    return mean_backward(
+        1, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
+    )
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Mean over sliding windows of the last two axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Any registered array type; float32, float64 or any integer; any strides.
+    kernel_size : int or (int, int)
+        Size of the window, in elements.
+    stride : int or (int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    count_include_pad : bool
+        Whether padding counts in the divisor; the overhang of `ceil_mode` never does.
+    divisor_override : int, optional
+        Divisor of every window, instead of the number of its elements; not 0.
+    dilation : int or (int, int), keyword-only
+        Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that has no mean.
+
+    Notes
+    -----
+    Rules as in torch.nn.functional.avg_pool2d.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    >>> numbapool.avg_pool2d(x, 2)
+    array([[[[ 3.5,  5.5],
+             [11.5, 13.5]]]])
+    >>> numbapool.avg_pool2d(x, 3, stride=3, padding=1, count_include_pad=False)
+    array([[[[ 3.5,  5.5],
+             [11.5, 13.5]]]])
+    """
+    return mean(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+
+
+def avg_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Gradient of `avg_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool2d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, H, W) or (C, H, W)
+        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        As in the forward pass, see `avg_pool2d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the windows that hold an element of their gradient over their divisor, in a fixed order: the same
+        bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `avg_pool2d`; also a gradient of the wrong shape.
+    TypeError
+        As `avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.zeros((1, 1, 2, 4))
+    >>> numbapool.avg_pool2d_backward(np.array([[[[4.0, 8.0]]]]), x, 2)
+    array([[[[1., 1., 2., 2.],
+             [1., 1., 2., 2.]]]])
+    """
+    return mean_backward(
+        2, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
+    )
+
+
+def avg_pool3d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Mean over sliding windows of the last three axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        Any registered array type; float32, float64 or any integer; any strides.
+    kernel_size : int or (int, int, int)
+        Size of the window, in elements.
+    stride : int or (int, int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    count_include_pad : bool
+        Whether padding counts in the divisor; the overhang of `ceil_mode` never does.
+    divisor_override : int, optional
+        Divisor of every window, instead of the number of its elements; not 0.
+    dilation : int or (int, int, int), keyword-only
+        Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that has no mean.
+
+    Notes
+    -----
+    Rules as in torch.nn.functional.avg_pool3d.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(8.0).reshape(1, 1, 2, 2, 2)
+    >>> numbapool.avg_pool3d(x, 2)
+    array([[[[[3.5]]]]])
+    """
+    return mean(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+
+
+def avg_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Extent = 1,
+    out: Any = None,
+) -> Any:
+    """Gradient of `avg_pool3d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool3d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        As in the forward pass, see `avg_pool3d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum over the windows that hold an element of their gradient over their divisor, in a fixed order: the same
+        bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `avg_pool3d`; also a gradient of the wrong shape.
+    TypeError
+        As `avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.zeros((1, 1, 2, 2, 2))
+    >>> numbapool.avg_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), x, 2).ravel()
+    array([1., 1., 1., 1., 1., 1., 1., 1.])
+    """
+    return mean_backward(
+        3, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
+    )

@@ -1,0 +1,566 @@
+"""From the arguments of a public function to a plan and a call of the array's backend; what operations of a kind share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from numbapool.dispatch import Backend, Spec, backend_of
+from numbapool.geometry import (
+    FLOATS,
+    INDICES,
+    ORDERED,
+    SUMMABLE,
+    Extent,
+    Padding,
+    Plan,
+    Sizes,
+    adaptive_plan,
+    as_divisor,
+    as_flag,
+    as_norm_type,
+    check_dtype,
+    check_same_shape,
+    fractional_lengths,
+    fractional_plan,
+    samples_shape,
+    sum_dtype,
+    unpool_plan,
+    whole_plan,
+    window_plan,
+)
+
+INDEX = np.dtype(np.int64)
+OUTPUT = "the shape of the output,"
+
+
+def extremum(
+    operation: str,
+    rank: int,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    return_indices: bool,
+    out: Any,
+) -> Any:
+    """Maximum ("max_pool") or minimum ("min_pool") over sliding windows."""
+    backend = backend_of("x", x)
+    spec = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        return backend.trace(operation, rank, out, x, *arguments)
+    is_plain = (
+        type(kernel_size) is type(padding) is type(dilation) is int
+        and type(ceil_mode) is type(return_indices) is bool
+        and (stride is None or type(stride) is int)
+    )
+    bind = _bind_plain_extremum if is_plain else _bind_extremum
+    bound = bind(backend, operation, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return bound(x, None if out is None else _outs(out, return_indices))
+
+
+def _bind_extremum(
+    backend: Backend,
+    operation: str,
+    spec: Spec,
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Callable[..., Any]:
+    shape, dtype = spec
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    return _bind_ordered(backend, operation, plan, dtype, return_indices)
+
+
+def _bind_ordered(
+    backend: Backend, operation: str, plan: Plan, dtype: np.dtype[Any], return_indices: bool
+) -> Callable[..., Any]:
+    check_dtype("x", dtype, ORDERED)
+    if as_flag("return_indices", return_indices):
+        specs: tuple[Spec, ...] = (plan.out_shape, dtype), (plan.out_shape, INDEX)
+        return _bind(backend, f"{operation}_with_indices", plan, specs)
+    return _bind(backend, operation, plan, ((plan.out_shape, dtype),))
+
+
+def _outs(out: Any, return_indices: bool) -> Sequence[Any]:
+    if not return_indices:
+        return (out,)
+    if not (isinstance(out, (tuple, list)) and len(out) == 2):
+        raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
+    return out
+
+
+def extremum_backward(
+    operation: str,
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    indices: Any,
+    out: Any,
+) -> Any:
+    """Gradient of `extremum`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output, indices):
+        arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, indices
+        return backend.trace(f"{operation}_backward", rank, out, x, *arguments)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    return _extremum_backward(backend, operation, plan, grad_output, x, indices, out, shape, dtype)
+
+
+def _extremum_backward(
+    backend: Backend,
+    operation: str,
+    plan: Plan,
+    grad_output: Any,
+    x: Any,
+    indices: Any,
+    out: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Any:
+    out_shape = plan.out_shape + (1,) * (len(shape) - len(plan.shape))
+    _check_gradient(backend, out_shape, grad_output, dtype)
+    if indices is None:
+        return backend.run_backward(f"{operation}_backward", plan, (grad_output, x), (shape, dtype), out)
+    _check_indices(backend, indices, out_shape, OUTPUT)
+    return backend.run_backward("scatter_add", plan, (grad_output, indices), (shape, dtype), out)
+
+
+def mean(
+    rank: int,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    dilation: Extent,
+    out: Any,
+) -> Any:
+    """Mean over sliding windows."""
+    backend = backend_of("x", x)
+    spec = backend.describe("x", x)
+    if backend.is_traced(x):
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+        return backend.trace("avg_pool", rank, out, x, *arguments)
+    is_plain = (
+        type(kernel_size) is type(padding) is type(dilation) is int
+        and type(ceil_mode) is type(count_include_pad) is bool
+        and (stride is None or type(stride) is int)
+        and (divisor_override is None or type(divisor_override) is int)
+    )
+    bind = _bind_plain_mean if is_plain else _bind_mean
+    bound = bind(
+        backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    )
+    return bound(x, None if out is None else (out,))
+
+
+def _bind_mean(
+    backend: Backend,
+    spec: Spec,
+    rank: int,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Callable[..., Any]:
+    shape, dtype = spec
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    check_dtype("x", dtype, SUMMABLE)
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), *parameters)
+
+
+@lru_cache(maxsize=1024)
+def _bind(
+    backend: Backend, operation: str, plan: Plan, specs: tuple[Spec, ...], *parameters: Any
+) -> Callable[..., Any]:
+    return backend.bind(operation, plan, specs, *parameters)
+
+
+# The way from arguments to a bound call, remembered. Only for parameters of exactly these types, which are told apart as
+# keys of a cache: True equals 1 there, and (2.0, 2) equals (2, 2).
+_bind_plain_extremum = lru_cache(maxsize=1024)(_bind_extremum)
+_bind_plain_mean = lru_cache(maxsize=1024)(_bind_mean)
+
+
+def mean_backward(
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    dilation: Extent,
+    out: Any,
+) -> Any:
+    """Gradient of `mean`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output):
+        window = kernel_size, stride, padding, dilation, ceil_mode
+        arguments = grad_output, *window, count_include_pad, divisor_override
+        return backend.trace("avg_pool_backward", rank, out, x, *arguments)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, *parameters)
+
+
+def window_sum(
+    rank: int,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    out: Any,
+) -> Any:
+    """Sum over sliding windows."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        return backend.trace("sum_pool", rank, out, x, kernel_size, stride, padding, dilation, ceil_mode)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    check_dtype("x", dtype, ORDERED)
+    return _bind(backend, "sum_pool", plan, ((plan.out_shape, sum_dtype(dtype)),))(x, None if out is None else (out,))
+
+
+def window_sum_backward(
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Padding,
+    dilation: Extent,
+    ceil_mode: bool,
+    out: Any,
+) -> Any:
+    """Gradient of `window_sum`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output):
+        arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode
+        return backend.trace("sum_pool_backward", rank, out, x, *arguments)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    return backend.run_backward("sum_pool_backward", plan, (grad_output,), (shape, dtype), out)
+
+
+def norm(
+    rank: int,
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None,
+    ceil_mode: bool,
+    padding: Padding,
+    dilation: Extent,
+    true_norm: bool,
+    out: Any,
+) -> Any:
+    """Power mean or norm over sliding windows."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    parameters = as_norm_type(norm_type), as_flag("true_norm", true_norm)
+    if backend.is_traced(x):
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, *parameters
+        return backend.trace("lp_pool", rank, out, x, *arguments)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    check_dtype("x", dtype, FLOATS)
+    return _bind(backend, "lp_pool", plan, ((plan.out_shape, dtype),), *parameters)(x, None if out is None else (out,))
+
+
+def norm_backward(
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None,
+    ceil_mode: bool,
+    padding: Padding,
+    dilation: Extent,
+    true_norm: bool,
+    out: Any,
+) -> Any:
+    """Gradient of `norm`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    parameters = as_norm_type(norm_type), as_flag("true_norm", true_norm)
+    if backend.is_traced(x, grad_output):
+        arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, *parameters
+        return backend.trace("lp_pool_backward", rank, out, x, *arguments)
+    plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    return backend.run_backward("lp_pool_backward", plan, (grad_output, x), (shape, dtype), out, *parameters)
+
+
+def adaptive_extremum(rank: int, x: Any, output_size: Sizes, return_indices: bool, out: Any) -> Any:
+    """Maximum over bins."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        return backend.trace("adaptive_max_pool", rank, out, x, output_size, return_indices)
+    bound = _bind_ordered(backend, "max_pool", adaptive_plan(shape, rank, output_size), dtype, return_indices)
+    return bound(x, None if out is None else _outs(out, return_indices))
+
+
+def adaptive_extremum_backward(rank: int, grad_output: Any, x: Any, output_size: Sizes, indices: Any, out: Any) -> Any:
+    """Gradient of `adaptive_extremum`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output, indices):
+        return backend.trace("adaptive_max_pool_backward", rank, out, x, grad_output, output_size, indices)
+    plan = adaptive_plan(shape, rank, output_size)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+
+
+def adaptive_mean(rank: int, x: Any, output_size: Sizes, out: Any) -> Any:
+    """Mean over bins."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        return backend.trace("adaptive_avg_pool", rank, out, x, output_size)
+    plan = adaptive_plan(shape, rank, output_size)
+    check_dtype("x", dtype, SUMMABLE)
+    bound = _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), True, None)
+    return bound(x, None if out is None else (out,))
+
+
+def adaptive_mean_backward(rank: int, grad_output: Any, x: Any, output_size: Sizes, out: Any) -> Any:
+    """Gradient of `adaptive_mean`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output):
+        return backend.trace("adaptive_avg_pool_backward", rank, out, x, grad_output, output_size)
+    plan = adaptive_plan(shape, rank, output_size)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None)
+
+
+def fractional_extremum(
+    rank: int,
+    x: Any,
+    kernel_size: Extent,
+    output_size: Extent | None,
+    output_ratio: Any,
+    return_indices: bool,
+    samples: Any,
+    generator: np.random.Generator | None,
+    out: Any,
+) -> Any:
+    """Maximum over windows that are drawn."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
+    if samples is not None and generator is not None:
+        raise ValueError("generator must not be given beside _random_samples, which leave nothing to draw")
+    if generator is not None:
+        samples = backend.from_numpy(_drawn(generator, samples_shape(shape, rank)))
+    if backend.is_traced(x, samples):
+        return backend.trace("fractional_max_pool", rank, out, x, samples, kernel, sizes, return_indices)
+    check_dtype("x", dtype, ORDERED)
+    if samples is None:
+        samples = backend.draw(samples_shape(shape, rank), dtype if dtype.kind == "f" else np.dtype(np.float64))
+    plan = _fractional_plan(backend, shape, kernel, sizes, samples)
+    operation = "max_pool_with_indices" if as_flag("return_indices", return_indices) else "max_pool"
+    specs = ((plan.out_shape, dtype), (plan.out_shape, INDEX))[: 2 if return_indices else 1]
+    bound = backend.bind(operation, plan, specs)  # not remembered: the plan serves this call only
+    return bound(x, None if out is None else _outs(out, return_indices))
+
+
+def _drawn(generator: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(generator, np.random.Generator):
+        raise TypeError(f"generator must be a numpy.random.Generator, got {type(generator).__name__}")
+    return generator.random(shape)
+
+
+def _fractional_plan(
+    backend: Backend, shape: tuple[int, ...], kernel: tuple[int, ...], sizes: tuple[int, ...], samples: Any
+) -> Plan:
+    given, dtype = backend.describe("_random_samples", samples)
+    check_dtype("_random_samples", dtype, FLOATS)
+    check_same_shape("_random_samples", given, samples_shape(shape, len(kernel)), "the shape (N, C, pooled axes)")
+    return fractional_plan(shape, kernel, sizes, backend.to_numpy(samples))
+
+
+def fractional_extremum_backward(
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    output_size: Extent | None,
+    output_ratio: Any,
+    indices: Any,
+    samples: Any,
+    out: Any,
+) -> Any:
+    """Gradient of `fractional_extremum`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
+    if (indices is None) == (samples is None):
+        raise ValueError("indices or _random_samples must be given, and not both: they say where the maxima are")
+    if backend.is_traced(x, grad_output, indices, samples):
+        arguments = grad_output, samples, kernel, sizes, indices
+        return backend.trace("fractional_max_pool_backward", rank, out, x, *arguments)
+    if samples is None:
+        samples = backend.from_numpy(np.zeros(samples_shape(shape, rank)))  # any will do, for the shapes of the plan
+    plan = _fractional_plan(backend, shape, kernel, sizes, samples)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+
+
+def unpool(
+    rank: int,
+    x: Any,
+    indices: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Extent,
+    output_size: Sequence[int] | None,
+    out: Any,
+) -> Any:
+    """Elements back to where their indices say."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, indices):
+        arguments = indices, kernel_size, stride, padding, output_size
+        return backend.trace("max_unpool", rank, out, x, *arguments)
+    plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
+    check_dtype("x", dtype, ORDERED)
+    _check_indices(backend, indices, shape, "the shape of x,")
+    return backend.run_backward("place", plan, (x, indices), (plan.shape, dtype), out)
+
+
+def unpool_backward(
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    indices: Any,
+    kernel_size: Extent,
+    stride: Extent | None,
+    padding: Extent,
+    output_size: Sequence[int] | None,
+    out: Any,
+) -> Any:
+    """Gradient of `unpool`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output, indices):
+        arguments = grad_output, indices, kernel_size, stride, padding, output_size
+        return backend.trace("max_unpool_backward", rank, out, x, *arguments)
+    plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
+    _check_gradient(backend, plan.shape, grad_output, dtype)
+    _check_indices(backend, indices, shape, "the shape of x,")
+    return backend.run_backward("gather_all", plan, (grad_output, indices), (shape, dtype), out)
+
+
+def whole_mean(x: Any, out: Any) -> Any:
+    """Mean over all axes of a channel."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        return backend.trace("global_avg_pool", len(shape) - 2, out, x)
+    plan, out_shape = whole_plan(shape)
+    check_dtype("x", dtype, SUMMABLE)
+    bound = _bind(backend, "avg_pool", plan, ((out_shape, dtype),), True, None)
+    return bound(x, None if out is None else (out,))
+
+
+def whole_mean_backward(grad_output: Any, x: Any, out: Any) -> Any:
+    """Gradient of `whole_mean`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output):
+        return backend.trace("global_avg_pool_backward", len(shape) - 2, out, x, grad_output)
+    plan, out_shape = whole_plan(shape)
+    _check_gradient(backend, out_shape, grad_output, dtype)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None)
+
+
+def whole_extremum(x: Any, return_indices: bool, out: Any) -> Any:
+    """Maximum over all axes of a channel."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x):
+        return backend.trace("global_max_pool", len(shape) - 2, out, x, return_indices)
+    plan, out_shape = whole_plan(shape)
+    check_dtype("x", dtype, ORDERED)
+    operation = "max_pool_with_indices" if as_flag("return_indices", return_indices) else "max_pool"
+    specs = ((out_shape, dtype), (out_shape, INDEX))[: 2 if return_indices else 1]
+    return _bind(backend, operation, plan, specs)(x, None if out is None else _outs(out, return_indices))
+
+
+def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, out: Any) -> Any:
+    """Gradient of `whole_extremum`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    if backend.is_traced(x, grad_output, indices):
+        return backend.trace("global_max_pool_backward", len(shape) - 2, out, x, grad_output, indices)
+    plan, _ = whole_plan(shape)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+
+
+def whole_norm(x: Any, norm_type: float, out: Any) -> Any:
+    """Norm over all axes of a channel."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    parameters = as_norm_type(norm_type), True
+    if backend.is_traced(x):
+        return backend.trace("global_lp_pool", len(shape) - 2, out, x, *parameters)
+    plan, out_shape = whole_plan(shape)
+    check_dtype("x", dtype, FLOATS)
+    return _bind(backend, "lp_pool", plan, ((out_shape, dtype),), *parameters)(x, None if out is None else (out,))
+
+
+def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, out: Any) -> Any:
+    """Gradient of `whole_norm`."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    parameters = as_norm_type(norm_type), True
+    if backend.is_traced(x, grad_output):
+        return backend.trace("global_lp_pool_backward", len(shape) - 2, out, x, grad_output, *parameters)
+    plan, out_shape = whole_plan(shape)
+    _check_gradient(backend, out_shape, grad_output, dtype)
+    return backend.run_backward("lp_pool_backward", plan, (grad_output, x), (shape, dtype), out, *parameters)
+
+
+def _check_gradient(backend: Backend, out_shape: tuple[int, ...], grad_output: Any, dtype: np.dtype[Any]) -> None:
+    check_dtype("x", dtype, FLOATS)
+    grad_shape, grad_dtype = backend.describe("grad_output", grad_output)
+    check_same_shape("grad_output", grad_shape, out_shape, OUTPUT)
+    if grad_dtype != dtype:
+        raise TypeError(f"grad_output must have the dtype of x, {dtype}, got {grad_dtype}")
+
+
+def _check_indices(backend: Backend, indices: Any, shape: tuple[int, ...], what: str) -> None:
+    index_shape, index_dtype = backend.describe("indices", indices)
+    check_same_shape("indices", index_shape, shape, what)
+    check_dtype("indices", index_dtype, INDICES)

@@ -1,0 +1,365 @@
+"""Power means and norms over sliding windows, forward beside backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbapool.functional.calls import norm, norm_backward
+from numbapool.geometry import Extent, Padding
+
+
+def lp_pool1d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Power mean, or p-norm, over sliding windows of the last axis.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L) or (C, L)
+        Any registered array type; floating; any strides.
+    norm_type : float
+        The power p > 0, or infinity, which gives the largest magnitude.
+    kernel_size : int or (int,)
+        Size of the window, in elements.
+    stride : int or (int,), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    padding : int, ints, pairs or str, keyword-only
+        Elements around the input, which are zero: one int for all sides,
+        an int, or pairs ((before, after),).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int,), keyword-only
+        Step between the elements of a window.
+    true_norm : bool, keyword-only
+        Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
+        0 where a window holds no input at all.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
+    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
+    rules are the largest magnitude.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([1.0, 2.0, 2.0, -4.0]).reshape(1, 1, 4)
+    >>> numbapool.lp_pool1d(x, 2, 4)
+    array([[[5.]]])
+    >>> numbapool.lp_pool1d(x, 1, 4), numbapool.lp_pool1d(x, 1, 4, true_norm=True)
+    (array([[[1.]]]), array([[[9.]]]))
+    """
+    return norm(1, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+
+
+def lp_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Gradient of `lp_pool1d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `lp_pool1d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, L) or (C, L)
+        The input of the forward pass, floating.
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
+        As in the forward pass, see `lp_pool1d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        0 from windows whose norm is 0, and the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `lp_pool1d`; also a gradient of the wrong shape.
+    TypeError
+        As `lp_pool1d`; also a gradient of the wrong dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([3.0, 4.0, 0.0, 0.0]).reshape(1, 1, 4)
+    >>> numbapool.lp_pool1d_backward(np.full((1, 1, 1), 5.0), x, 2, 4).ravel()
+    array([3., 4., 0., 0.])
+    """
+    return norm_backward(
+        1, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+    )
+
+
+def lp_pool2d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Power mean, or p-norm, over sliding windows of the last two axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Any registered array type; floating; any strides.
+    norm_type : float
+        The power p > 0, or infinity, which gives the largest magnitude.
+    kernel_size : int or (int, int)
+        Size of the window, in elements.
+    stride : int or (int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    padding : int, ints, pairs or str, keyword-only
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int, int), keyword-only
+        Step between the elements of a window.
+    true_norm : bool, keyword-only
+        Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
+        0 where a window holds no input at all.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
+    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
+    rules are the largest magnitude.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([1.0, 2.0, 2.0, -4.0]).reshape(1, 1, 2, 2)
+    >>> numbapool.lp_pool2d(x, 2, 2)
+    array([[[[5.]]]])
+    >>> numbapool.lp_pool2d(x, 1, 2), numbapool.lp_pool2d(x, 1, 2, true_norm=True)
+    (array([[[[1.]]]]), array([[[[9.]]]]))
+    """
+    return norm(2, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+
+
+def lp_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Gradient of `lp_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `lp_pool2d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, H, W) or (C, H, W)
+        The input of the forward pass, floating.
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
+        As in the forward pass, see `lp_pool2d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        0 from windows whose norm is 0, and the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `lp_pool2d`; also a gradient of the wrong shape.
+    TypeError
+        As `lp_pool2d`; also a gradient of the wrong dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([3.0, 4.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+    >>> numbapool.lp_pool2d_backward(np.full((1, 1, 1, 1), 5.0), x, 2, 2).ravel()
+    array([3., 4., 0., 0.])
+    """
+    return norm_backward(
+        2, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+    )
+
+
+def lp_pool3d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Power mean, or p-norm, over sliding windows of the last three axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        Any registered array type; floating; any strides.
+    norm_type : float
+        The power p > 0, or infinity, which gives the largest magnitude.
+    kernel_size : int or (int, int, int)
+        Size of the window, in elements.
+    stride : int or (int, int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    padding : int, ints, pairs or str, keyword-only
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int, int, int), keyword-only
+        Step between the elements of a window.
+    true_norm : bool, keyword-only
+        Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
+        0 where a window holds no input at all.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Notes
+    -----
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
+    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
+    rules are the largest magnitude.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([1.0, 2.0, 2.0, -4.0]).reshape(1, 1, 1, 2, 2)
+    >>> numbapool.lp_pool3d(x, 2, (1, 2, 2))
+    array([[[[[5.]]]]])
+    >>> numbapool.lp_pool3d(x, 1, (1, 2, 2)), numbapool.lp_pool3d(x, 1, (1, 2, 2), true_norm=True)
+    (array([[[[[1.]]]]]), array([[[[[9.]]]]]))
+    """
+    return norm(3, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+
+
+def lp_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    true_norm: bool = False,
+    out: Any = None,
+) -> Any:
+    """Gradient of `lp_pool3d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `lp_pool3d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        The input of the forward pass, floating.
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
+        As in the forward pass, see `lp_pool3d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        0 from windows whose norm is 0, and the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `lp_pool3d`; also a gradient of the wrong shape.
+    TypeError
+        As `lp_pool3d`; also a gradient of the wrong dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.array([3.0, 4.0, 0.0, 0.0]).reshape(1, 1, 1, 2, 2)
+    >>> numbapool.lp_pool3d_backward(np.full((1, 1, 1, 1, 1), 5.0), x, 2, (1, 2, 2)).ravel()
+    array([3., 4., 0., 0.])
+    """
+    return norm_backward(
+        3, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+    )

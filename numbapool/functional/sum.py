@@ -1,0 +1,311 @@
+"""Sum over sliding windows, forward beside its backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbapool.functional.calls import window_sum, window_sum_backward
+from numbapool.geometry import Extent, Padding
+
+
+def sum_pool1d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Sum over sliding windows of the last axis.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, L) or (C, L)
+        Any registered array type; floating, complex, any integer or bool; any strides.
+    kernel_size : int or (int,)
+        Size of the window, in elements.
+    stride : int or (int,), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        an int, or pairs ((before, after),).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int,)
+        Step between the elements of a window.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type as `x`, shape (N, C, L_out) or (C, L_out)
+        0 where a window holds no input at all. Of the dtype that `numpy.sum` gives: that of `x`, or 64 bits for integers and
+        bool, whose sums wrap.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.sum_pool1d(np.array([[[1, 3, 2, 5, 5]]]), 3, stride=1)
+    array([[[ 6, 10, 12]]])
+    """
+    return window_sum(1, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def sum_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Gradient of `sum_pool1d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool1d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, L) or (C, L)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in the forward pass, see `sum_pool1d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of the windows that hold an element, in a fixed order: the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `sum_pool1d`; also a gradient of the wrong shape.
+    TypeError
+        As `sum_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.sum_pool1d_backward(np.ones((1, 1, 3)), np.zeros((1, 1, 5)), 3, stride=1)
+    array([[[1., 2., 3., 2., 1.]]])
+    """
+    return window_sum_backward(1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def sum_pool2d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Sum over sliding windows of the last two axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (C, H, W)
+        Any registered array type; floating, complex, any integer or bool; any strides.
+    kernel_size : int or (int, int)
+        Size of the window, in elements.
+    stride : int or (int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int, int)
+        Step between the elements of a window.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
+        0 where a window holds no input at all. Of the dtype that `numpy.sum` gives: that of `x`, or 64 bits for integers and
+        bool, whose sums wrap.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> x = np.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    >>> numbapool.sum_pool2d(x, 2)
+    array([[[[14., 22.],
+             [46., 54.]]]])
+    """
+    return window_sum(2, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def sum_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Gradient of `sum_pool2d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool2d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, H, W) or (C, H, W)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in the forward pass, see `sum_pool2d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of the windows that hold an element, in a fixed order: the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `sum_pool2d`; also a gradient of the wrong shape.
+    TypeError
+        As `sum_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.sum_pool2d_backward(np.ones((1, 1, 1, 2)), np.zeros((1, 1, 2, 3)), 2, stride=1)
+    array([[[[1., 2., 1.],
+             [1., 2., 1.]]]])
+    """
+    return window_sum_backward(2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def sum_pool3d(
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Sum over sliding windows of the last three axes.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        Any registered array type; floating, complex, any integer or bool; any strides.
+    kernel_size : int or (int, int, int)
+        Size of the window, in elements.
+    stride : int or (int, int, int), optional
+        Step from one window to the next, in elements; `kernel_size` if not given.
+    padding : int, ints, pairs or str
+        Elements around the input, which are zero: one int for all sides,
+        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
+        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
+        'valid' means none.
+    dilation : int or (int, int, int)
+        Step between the elements of a window.
+    ceil_mode : bool
+        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    out : array, optional, keyword-only
+        Where to write the result, of its shape and dtype.
+
+    Returns
+    -------
+    out : same type as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
+        0 where a window holds no input at all. Of the dtype that `numpy.sum` gives: that of `x`, or 64 bits for integers and
+        bool, whose sums wrap.
+
+    Raises
+    ------
+    ValueError
+        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
+        the message names the argument and its value.
+    TypeError
+        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.sum_pool3d(np.ones((1, 1, 2, 2, 2)), 2)
+    array([[[[[8.]]]]])
+    """
+    return window_sum(3, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def sum_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Extent,
+    stride: Extent | None = None,
+    padding: Padding = 0,
+    dilation: Extent = 1,
+    ceil_mode: bool = False,
+    *,
+    out: Any = None,
+) -> Any:
+    """Gradient of `sum_pool3d` with respect to `x`.
+
+    Parameters
+    ----------
+    grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool3d`
+        Gradient with respect to that output.
+    x : array, shape (N, C, D, H, W) or (C, D, H, W)
+        The input of the forward pass, floating; only its shape and dtype are used.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in the forward pass, see `sum_pool3d`.
+    out : array, shape and dtype of `x`, optional, keyword-only
+        Where to write the result.
+
+    Returns
+    -------
+    grad_input : same type, dtype and shape as `x`
+        The sum of the gradients of the windows that hold an element, in a fixed order: the same bits in every run.
+
+    Raises
+    ------
+    ValueError
+        As `sum_pool3d`; also a gradient of the wrong shape.
+    TypeError
+        As `sum_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+
+    Examples
+    --------
+    >>> import numpy as np, numbapool
+    >>> numbapool.sum_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), np.zeros((1, 1, 2, 2, 2)), 2).ravel()
+    array([8., 8., 8., 8., 8., 8., 8., 8.])
+    """
+    return window_sum_backward(3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
