@@ -23,21 +23,78 @@ from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
 from numbapool.backends.torch import DTYPES
-from numbapool.functional import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
+from numbapool.functional import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    fractional_max_pool2d,
+    fractional_max_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "replace_pooling",
     "routed",
 ]
 
 FUNCTIONS = {
-    function.__name__: function for function in (avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d)
+    function.__name__: function
+    for function in (
+        adaptive_avg_pool1d,
+        adaptive_avg_pool2d,
+        adaptive_avg_pool3d,
+        adaptive_max_pool1d,
+        adaptive_max_pool2d,
+        adaptive_max_pool3d,
+        avg_pool1d,
+        avg_pool2d,
+        avg_pool3d,
+        fractional_max_pool2d,
+        fractional_max_pool3d,
+        lp_pool1d,
+        lp_pool2d,
+        lp_pool3d,
+        max_pool1d,
+        max_pool2d,
+        max_pool3d,
+        max_unpool1d,
+        max_unpool2d,
+        max_unpool3d,
+    )
 }
 # For torch.fx, to which modules outside of torch.nn are code to be traced: calls of these are nodes of its graphs.
 for _name in FUNCTIONS:
@@ -52,6 +109,19 @@ def per_axis(value: Any) -> Any:
 def _max_arguments(module: Any) -> tuple[Any, ...]:
     window = map(per_axis, (module.kernel_size, module.stride, module.padding, module.dilation))
     return *window, module.ceil_mode, module.return_indices
+
+
+def _lp_arguments(module: Any) -> tuple[Any, ...]:
+    return module.norm_type, per_axis(module.kernel_size), per_axis(module.stride), module.ceil_mode
+
+
+def _fractional_arguments(module: Any) -> tuple[Any, ...]:
+    sizes = map(per_axis, (module.kernel_size, module.output_size, module.output_ratio))
+    return *sizes, module.return_indices, module._random_samples
+
+
+def _unpool_arguments(module: Any, output_size: Any) -> tuple[Any, ...]:
+    return per_axis(module.kernel_size), per_axis(module.stride), per_axis(module.padding), output_size
 
 
 def _avg_arguments(module: Any) -> tuple[Any, ...]:
@@ -129,7 +199,119 @@ class AvgPool3d(nn.AvgPool3d):
         return avg_pool3d(input, *_avg_arguments(self))
 
 
-MODULES = {module.__base__: module for module in (MaxPool1d, MaxPool2d, MaxPool3d, AvgPool1d, AvgPool2d, AvgPool3d)}
+class AdaptiveMaxPool1d(nn.AdaptiveMaxPool1d):
+    """`torch.nn.AdaptiveMaxPool1d`, by `numbapool.adaptive_max_pool1d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return adaptive_max_pool1d(input, per_axis(self.output_size), self.return_indices)
+
+
+class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
+    """`torch.nn.AdaptiveMaxPool2d`, by `numbapool.adaptive_max_pool2d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return adaptive_max_pool2d(input, per_axis(self.output_size), self.return_indices)
+
+
+class AdaptiveMaxPool3d(nn.AdaptiveMaxPool3d):
+    """`torch.nn.AdaptiveMaxPool3d`, by `numbapool.adaptive_max_pool3d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return adaptive_max_pool3d(input, per_axis(self.output_size), self.return_indices)
+
+
+class AdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
+    """`torch.nn.AdaptiveAvgPool1d`, by `numbapool.adaptive_avg_pool1d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return adaptive_avg_pool1d(input, per_axis(self.output_size))
+
+
+class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
+    """`torch.nn.AdaptiveAvgPool2d`, by `numbapool.adaptive_avg_pool2d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return adaptive_avg_pool2d(input, per_axis(self.output_size))
+
+
+class AdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
+    """`torch.nn.AdaptiveAvgPool3d`, by `numbapool.adaptive_avg_pool3d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return adaptive_avg_pool3d(input, per_axis(self.output_size))
+
+
+class LPPool1d(nn.LPPool1d):
+    """`torch.nn.LPPool1d`, by `numbapool.lp_pool1d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return lp_pool1d(input, *_lp_arguments(self))
+
+
+class LPPool2d(nn.LPPool2d):
+    """`torch.nn.LPPool2d`, by `numbapool.lp_pool2d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return lp_pool2d(input, *_lp_arguments(self))
+
+
+class LPPool3d(nn.LPPool3d):
+    """`torch.nn.LPPool3d`, by `numbapool.lp_pool3d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`."""
+        return lp_pool3d(input, *_lp_arguments(self))
+
+
+class FractionalMaxPool2d(nn.FractionalMaxPool2d):
+    """`torch.nn.FractionalMaxPool2d`, by `numbapool.fractional_max_pool2d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return fractional_max_pool2d(input, *_fractional_arguments(self))
+
+
+class FractionalMaxPool3d(nn.FractionalMaxPool3d):
+    """`torch.nn.FractionalMaxPool3d`, by `numbapool.fractional_max_pool3d`: any dtype."""
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return fractional_max_pool3d(input, *_fractional_arguments(self))
+
+
+class MaxUnpool1d(nn.MaxUnpool1d):
+    """`torch.nn.MaxUnpool1d`, by `numbapool.max_unpool1d`: any dtype."""
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Any:  # noqa: A002
+        """Unpool `input`."""
+        return max_unpool1d(input, indices, *_unpool_arguments(self, output_size))
+
+
+class MaxUnpool2d(nn.MaxUnpool2d):
+    """`torch.nn.MaxUnpool2d`, by `numbapool.max_unpool2d`: any dtype."""
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Any:  # noqa: A002
+        """Unpool `input`."""
+        return max_unpool2d(input, indices, *_unpool_arguments(self, output_size))
+
+
+class MaxUnpool3d(nn.MaxUnpool3d):
+    """`torch.nn.MaxUnpool3d`, by `numbapool.max_unpool3d`: any dtype."""
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Any:  # noqa: A002
+        """Unpool `input`."""
+        return max_unpool3d(input, indices, *_unpool_arguments(self, output_size))
+
+
+MODULES = {getattr(nn, name): globals()[name] for name in __all__ if hasattr(nn, name)}
 
 
 def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
@@ -204,13 +386,15 @@ def _with_indices(pool: Callable[..., Any]) -> Callable[..., Any]:
 def _routes() -> dict[Any, Callable[..., Any]]:
     """Numbapool's function for each of torch's, whatever the name it is called by."""
     routes: dict[Any, Callable[..., Any]] = {}
-    for rank in (1, 2, 3):
-        for name in (f"max_pool{rank}d", f"avg_pool{rank}d"):
-            for place in (torch, torch_functional, torch._C._nn):
-                if hasattr(place, name):
-                    routes[getattr(place, name)] = FUNCTIONS[name]
-                if hasattr(place, f"{name}_with_indices"):
-                    routes[getattr(place, f"{name}_with_indices")] = _with_indices(FUNCTIONS[name])
+    for name, function in FUNCTIONS.items():
+        for place in (torch, torch_functional, torch._C._nn):
+            # Below torch.nn.functional some take other arguments, and adaptive maxima always come with indices.
+            is_below = place is not torch_functional
+            if hasattr(place, name) and not (is_below and name.startswith(("fractional", "max_unpool"))):
+                always = is_below and name.startswith("adaptive_max")
+                routes[getattr(place, name)] = _with_indices(function) if always else function
+            if hasattr(place, f"{name}_with_indices"):
+                routes[getattr(place, f"{name}_with_indices")] = _with_indices(function)
     return routes
 
 

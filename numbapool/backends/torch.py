@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from math import inf, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.numpy import backend as numpy_backend
-from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, WindowPlan, check_same_shape
+from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, Plan, check_same_shape, sum_dtype
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
@@ -59,41 +60,65 @@ class Operation:
     adjoint: str = ""  # from the gradient of the result to that of the first tensor
     derived: str = ""  # instead of both: the row that takes its place where derivatives are asked for
     indices: str = "none"  # "none", "given" (second tensor) or "made" (second result)
-    target: str = ""  # name of the target's backward operation; none: the target's forward operation of the row's name
-    parameters: str = ""  # beyond the window, as torch declares them
+    forward: str = ""  # name of the target's forward operation
+    target: str = ""  # or of its backward operation
+    windows: str = "sliding"  # where they lie, see `torch_operators.WINDOWS`
+    parameters: str = ""  # beyond the windows, as torch declares them
+    fixed: tuple[Any, ...] = ()  # parameters of the target that no caller chooses
     dtypes: Any = field(default_factory=lambda: FLOATS)  # of the first tensor
+    dtype_of: Callable[[np.dtype[Any]], np.dtype[Any]] = field(default=lambda dtype: dtype)  # of the result
 
 
-MEAN = ", bool count_include_pad, int? divisor_override"
+def extrema(name: str, forward: str, windows: str) -> dict[str, Operation]:
+    """The rows of maxima or minima, without and with indices, and of their derivatives."""
+    made, gather, scatter = f"{name}_with_indices", f"{name}_gather", f"{name}_scatter"
+    with_indices = f"{forward}_with_indices"
+    return {
+        name: Operation("output", derived=made, forward=forward, windows=windows, dtypes=ORDERED),
+        made: Operation("output", gather, scatter, "", "made", with_indices, windows=windows, dtypes=ORDERED),
+        gather: Operation("output", gather, scatter, "", "given", target="gather", windows=windows),
+        scatter: Operation("input", scatter, gather, "", "given", target="scatter_add", windows=windows),
+    }
+
+
+def sums(name: str, forward: str, dtypes: Any, **options: Any) -> dict[str, Operation]:
+    """The rows of means or sums, and of their gradient."""
+    back = f"{name}_backward"
+    return {
+        name: Operation("output", tangent=name, adjoint=back, forward=forward, dtypes=dtypes, **options),
+        back: Operation("input", tangent=back, adjoint=name, target=f"{forward}_backward", **options),
+    }
+
+
+def unpooling(name: str) -> dict[str, Operation]:
+    """The rows of unpooling, and of its derivatives: of several elements with one index, all take part in them."""
+    gather, scatter = f"{name}_gather", f"{name}_scatter"
+    return {
+        name: Operation("input", name, gather, "", "given", target="place", windows="placed", dtypes=ORDERED),
+        gather: Operation("output", gather, scatter, "", "given", target="gather_all", windows="placed"),
+        scatter: Operation("input", scatter, gather, "", "given", target="scatter_add", windows="placed"),
+    }
+
+
 OPERATIONS = {
-    "max_pool": Operation("output", derived="max_pool_with_indices", dtypes=ORDERED),
-    "max_pool_with_indices": Operation(
-        "output", tangent="max_pool_gather", adjoint="max_pool_scatter", indices="made", dtypes=ORDERED
-    ),
-    "max_pool_gather": Operation(
-        "output", tangent="max_pool_gather", adjoint="max_pool_scatter", indices="given", target="max_pool_gather"
-    ),
-    "max_pool_scatter": Operation(
-        "input",
-        tangent="max_pool_scatter",
-        adjoint="max_pool_gather",
-        indices="given",
-        target="max_pool_backward_from_indices",
-    ),
-    "avg_pool": Operation("output", tangent="avg_pool", adjoint="avg_pool_backward", parameters=MEAN, dtypes=SUMMABLE),
-    "avg_pool_backward": Operation(
-        "input", tangent="avg_pool_backward", adjoint="avg_pool", target="avg_pool_backward", parameters=MEAN
-    ),
+    **extrema("max_pool", "max_pool", "sliding"),
+    **extrema("min_pool", "min_pool", "sliding"),
+    **extrema("adaptive_max_pool", "max_pool", "adaptive"),
+    **extrema("fractional_max_pool", "max_pool", "fractional"),
+    **sums("avg_pool", "avg_pool", SUMMABLE, parameters=", bool count_include_pad, int? divisor_override"),
+    **sums("adaptive_avg_pool", "avg_pool", SUMMABLE, windows="adaptive", fixed=(True, None)),
+    **sums("sum_pool", "sum_pool", ORDERED, dtype_of=sum_dtype),
+    **unpooling("max_unpool"),
 }
-# Rows by the names of the target's backward operations.
-BACKWARD = {operation.target: name for name, operation in OPERATIONS.items() if operation.target}
+# Rows by the names of the target's operations; where several have the same, what they compute is the same.
+ROWS = {operation.forward or operation.target: name for name, operation in reversed(OPERATIONS.items())}
 
 
 class Call(NamedTuple):
     """A row of `OPERATIONS` for tensors of one shape; in one piece, because every argument costs an autograd.Function 1 us."""
 
     name: str
-    plan: WindowPlan
+    plan: Plan
     parameters: tuple[Any, ...] = ()
     index_dtype: np.dtype[Any] | None = None  # of the indices it makes
     memory_format: torch.memory_format = torch.contiguous_format  # of the results
@@ -153,40 +178,71 @@ class TorchBackend:
             target.copy_(result)
         return out
 
-    def bind(self, operation: str, plan: WindowPlan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def to_numpy(self, array: Tensor) -> np.ndarray:
+        """The values of a tensor, below what transforms have wrapped around it."""
+        while torch._C._functorch.is_functorch_wrapped_tensor(array):
+            if torch._C._functorch.is_batchedtensor(array):
+                raise ValueError("_random_samples must be the same for the whole batch of torch.func.vmap")
+            array = torch._C._functorch.get_unwrapped(array)
+        with torch._C._DisableFuncTorch():
+            values: np.ndarray = array.numpy(force=True)
+        return values
+
+    def from_numpy(self, array: np.ndarray) -> Tensor:
+        """A tensor of the same memory."""
+        return from_numpy(array)
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+        """Random numbers in [0, 1) by torch's own generator, as its own functions draw them."""
+        return torch.rand(shape, dtype=TORCH_DTYPES[dtype], device="cpu")
+
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         compute = numpy_backend.bind(operation, plan, specs, *parameters)
-        torch_dtype = TORCH_DTYPES[specs[0][1]]
-        derived = OPERATIONS[operation].derived or operation
+        if operation == "lp_pool":
+            return partial(_norm, compute, plan, specs, *parameters)
+        row = ROWS[operation]
+        derived = OPERATIONS[row].derived or row
         index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
-            if x.dtype is not torch_dtype:
+            if x.dtype in HALVES:
                 x = as_autocast(x)
             if not needs_derivatives(x):
                 return _computed(compute, (x,), specs, out, memory_format_of(x))
             _check_no_out(out)
-            shows_indices = operation == derived
-            return pooled(Call(derived, plan, parameters, index_dtype, memory_format_of(x), shows_indices), x, None)
+            shows_indices = row == derived
+            flat = as_planned(x, plan)
+            results = pooled(
+                Call(derived, plan, parameters, index_dtype, memory_format_of(flat), shows_indices), flat, None
+            )
+            return results if flat is x else as_specified(results, specs)
 
         return call
 
     def run_backward(
-        self, operation: str, plan: WindowPlan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new tensor, or in `out`."""
         given = None if out is None else (out,)
+        shape, _ = spec
         tensors = [as_autocast(each) for each in inputs]
         memory_format = format_of_any(tensors)
         if not needs_derivatives(tensors[0]):  # in the others it is constant
             compute = partial(_backward, operation, plan, spec, parameters)
             return _computed(compute, tensors, [spec], given, memory_format)
         _check_no_out(given)
+        if len(shape) != len(plan.shape):  # all axes of a channel as one
+            tensors, memory_format = [each.flatten(2) for each in tensors], torch.contiguous_format
         grad, other = tensors if len(tensors) == 2 else (tensors[0], None)
-        if operation == "max_pool_backward":
-            _, other = pooled(Call("max_pool_with_indices", plan, (), index_dtype_of(plan), memory_format), other, None)
-            operation = "max_pool_backward_from_indices"
-        return pooled(Call(BACKWARD[operation], plan, parameters, None, memory_format), grad, other)
+        if operation == "lp_pool_backward":
+            return norm_gradient(partial(_linear, plan), _taps(plan), grad, tensors[1], *parameters).reshape(shape)
+        if operation in ("max_pool_backward", "min_pool_backward"):
+            made = operation.replace("backward", "with_indices")
+            _, other = pooled(Call(made, plan, (), index_dtype_of(plan), memory_format), tensors[1].detach(), None)
+            operation = "scatter_add"
+        result: Tensor = pooled(Call(ROWS[operation], plan, parameters, None, memory_format), grad, other)
+        return result.reshape(shape)
 
 
 backend = TorchBackend()
@@ -241,7 +297,19 @@ def needs_derivatives(x: Tensor) -> bool:
     )
 
 
-def index_dtype_of(plan: WindowPlan) -> np.dtype[Any]:
+def as_planned(x: Tensor, plan: Plan) -> Tensor:
+    """A tensor with the axes of the plan, which may take all axes of a channel as one."""
+    return x if x.dim() == len(plan.shape) else x.flatten(2)
+
+
+def as_specified(results: Any, specs: Sequence[Spec]) -> Any:
+    """Results with the axes that the caller sees."""
+    if isinstance(results, tuple):
+        return tuple(each.reshape(shape) for each, (shape, _) in zip(results, specs, strict=True))
+    return results.reshape(specs[0][0])
+
+
+def index_dtype_of(plan: Plan) -> np.dtype[Any]:
     """Dtype of the indices that are saved for backward."""
     return NARROW if plan.plane_size <= np.iinfo(NARROW).max else WIDE
 
@@ -269,24 +337,25 @@ def recorded_or_computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
 def computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     """Results of a call, values only; indices too, whether it shows them or not."""
     operation, plan = OPERATIONS[call.name], call.plan
-    dtype = DTYPES[x.dtype]
+    dtype, parameters = operation.dtype_of(DTYPES[x.dtype]), call.parameters or operation.fixed
     shape = plan.out_shape if operation.result == "output" else plan.shape
     specs: tuple[Spec, ...] = ((shape, dtype),)
     if call.index_dtype is not None and operation.indices == "made":
         specs = (shape, dtype), (shape, call.index_dtype)
     if operation.target:
-        compute: Callable[..., Any] = partial(_backward, operation.target, plan, specs[0], call.parameters)
+        compute: Callable[..., Any] = partial(_backward, operation.target, plan, specs[0], parameters)
     else:
-        compute = _bound(call.name, plan, specs, *call.parameters)
+        bind = numpy_backend.bind if plan.serves_once else _bound
+        compute = bind(operation.forward, plan, specs, *parameters)
     return _computed(compute, (x,) if indices is None else (x, indices), specs, None, call.memory_format)
 
 
 @lru_cache(maxsize=1024)
-def _bound(name: str, plan: WindowPlan, specs: tuple[Spec, ...], *parameters: Any) -> Callable[..., Any]:
+def _bound(name: str, plan: Plan, specs: tuple[Spec, ...], *parameters: Any) -> Callable[..., Any]:
     return numpy_backend.bind(name, plan, specs, *parameters)
 
 
-def _backward(operation: str, plan: WindowPlan, spec: Spec, parameters: tuple[Any, ...], *arguments: Any) -> Any:
+def _backward(operation: str, plan: Plan, spec: Spec, parameters: tuple[Any, ...], *arguments: Any) -> Any:
     *inputs, out = arguments
     return numpy_backend.run_backward(operation, plan, inputs, spec, None if out is None else out[0], *parameters)
 
@@ -417,10 +486,66 @@ def joined(tensor: Any, axis: int | None, size: int) -> Any:
     return tensor.flatten(0, 1)
 
 
+def _batched(plan: Plan, size: int) -> Plan:
+    return plan.batched(size) if plan.serves_once else _remembered_batch(plan, size)
+
+
 @lru_cache(maxsize=256)
-def _batched(plan: WindowPlan, size: int) -> WindowPlan:
-    first, *others = plan.leading
-    return WindowPlan((size * first, *others), plan.pooled)
+def _remembered_batch(plan: Plan, size: int) -> Plan:
+    return plan.batched(size)
+
+
+def _norm(
+    compute: Callable[..., Any], plan: Plan, specs: Sequence[Spec], power: float, is_norm: bool, x: Tensor, out: Any
+) -> Any:
+    """Power means and norms: by the kernels, or in parts where derivatives are asked for."""
+    x = as_autocast(x)
+    if not needs_derivatives(x):
+        return _computed(compute, (x,), specs, out, memory_format_of(x))
+    _check_no_out(out)
+    result = norm_in_parts(partial(_linear, plan), _taps(plan), as_planned(x, plan), power, is_norm)
+    return as_specified(result, specs)
+
+
+def _linear(plan: Plan, name: str, x: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
+    index_dtype = index_dtype_of(plan) if OPERATIONS[name].indices == "made" else None
+    return pooled(Call(name, plan, parameters, index_dtype, memory_format_of(x)), x, indices)
+
+
+def _taps(plan: Plan) -> int:
+    return prod(axis.kernel for axis in plan.pooled)
+
+
+def norm_in_parts(pool: Callable[..., Any], taps: int, x: Tensor, power: float, is_norm: bool) -> Tensor:
+    """`lp_pool` in operations of torch and `pool(row, x, indices, *parameters)`, which all have derivatives."""
+    if power == inf:
+        largest: Tensor = pool("max_pool_with_indices", x.abs())[0].clamp(min=0)
+        return largest
+    total = _total(pool, taps, x, power, is_norm)
+    is_zero = total == 0
+    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, total).pow(1 / power))
+
+
+def norm_gradient(pool: Callable[..., Any], taps: int, grad: Tensor, x: Tensor, power: float, is_norm: bool) -> Tensor:
+    """`lp_pool_backward` in the same way."""
+    if power == inf:
+        indices = pool("max_pool_with_indices", x.detach().abs())[1]
+        spread: Tensor = pool("max_pool_scatter", grad, indices)
+        return spread * x.sign()
+    total = _total(pool, taps, x, power, is_norm)
+    is_zero = total == 0
+    share = torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, total).pow(1 / power - 1)) * grad
+    slope = x.sign() * x.abs().pow(power - 1) if is_norm else x.pow(power - 1)
+    scale, divisor = (1, 1) if is_norm else (taps, None)
+    spread = pool("avg_pool_backward", share * scale, None, True, divisor)
+    return spread * slope
+
+
+def _total(pool: Callable[..., Any], taps: int, x: Tensor, power: float, is_norm: bool) -> Tensor:
+    powers = (x.abs() if is_norm else x).pow(power)
+    scale, divisor = (1, 1) if is_norm else (taps, None)
+    total: Tensor = pool("avg_pool", powers, None, True, divisor) * scale
+    return total
 
 
 def format_of_any(tensors: Sequence[Tensor]) -> torch.memory_format:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,24 +25,34 @@ from numbapool.backends.torch import (
     computed,
     format_of_any,
     joined,
+    norm_gradient,
+    norm_in_parts,
 )
 from numbapool.geometry import (
     FLOATS,
-    INDICES,
-    Extent,
-    Padding,
+    BinPlan,
+    Plan,
+    Sizes,
+    adaptive_lengths,
+    adaptive_plan,
+    adaptive_sizes,
     as_divisor,
     as_flag,
     check_dtype,
     check_same_shape,
+    check_whole,
+    fractional_plan,
     padding_for,
+    placed_plan,
     pooled_axes,
+    samples_shape,
+    unpool_lengths,
     window_arguments,
     window_plan,
 )
 from numbapool.kernels.windows import Axis
 
-WINDOW = ", SymInt[] kernel_size, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool ceil_mode"
+FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 
 library = torch.library.Library("numbapool", "DEF")
 
@@ -53,21 +63,88 @@ class Arguments(NamedTuple):
     x: Tensor
     indices: Tensor | None
     shape: tuple[int, ...]  # of the input of the forward pass
-    window: tuple[Any, ...]  # as declared in WINDOW: padding is (before, after) of all axes, one after the other
+    windows: tuple[Any, ...]  # where they lie, see `Windows`
     parameters: tuple[Any, ...]
     is_narrow: bool  # the dtype of the indices it makes
 
     @property
-    def pairs(self) -> tuple[Any, Any, Any, Any, bool]:
-        """The window as geometry takes it."""
-        kernel, stride, padding, dilation, ceil_mode = self.window
-        pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-        return tuple(kernel), tuple(stride), pairs, tuple(dilation), ceil_mode
-
-    @property
     def tensors(self) -> list[Tensor]:
-        """The tensors among them."""
+        """The tensors among them, but for those that place windows."""
         return [self.x] if self.indices is None else [self.x, self.indices]
+
+
+class Windows(NamedTuple):
+    """A way to say where windows lie: how torch declares it, and what geometry makes of it."""
+
+    schema: str
+    size: int  # arguments in the schema
+    rank: Callable[[Arguments], int]  # pooled axes
+    plan: Callable[[Arguments], Plan]
+    out_shape: Callable[[Arguments], tuple[int, ...]]  # shape of the output, on symbols too
+
+
+def _pairs(arguments: Arguments) -> tuple[Any, Any, Any, Any, bool]:
+    """Sliding windows as geometry takes them; operators take padding as (before, after) of all axes, one after the other."""
+    kernel, stride, padding, dilation, ceil_mode = arguments.windows
+    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
+    return tuple(kernel), tuple(stride), pairs, tuple(dilation), ceil_mode
+
+
+def _sliding_plan(arguments: Arguments) -> Plan:
+    kernel, stride, pairs, dilation, ceil_mode = _pairs(arguments)
+    return window_plan(arguments.shape, len(kernel), kernel, stride, pairs, dilation, ceil_mode)
+
+
+def _sliding_out_shape(arguments: Arguments) -> tuple[int, ...]:
+    axes = pooled_axes(arguments.shape, *_pairs(arguments), least=torch.sym_min, greatest=torch.sym_max)
+    return (*arguments.shape[: -len(axes)], *(axis.out for axis in axes))
+
+
+def _last_axes(arguments: Arguments, position: int) -> tuple[int, ...]:
+    """The shape of the input with the lengths in one of the arguments for those of its last axes."""
+    lengths = arguments.windows[position]
+    return (*arguments.shape[: -len(lengths)], *lengths)
+
+
+def _fractional_plan(arguments: Arguments) -> Plan:
+    kernel, sizes, samples = arguments.windows
+    return fractional_plan(arguments.shape, tuple(kernel), tuple(sizes), samples.numpy(force=True))
+
+
+def _placed_plan(arguments: Arguments) -> Plan:
+    assert arguments.indices is not None
+    return placed_plan(tuple(arguments.indices.shape), arguments.shape[-arguments.windows[0] :])
+
+
+def _placed_out_shape(arguments: Arguments) -> tuple[int, ...]:
+    assert arguments.indices is not None
+    return tuple(arguments.indices.shape)
+
+
+WINDOWS = {
+    "sliding": Windows(
+        ", SymInt[] kernel_size, SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool ceil_mode",
+        5,
+        lambda arguments: len(arguments.windows[0]),
+        _sliding_plan,
+        _sliding_out_shape,
+    ),
+    "adaptive": Windows(
+        ", SymInt[] output_size",
+        1,
+        lambda arguments: len(arguments.windows[0]),
+        lambda arguments: adaptive_plan(arguments.shape, len(arguments.windows[0]), tuple(arguments.windows[0])),
+        lambda arguments: _last_axes(arguments, 0),
+    ),
+    "fractional": Windows(
+        ", SymInt[] kernel_size, SymInt[] output_size, Tensor samples",
+        3,
+        lambda arguments: len(arguments.windows[0]),
+        _fractional_plan,
+        lambda arguments: _last_axes(arguments, 1),
+    ),
+    "placed": Windows(", int rank", 1, lambda arguments: int(arguments.windows[0]), _placed_plan, _placed_out_shape),
+}
 
 
 def schema_of(operation: Operation) -> str:
@@ -76,7 +153,7 @@ def schema_of(operation: Operation) -> str:
     shape = ", SymInt[] shape" if operation.result == "input" else ""
     narrow = ", bool is_narrow" if operation.indices == "made" else ""
     results = "(Tensor, Tensor)" if operation.indices == "made" else "Tensor"
-    return f"(Tensor x{indices}{shape}{WINDOW}{operation.parameters}{narrow}) -> {results}"
+    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{narrow}) -> {results}"
 
 
 def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
@@ -85,18 +162,20 @@ def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
     indices = rest.pop(0) if operation.indices == "given" else None
     shape = rest.pop(0) if operation.result == "input" else x.shape
     is_narrow = rest.pop() if operation.indices == "made" else False
-    return Arguments(x, indices, tuple(shape), tuple(rest[:5]), tuple(rest[5:]), is_narrow)
+    size = WINDOWS[operation.windows].size
+    return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), is_narrow)
 
 
 def values_of(operation: Operation, arguments: Arguments) -> list[Any]:
     """The other way round."""
     shape = [list(arguments.shape)] if operation.result == "input" else []
     narrow = [arguments.is_narrow] if operation.indices == "made" else []
-    return [*arguments.tensors, *shape, *arguments.window, *arguments.parameters, *narrow]
+    return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *narrow]
 
 
 def register(name: str, operation: Operation) -> None:
     """Declare a row as an operator."""
+    windows = WINDOWS[operation.windows]
 
     def check(arguments: Arguments, out_shape: tuple[int, ...]) -> None:
         if len({tensor.device for tensor in arguments.tensors}) > 1:
@@ -109,15 +188,14 @@ def register(name: str, operation: Operation) -> None:
             check_same_shape("indices", tuple(arguments.indices.shape), out_shape, "the shape of the output,")
             if arguments.indices.dtype not in (torch.int32, torch.int64):
                 raise TypeError(f"indices must have dtype int32 or int64, got {arguments.indices.dtype}")
-        if arguments.is_narrow and prod(arguments.shape[-len(arguments.window[0]) :]) > np.iinfo(NARROW).max:
+        if arguments.is_narrow and prod(arguments.shape[-windows.rank(arguments) :]) > np.iinfo(NARROW).max:
             raise ValueError(
                 f"is_narrow must be False for planes of 2**31 elements or more, got shape {arguments.shape}"
             )
 
     def compute(*values: Any) -> Any:
         arguments = arguments_of(operation, values)
-        kernel, stride, pairs, dilation, ceil_mode = arguments.pairs
-        plan = window_plan(tuple(arguments.shape), len(kernel), kernel, stride, pairs, dilation, ceil_mode)
+        plan = windows.plan(arguments)
         check(arguments, plan.out_shape)
         index_dtype = NARROW if arguments.is_narrow else WIDE
         memory_format = format_of_any(arguments.tensors)
@@ -126,15 +204,15 @@ def register(name: str, operation: Operation) -> None:
 
     def infer(*values: Any) -> Any:
         arguments = arguments_of(operation, values)
-        axes = pooled_axes(tuple(arguments.shape), *arguments.pairs, least=torch.sym_min, greatest=torch.sym_max)
-        out_shape = (*arguments.shape[: -len(axes)], *(axis.out for axis in axes))
+        out_shape = windows.out_shape(arguments)
         check(arguments, out_shape)
         shape = out_shape if operation.result == "output" else arguments.shape
         options: dict[str, Any] = {
             "device": arguments.x.device,
             "memory_format": format_of_any(arguments.tensors),
         }
-        result = torch.empty(shape, dtype=arguments.x.dtype, **options)
+        dtype = TORCH_DTYPES[operation.dtype_of(DTYPES[arguments.x.dtype])]
+        result = torch.empty(shape, dtype=dtype, **options)
         if operation.indices != "made":
             return result
         return result, torch.empty(shape, dtype=TORCH_DTYPES[NARROW if arguments.is_narrow else WIDE], **options)
@@ -180,13 +258,23 @@ def register(name: str, operation: Operation) -> None:
 
 def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     """`torch.computed` as a call of the operator."""
-    axes = call.plan.pooled
+    name, plan = call.name, call.plan
+    is_narrow = call.index_dtype == NARROW
+    if isinstance(plan, BinPlan):
+        if plan.starts and OPERATIONS[name].indices != "given":
+            raise NotImplementedError("fractional pooling cannot be transformed while it is recorded")
+        if plan.starts:  # derivatives do not ask where windows lie
+            name = name.replace("max_pool", "max_unpool")
+        is_placed = OPERATIONS[name].windows == "placed"
+        name = name if is_placed else f"adaptive_{name}"
+        sizes = len(plan.pooled) if is_placed else [axis.out for axis in plan.pooled]
+        return _call(name, Arguments(x, indices, plan.shape, (sizes,), (), is_narrow))
+    axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     windows = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
     kernel, stride, dilation = windows
     window = kernel, stride, padding, dilation, any(map(_overhangs, axes))
-    is_narrow = call.index_dtype == NARROW
-    return _call(call.name, Arguments(x, indices, call.plan.shape, window, call.parameters, is_narrow))
+    return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, is_narrow))
 
 
 def _overhangs(axis: Axis) -> bool:
@@ -203,96 +291,248 @@ for _name, _operation in OPERATIONS.items():
     register(_name, _operation)
 
 
-def max_pool(
-    rank: int,
-    x: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None,
-    padding: Padding,
-    dilation: Extent,
-    ceil_mode: bool,
-    return_indices: bool,
-) -> Any:
+def max_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_pool1d` to `max_pool3d`."""
-    window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
-    if as_flag("return_indices", return_indices):
-        return torch.ops.numbapool.max_pool_with_indices(x, *window, False)
-    if x.requires_grad and torch.is_grad_enabled():
-        return torch.ops.numbapool.max_pool_with_indices(x, *window, _is_narrow(rank, x))[0]
-    return torch.ops.numbapool.max_pool(x, *window)
+    *window, return_indices = arguments
+    return _extremum("max_pool", rank, x, _sliding(rank, x, *window), return_indices)
 
 
-def max_pool_backward(
+def max_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
+    """`numbapool.max_pool1d_backward` to `max_pool3d_backward`."""
+    *window, indices = arguments
+    return _extremum_backward("max_pool", rank, x, grad_output, _sliding(rank, x, *window), indices)
+
+
+def min_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
+    """`numbapool.min_pool1d` to `min_pool3d`."""
+    *window, return_indices = arguments
+    return _extremum("min_pool", rank, x, _sliding(rank, x, *window), return_indices)
+
+
+def min_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
+    """`numbapool.min_pool1d_backward` to `min_pool3d_backward`."""
+    *window, indices = arguments
+    return _extremum_backward("min_pool", rank, x, grad_output, _sliding(rank, x, *window), indices)
+
+
+def avg_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
+    """`numbapool.avg_pool1d` to `avg_pool3d`."""
+    *window, count_include_pad, divisor_override = arguments
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return torch.ops.numbapool.avg_pool(x, *_sliding(rank, x, *window), *parameters)
+
+
+def avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
+    """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
+    *window, count_include_pad, divisor_override = arguments
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    _check_gradient(x, grad_output)
+    return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window), *parameters)
+
+
+def sum_pool(rank: int, x: Tensor, *window: Any) -> Any:
+    """`numbapool.sum_pool1d` to `sum_pool3d`."""
+    return torch.ops.numbapool.sum_pool(x, *_sliding(rank, x, *window))
+
+
+def sum_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *window: Any) -> Any:
+    """`numbapool.sum_pool1d_backward` to `sum_pool3d_backward`."""
+    _check_gradient(x, grad_output)
+    return torch.ops.numbapool.sum_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window))
+
+
+def lp_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
+    """`numbapool.lp_pool1d` to `lp_pool3d`."""
+    *window, power, is_norm = arguments
+    _check_tensor("x", x, FLOATING)
+    sliding = _sliding(rank, x, *window)
+    return norm_in_parts(_pool_of(x, sliding), prod(sliding[0]), x, power, is_norm)
+
+
+def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
+    """`numbapool.lp_pool1d_backward` to `lp_pool3d_backward`."""
+    *window, power, is_norm = arguments
+    _check_gradient(x, grad_output)
+    sliding = _sliding(rank, x, *window)
+    return norm_gradient(_pool_of(x, sliding), prod(sliding[0]), grad_output, x, power, is_norm)
+
+
+def _pool_of(x: Tensor, windows: tuple[Any, ...]) -> Callable[..., Any]:
+    """Operators for `torch.norm_in_parts`."""
+    is_narrow = _is_narrow(len(windows[0]), x)
+
+    def pool(name: str, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
+        shape = tuple(x.shape)
+        return _call(name, Arguments(tensor, indices, shape, windows, parameters, is_narrow))
+
+    return pool
+
+
+def adaptive_max_pool(rank: int, x: Tensor, output_size: Sizes, return_indices: bool) -> Any:
+    """`numbapool.adaptive_max_pool1d` to `adaptive_max_pool3d`."""
+    return _extremum("adaptive_max_pool", rank, x, _bins(rank, x, output_size), return_indices)
+
+
+def adaptive_max_pool_backward(
+    rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes, indices: Tensor | None
+) -> Any:
+    """`numbapool.adaptive_max_pool1d_backward` to `adaptive_max_pool3d_backward`."""
+    bins = _bins(rank, x, output_size)
+    return _extremum_backward("adaptive_max_pool", rank, x, grad_output, bins, indices)
+
+
+def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes) -> Any:
+    """`numbapool.adaptive_avg_pool1d` to `adaptive_avg_pool3d`."""
+    return torch.ops.numbapool.adaptive_avg_pool(x, *_bins(rank, x, output_size))
+
+
+def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes) -> Any:
+    """`numbapool.adaptive_avg_pool1d_backward` to `adaptive_avg_pool3d_backward`."""
+    _check_gradient(x, grad_output)
+    bins = _bins(rank, x, output_size)
+    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, list(x.shape), *bins)
+
+
+def fractional_max_pool(
+    rank: int, x: Tensor, samples: Tensor | None, kernel: tuple[int, ...], sizes: tuple[int, ...], return_indices: bool
+) -> Any:
+    """`numbapool.fractional_max_pool2d` and `fractional_max_pool3d`."""
+    if samples is None:
+        dtype = x.dtype if x.is_floating_point() else torch.float64
+        samples = torch.rand(samples_shape(tuple(x.shape), rank), dtype=dtype, device=x.device)
+    _check_samples(rank, x, samples)
+    windows = list(kernel), list(sizes), samples.detach()
+    return _extremum("fractional_max_pool", rank, x, windows, return_indices)
+
+
+def fractional_max_pool_backward(
     rank: int,
     x: Tensor,
     grad_output: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None,
-    padding: Padding,
-    dilation: Extent,
-    ceil_mode: bool,
+    samples: Tensor | None,
+    kernel: tuple[int, ...],
+    sizes: tuple[int, ...],
     indices: Tensor | None,
 ) -> Any:
-    """`numbapool.max_pool1d_backward` to `max_pool3d_backward`."""
-    window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
+    """`numbapool.fractional_max_pool2d_backward` and `fractional_max_pool3d_backward`."""
+    if samples is None:  # any will do, because there are indices
+        samples = torch.zeros(samples_shape(tuple(x.shape), rank), device=x.device)
+    _check_samples(rank, x, samples)
+    windows = list(kernel), list(sizes), samples.detach()
+    return _extremum_backward("fractional_max_pool", rank, x, grad_output, windows, indices)
+
+
+def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
+    _check_tensor("_random_samples", samples, FLOATING)
+    expected = samples_shape(tuple(x.shape), rank)
+    check_same_shape("_random_samples", tuple(samples.shape), expected, "the shape (N, C, pooled axes)")
+
+
+def max_unpool(rank: int, x: Tensor, indices: Tensor, *window: Any) -> Any:
+    """`numbapool.max_unpool1d` to `max_unpool3d`."""
+    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+    check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
+    return torch.ops.numbapool.max_unpool(x, indices, [*x.shape[:-rank], *sizes], rank)
+
+
+def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *window: Any) -> Any:
+    """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
+    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+    _check_gradient(x, grad_output)
+    check_same_shape("grad_output", tuple(grad_output.shape), (*x.shape[:-rank], *sizes), "the shape of the output,")
+    return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)
+
+
+def global_avg_pool(rank: int, x: Tensor) -> Any:
+    """`numbapool.global_avg_pool`."""
+    return _of_channels(x, adaptive_avg_pool(1, _flat(x), 1))
+
+
+def global_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor) -> Any:
+    """`numbapool.global_avg_pool_backward`."""
+    return adaptive_avg_pool_backward(1, _flat(x), grad_output.flatten(2), 1).reshape(x.shape)
+
+
+def global_max_pool(rank: int, x: Tensor, return_indices: bool) -> Any:
+    """`numbapool.global_max_pool`."""
+    results = adaptive_max_pool(1, _flat(x), 1, return_indices)
+    return tuple(_of_channels(x, each) for each in results) if return_indices else _of_channels(x, results)
+
+
+def global_max_pool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor | None) -> Any:
+    """`numbapool.global_max_pool_backward`."""
+    flat = None if indices is None else indices.flatten(2)
+    return adaptive_max_pool_backward(1, _flat(x), grad_output.flatten(2), 1, flat).reshape(x.shape)
+
+
+def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
+    """`numbapool.global_lp_pool`."""
+    flat = _flat(x)
+    return _of_channels(x, lp_pool(1, flat, flat.shape[2], None, 0, 1, False, power, is_norm))
+
+
+def global_lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, power: float, is_norm: bool) -> Any:
+    """`numbapool.global_lp_pool_backward`."""
+    flat = _flat(x)
+    window = flat.shape[2], None, 0, 1, False
+    return lp_pool_backward(1, flat, grad_output.flatten(2), *window, power, is_norm).reshape(x.shape)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """All axes of a channel as one."""
+    check_whole(tuple(x.shape))
+    return x.flatten(2)
+
+
+def _of_channels(x: Tensor, pooled: Tensor) -> Tensor:
+    return pooled.reshape(*x.shape[:2], *(1,) * (x.dim() - 2))
+
+
+def _extremum(name: str, rank: int, x: Tensor, windows: Sequence[Any], return_indices: bool) -> Any:
+    with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
+    if as_flag("return_indices", return_indices):
+        return with_indices(x, *windows, False)
+    if x.requires_grad and torch.is_grad_enabled():
+        return with_indices(x, *windows, _is_narrow(rank, x))[0]
+    return getattr(torch.ops.numbapool, name)(x, *windows)
+
+
+def _extremum_backward(
+    name: str, rank: int, x: Tensor, grad_output: Tensor, windows: Sequence[Any], indices: Tensor | None
+) -> Any:
     _check_gradient(x, grad_output)
     if indices is not None:
-        check_dtype("indices", DTYPES.get(indices.dtype, indices.dtype), INDICES)
+        _check_tensor("indices", indices, (torch.int64,))
     else:
-        _, indices = torch.ops.numbapool.max_pool_with_indices(x.detach(), *window, _is_narrow(rank, x))
-    return torch.ops.numbapool.max_pool_scatter(grad_output, indices, list(x.shape), *window)
+        with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
+        _, indices = with_indices(x.detach(), *windows, _is_narrow(rank, x))
+    return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, list(x.shape), *windows)
 
 
-def avg_pool(
-    rank: int,
-    x: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None,
-    padding: Padding,
-    dilation: Extent,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Any:
-    """`numbapool.avg_pool1d` to `avg_pool3d`."""
-    window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
-    return torch.ops.numbapool.avg_pool(x, *window, *parameters)
-
-
-def avg_pool_backward(
-    rank: int,
-    x: Tensor,
-    grad_output: Tensor,
-    kernel_size: Extent,
-    stride: Extent | None,
-    padding: Padding,
-    dilation: Extent,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Any:
-    """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
-    window = _window(rank, x, kernel_size, stride, padding, dilation, ceil_mode)
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
-    _check_gradient(x, grad_output)
-    return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *window, *parameters)
+def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> None:
+    """`geometry.check_dtype` in terms that torch.compile can follow."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch tensor like the other arguments, got {type(tensor).__name__}")
+    if tensor.dtype not in accepted:
+        raise TypeError(f"{name} has dtype {tensor.dtype}; accepted here: {', '.join(map(str, accepted))}")
 
 
 def _check_gradient(x: Tensor, grad_output: Tensor) -> None:
-    check_dtype("x", DTYPES.get(x.dtype, x.dtype), FLOATS)
-    if not isinstance(grad_output, Tensor):
-        raise TypeError(
-            f"grad_output must be a torch tensor like the other arguments, got {type(grad_output).__name__}"
-        )
+    _check_tensor("x", x, FLOATING)
+    _check_tensor("grad_output", grad_output, FLOATING)
     if grad_output.dtype != x.dtype:
         raise TypeError(f"grad_output must have the dtype of x, {x.dtype}, got {grad_output.dtype}")
     if grad_output.device != x.device:
         raise ValueError(f"grad_output must be on the device of x, {x.device}, got {grad_output.device}")
 
 
-def _window(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
-    """The window as operators take it."""
+def _bins(rank: int, x: Tensor, output_size: Sizes) -> tuple[list[int]]:
+    """Adaptive bins as operators take them."""
+    return (list(adaptive_lengths(tuple(x.shape), adaptive_sizes(rank, output_size))),)
+
+
+def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
+    """Sliding windows as operators take them."""
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
     shape = tuple(x.shape)
     window = kernel, stride, padding, dilation, ceil_mode
