@@ -470,6 +470,27 @@ OPERATIONS = {
         others=("grad_output", "indices"),
         sums="grad_output",
     ),
+    "min": Operation("min_pool", ORDERED, window_geometry, lambda **a: reference.min_pool(**a)[:1]),
+    "min with indices": Operation(
+        "min_pool", ORDERED, window_geometry, reference.min_pool, fixed={"return_indices": True}
+    ),
+    "min backward": Operation(
+        "min_pool_backward",
+        FLOATS,
+        window_geometry,
+        lambda **a: (reference.min_pool_backward(**a),),
+        others=("grad_output",),
+        sums="grad_output",
+    ),
+    "sum": Operation("sum_pool", SUMMABLE, window_geometry, lambda **a: (reference.sum_pool(**a),), sums="x"),
+    "sum backward": Operation(
+        "sum_pool_backward",
+        FLOATS,
+        window_geometry,
+        lambda **a: (reference.sum_pool_backward(**a),),
+        others=("grad_output",),
+        sums="grad_output",
+    ),
     "average": Operation("avg_pool", SUMMABLE, average_geometry, lambda **a: (reference.avg_pool(**a),), sums="x"),
     "average backward": Operation(
         "avg_pool_backward",
@@ -536,7 +557,8 @@ def draw(seed: int, number: int, most_threads: int) -> Call:
         add_array("indices", np.where(without_gradient, -1, indices), [e for e in LAYOUTS if e not in CHANGE_VALUES])
     if call.error is None:
         x_shape, out_shape = leading + lengths, leading + out_lengths
-        results = [np.zeros(x_shape if operation.function.endswith("backward") else out_shape, dtype)]
+        result_dtype = np.zeros(1, dtype).sum().dtype if operation.function == "sum_pool" else dtype
+        results = [np.zeros(x_shape if operation.function.endswith("backward") else out_shape, result_dtype)]
         results += [np.zeros(out_shape, np.int64)] if "return_indices" in operation.fixed else []
         if rng.random() < 0.2:
             add_out(rng, call, results)

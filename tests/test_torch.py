@@ -175,8 +175,8 @@ def test_ambiguous_memory_formats(name: str, shape: tuple[int, ...], stride: tup
 @contextmanager
 def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """Addresses of the input and of the result of every forward call that reaches the NumPy backend."""
-    from numbapool import functional
     from numbapool.backends import torch as adapter
+    from numbapool.functional import calls
 
     seen = []
     bind = adapter.numpy_backend.bind
@@ -191,7 +191,7 @@ def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, 
 
         return run
 
-    caches = functional._bind, functional._bind_plain_max_pool, functional._bind_plain_avg_pool, adapter._bound
+    caches = calls._bind, calls._bind_plain_extremum, calls._bind_plain_mean, adapter._bound
     for each in caches:
         each.cache_clear()
     with monkeypatch.context() as patch:
@@ -532,9 +532,9 @@ def test_arguments_without_values_are_checked() -> None:
     meta, meta_grad = x.to("meta"), grad.to("meta")
     with pytest.raises(TypeError, match=r"^grad_output must have the dtype of x"):
         numbapool.max_pool2d_backward(meta_grad.double(), meta, 2)
-    with pytest.raises(TypeError, match=r"^x has dtype int32"):
+    with pytest.raises(TypeError, match=r"^x has dtype torch.int32"):
         numbapool.avg_pool2d_backward(meta_grad, meta.int(), 2)
-    with pytest.raises(TypeError, match=r"^indices has dtype int16"):
+    with pytest.raises(TypeError, match=r"^indices has dtype torch.int16"):
         numbapool.max_pool2d_backward(meta_grad, meta, 2, indices=meta_grad.short())
     with pytest.raises(ValueError, match="stride should not be zero"):
         numbapool.max_pool2d(meta, 2, 0, "same")
@@ -661,14 +661,32 @@ WINDOW = [2, 3], [2, 1], [1, 0, 1, 1], [1, 1], True
 def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x = torch.rand(2, 3, 7, 8, dtype=torch.float64).contiguous(memory_format=memory_format)
-        values, indices = torch.ops.numbapool.max_pool_with_indices(x, *WINDOW, True)
-        mean = *WINDOW, False, None
-        yield "max_pool", (x.clone().requires_grad_(), *WINDOW)
-        yield "max_pool_with_indices", (x.clone().requires_grad_(), *WINDOW, False)
-        yield "max_pool_gather", (x.clone().requires_grad_(), indices, *WINDOW)
-        yield "max_pool_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *WINDOW)
-        yield "avg_pool", (x.clone().requires_grad_(), *mean)
-        yield "avg_pool_backward", (values.clone().requires_grad_(), list(x.shape), *mean)
+        samples = torch.rand(2, 3, 2, dtype=torch.float64)
+        for kind, windows in (
+            ("max_pool", WINDOW),
+            ("min_pool", WINDOW),
+            ("adaptive_max_pool", ([3, 4],)),
+            ("fractional_max_pool", ([2, 2], [3, 4], samples)),
+        ):
+            values, indices = getattr(torch.ops.numbapool, f"{kind}_with_indices")(x, *windows, True)
+            yield kind, (x.clone().requires_grad_(), *windows)
+            yield f"{kind}_with_indices", (x.clone().requires_grad_(), *windows, False)
+            yield f"{kind}_gather", (x.clone().requires_grad_(), indices, *windows)
+            yield f"{kind}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
+        for kind, windows in (
+            ("avg_pool", (*WINDOW, False, None)),
+            ("sum_pool", WINDOW),
+            ("adaptive_avg_pool", ([3, 4],)),
+        ):
+            values = getattr(torch.ops.numbapool, kind)(x, *windows)
+            yield kind, (x.clone().requires_grad_(), *windows)
+            yield f"{kind}_backward", (values.clone().requires_grad_(), list(x.shape), *windows)
+        large = [*x.shape[:2], 14, 16]
+        places = torch.randint(14 * 16, x.shape)
+        gradient = torch.rand(large, dtype=torch.float64).contiguous(memory_format=memory_format)
+        yield "max_unpool", (x.clone().requires_grad_(), places, large, 2)
+        yield "max_unpool_gather", (gradient.requires_grad_(), places, 2)
+        yield "max_unpool_scatter", (x.clone().requires_grad_(), places, large, 2)
 
 
 def test_operators_pass_torchs_own_checks() -> None:
@@ -695,6 +713,79 @@ def test_operators_check_their_arguments() -> None:
         torch.ops.numbapool.max_pool_gather(x, indices.double(), *window)
 
 
+FAMILY = {
+    "min": lambda x: numbapool.min_pool2d(x, 3, 2, 1),
+    "sum": lambda x: numbapool.sum_pool2d(x, 3, 2, 1),
+    "power mean": lambda x: numbapool.lp_pool2d(x, 2.5, 3, 2, True),
+    "norm": lambda x: numbapool.lp_pool2d(x, 3, 3, 2, padding=1, true_norm=True),
+    "largest magnitude": lambda x: numbapool.lp_pool2d(x, float("inf"), 3, 2),
+    "adaptive maximum": lambda x: numbapool.adaptive_max_pool2d(x, (3, 4)),
+    "adaptive mean": lambda x: numbapool.adaptive_avg_pool2d(x, (9, 4)),
+    "regular bins": lambda x: numbapool.adaptive_avg_pool2d(x, (7, None)),
+    "global mean": numbapool.global_avg_pool,
+    "global maximum": numbapool.global_max_pool,
+    "global norm": numbapool.global_lp_pool,
+    "unpooling": lambda x: numbapool.max_unpool2d(
+        x, torch.arange(56, device=x.device).reshape(1, 1, 7, 8).expand(x.shape), 2
+    ),
+    "fractional": lambda x: numbapool.fractional_max_pool2d(
+        x, 2, 3, _random_samples=torch.full((*x.shape[:2], 2), 0.3)
+    ),
+}
+family = pytest.mark.parametrize("pool", [pytest.param(pool, id=name) for name, pool in FAMILY.items()])
+
+
+@family
+def test_derivatives_of_the_family(pool: Callable[[Any], Any]) -> None:
+    """Against differences, once and twice, and in all modes; vmap against a loop."""
+    x = (torch.randperm(2 * 2 * 7 * 8).reshape(2, 2, 7, 8).double() / 50 + 0.3).requires_grad_()
+    assert torch.autograd.gradcheck(pool, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(pool, x, check_fwd_over_rev=True)
+    tangent = torch.randn_like(x)
+    out, pullback = torch.func.vjp(pool, x)
+    _, pushed = torch.func.jvp(pool, (x,), (tangent,))
+    cotangent = torch.randn_like(out)
+    torch.testing.assert_close((pushed * cotangent).sum(), (pullback(cotangent)[0] * tangent).sum())
+    batch = torch.randn(3, 2, 2, 7, 8, dtype=torch.float64).abs()
+    torch.testing.assert_close(torch.func.vmap(pool)(batch), torch.stack([pool(each) for each in batch]))
+
+
+@family
+def test_the_family_compiled(pool: Callable[[Any], Any]) -> None:
+    x = torch.rand(2, 2, 7, 8, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(pool, backend="aot_eager", fullgraph=True)
+    out, expected = compiled(x), pool(x)
+    torch.testing.assert_close(out, expected)
+    gradient = torch.rand_like(out)
+    (actual,) = torch.autograd.grad(out, x, gradient)
+    torch.testing.assert_close(actual, torch.autograd.grad(expected, x, gradient)[0])
+    assert pool(x.detach().to("meta")).shape == expected.shape
+
+
+def test_samples_are_drawn_as_torch_draws_them() -> None:
+    x = torch.randn(2, 3, 9, 10)
+    torch.manual_seed(3)
+    expected = F.fractional_max_pool2d(x, 2, 4)
+    torch.manual_seed(3)
+    assert torch.equal(numbapool.fractional_max_pool2d(x, 2, 4), expected)
+
+
+def test_backward_functions_of_the_family_are_differentiable() -> None:
+    x = torch.rand(1, 2, 7, 8, dtype=torch.float64) + 0.2
+    for pool, backward in (
+        (lambda z: numbapool.min_pool2d(z, 3, 2), lambda g: numbapool.min_pool2d_backward(g, x, 3, 2)),
+        (lambda z: numbapool.lp_pool2d(z, 3, 3, 2), lambda g: numbapool.lp_pool2d_backward(g, x, 3, 3, 2)),
+        (lambda z: numbapool.adaptive_avg_pool2d(z, 3), lambda g: numbapool.adaptive_avg_pool2d_backward(g, x, 3)),
+        (lambda z: numbapool.adaptive_max_pool2d(z, 3), lambda g: numbapool.adaptive_max_pool2d_backward(g, x, 3)),
+    ):
+        leaf = x.clone().requires_grad_()
+        out = pool(leaf)
+        gradient = torch.rand_like(out).requires_grad_()
+        (expected,) = torch.autograd.grad(out, leaf, gradient, create_graph=True)
+        torch.testing.assert_close(backward(gradient), expected)
+        assert torch.autograd.gradcheck(backward, gradient)
+
+
 MODULES = [
     ("MaxPool1d", (3, 2, 1), {"ceil_mode": True}),
     ("MaxPool2d", ((3, 2), None, 1, 1, False, False), {}),
@@ -703,6 +794,15 @@ MODULES = [
     ("AvgPool1d", (3, 2, 1, True, False), {}),
     ("AvgPool2d", (3, 2), {"padding": 1, "divisor_override": 4}),
     ("AvgPool3d", (2,), {"count_include_pad": False}),
+    ("AdaptiveMaxPool1d", (3,), {"return_indices": True}),
+    ("AdaptiveMaxPool2d", ((3, None),), {}),
+    ("AdaptiveMaxPool3d", (3, True), {}),
+    ("AdaptiveAvgPool1d", (3,), {}),
+    ("AdaptiveAvgPool2d", ((None, 5),), {}),
+    ("AdaptiveAvgPool3d", ((2, 3, 12),), {}),
+    ("LPPool1d", (2, 3), {"stride": 2}),
+    ("LPPool2d", (1.5, (3, 2), None, True), {}),
+    ("LPPool3d", (float("inf"), 2), {}),
 ]
 
 
