@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from numbapool import reference
+from tests import test_family
 from tests.cases import CASES, Case
 from tests.checks import FLOATS, Array, assert_same, assert_sums, public, spread_values, taps, tied_values
+from tests.conftest import ARRAY_KINDS
 from tests.processes import call_in_process
 
 # At least one for each algorithm of the schedule; names of `CASES`, and two of which windows lie mostly outside.
@@ -18,6 +20,7 @@ SELECTED = (
     Case("flat", (4, 8, 7, 9), 3, 1, 1),
     Case("groups", (4, 10, 5, 6), 3, 2, 1),
     Case("planes", (4, 10, 4, 3), (4, 3)),
+    Case("whole", (2, 1, 33, 32), (33, 32)),
     Case("halves", (2, 3, 2, 24), (1, 8), (1, 8)),
     Case("far-apart", (1, 2, 5), 3, 700, 2100, 2000),
     Case("mostly-outside", (1, 1, 3, 4), 2, (40, 1), (90, 3), (150, 1), count_include_pad=False),
@@ -79,8 +82,31 @@ def check_cases(dtype: str) -> None:
         for is_contiguous in (True, False):
             plan = window_plan(case.shape, case.rank, *case.max_arguments.values())
             algorithms.add(schedule_of(plan, np.dtype(dtype).itemsize, is_contiguous, False).algorithm)
-    assert algorithms == {"flat", "rows", "dense", "strided", "windows"}
+    assert algorithms == {"flat", "rows", "dense", "strided", "whole", "windows"}
     print("jit off" if numba.config.DISABLE_JIT else f"bounds {numba.config.BOUNDSCHECK}")
+
+
+def check_family() -> None:
+    """Every other operation, forward and backward, on one kind of array."""
+    (kind,) = (kind for kind in ARRAY_KINDS if kind.name == "numpy_strided")
+    for dtype in ("float32", "uint8", "bool"):
+        for call in test_family.EXTREMA:
+            test_family.test_extrema(kind, call, dtype)
+    for call in test_family.EXTREMA:
+        test_family.test_extrema_backward(kind, call, "float32")
+    for call in test_family.SUMS + test_family.MEANS:
+        test_family.test_sums_backward(kind, call, "float32")
+    for call in test_family.MEANS:
+        test_family.test_means(kind, call, "float32")
+    for call in test_family.NORMS:
+        test_family.test_norms(kind, call, "float32")
+    test_family.test_unpool(kind, (1, 2, 4, 3), "float32")
+    test_family.test_fractional(kind, (2, 3, 9, 12), (2, 3), (5, 4), "float32")
+    test_family.test_global(kind, (1, 2, 40, 41))
+
+
+def test_family_without_compiler() -> None:
+    call_in_process(check_family, NUMBA_DISABLE_JIT=1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
