@@ -135,14 +135,7 @@ class MaxPool1d(nn.MaxPool1d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = (
-            per_axis(self.kernel_size),
-            per_axis(self.stride),
-            per_axis(self.padding),
-            per_axis(self.dilation),
-            self.ceil_mode,
-        )
-        return max_pool1d(input, *window, self.return_indices)
+        return max_pool1d(input, *_max_arguments(self))
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -150,14 +143,7 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = (
-            per_axis(self.kernel_size),
-            per_axis(self.stride),
-            per_axis(self.padding),
-            per_axis(self.dilation),
-            self.ceil_mode,
-        )
-        return max_pool2d(input, *window, self.return_indices)
+        return max_pool2d(input, *_max_arguments(self))
 
 
 class MaxPool3d(nn.MaxPool3d):
@@ -165,14 +151,7 @@ class MaxPool3d(nn.MaxPool3d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        window = (
-            per_axis(self.kernel_size),
-            per_axis(self.stride),
-            per_axis(self.padding),
-            per_axis(self.dilation),
-            self.ceil_mode,
-        )
-        return max_pool3d(input, *window, self.return_indices)
+        return max_pool3d(input, *_max_arguments(self))
 
 
 class AvgPool1d(nn.AvgPool1d):
