@@ -106,7 +106,7 @@ def parameters(function: object) -> list[inspect.Parameter]:
     return list(inspect.signature(function).parameters.values())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [each + suffix for each in OPERATIONS for suffix in ("", "_backward")])
+@pytest.mark.parametrize("name", functional.__all__)
 def test_functions_are_plain(name: str) -> None:
     function = getattr(functional, name)
     assert getattr(numbapool, name) is function

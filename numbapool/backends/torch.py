@@ -140,7 +140,8 @@ class TorchBackend:
     def is_traced(self, *arrays: Any) -> bool:
         """Whether any only stands for other tensors, or somebody records what is done with it.
 
-        Not under transforms of `torch.func` or with tangents, of which operators know nothing: for them `computed` asks again.
+        Not under transforms of `torch.func` or with tangents, of which operators know nothing: for them `recorded_or_computed`
+        asks again.
         """
         if torch.compiler.is_compiling():
             return True
@@ -206,8 +207,7 @@ class TorchBackend:
         index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
-            if x.dtype in HALVES:
-                x = as_autocast(x)
+            x = as_autocast(x)
             if not needs_derivatives(x):
                 return _computed(compute, (x,), specs, out, memory_format_of(x))
             _check_no_out(out)
@@ -270,11 +270,10 @@ def as_autocast(value: Any) -> Any:
 def is_recorded(x: Any) -> bool:
     """Whether a tensor has no values of its own in CPU memory, or somebody records what is done with it."""
     kind = type(x)
-    if kind is not Tensor and kind is not Parameter and not isinstance(x, Tensor):
-        return False
+    if kind is not Tensor and kind is not Parameter:
+        return isinstance(x, Tensor)  # a subclass
     return (
-        (kind is not Tensor and kind is not Parameter)
-        or is_in_torch_dispatch_mode()
+        is_in_torch_dispatch_mode()
         or x.is_meta
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.is_legacy_batchedtensor(x)

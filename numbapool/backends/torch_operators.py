@@ -271,8 +271,7 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         return _call(name, Arguments(x, indices, plan.shape, (sizes,), (), is_narrow))
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
-    windows = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
-    kernel, stride, dilation = windows
+    kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
     window = kernel, stride, padding, dilation, any(map(_overhangs, axes))
     return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, is_narrow))
 

@@ -85,11 +85,17 @@ def _bind_extremum(
 def _bind_ordered(
     backend: Backend, operation: str, plan: Plan, dtype: np.dtype[Any], return_indices: bool
 ) -> Callable[..., Any]:
+    return _bind(backend, *_ordered(operation, plan, plan.out_shape, dtype, return_indices))
+
+
+def _ordered(
+    operation: str, plan: Plan, out_shape: tuple[int, ...], dtype: np.dtype[Any], return_indices: bool
+) -> tuple[str, Plan, tuple[Spec, ...]]:
+    """What a backend binds for maxima or minima, with indices or without."""
     check_dtype("x", dtype, ORDERED)
     if as_flag("return_indices", return_indices):
-        specs: tuple[Spec, ...] = (plan.out_shape, dtype), (plan.out_shape, INDEX)
-        return _bind(backend, f"{operation}_with_indices", plan, specs)
-    return _bind(backend, operation, plan, ((plan.out_shape, dtype),))
+        return f"{operation}_with_indices", plan, ((out_shape, dtype), (out_shape, INDEX))
+    return operation, plan, ((out_shape, dtype),)
 
 
 def _outs(out: Any, return_indices: bool) -> Sequence[Any]:
@@ -390,9 +396,8 @@ def fractional_extremum(
     if samples is None:
         samples = backend.draw(samples_shape(shape, rank), dtype if dtype.kind == "f" else np.dtype(np.float64))
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
-    operation = "max_pool_with_indices" if as_flag("return_indices", return_indices) else "max_pool"
-    specs = ((plan.out_shape, dtype), (plan.out_shape, INDEX))[: 2 if return_indices else 1]
-    bound = backend.bind(operation, plan, specs)  # not remembered: the plan serves this call only
+    arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices)
+    bound = backend.bind(*arguments)  # not remembered: the plan serves this call only
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
@@ -512,10 +517,8 @@ def whole_extremum(x: Any, return_indices: bool, out: Any) -> Any:
     if backend.is_traced(x):
         return backend.trace("global_max_pool", len(shape) - 2, out, x, return_indices)
     plan, out_shape = whole_plan(shape)
-    check_dtype("x", dtype, ORDERED)
-    operation = "max_pool_with_indices" if as_flag("return_indices", return_indices) else "max_pool"
-    specs = ((out_shape, dtype), (out_shape, INDEX))[: 2 if return_indices else 1]
-    return _bind(backend, operation, plan, specs)(x, None if out is None else _outs(out, return_indices))
+    bound = _bind(backend, *_ordered("max_pool", plan, out_shape, dtype, return_indices))
+    return bound(x, None if out is None else _outs(out, return_indices))
 
 
 def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, out: Any) -> Any:

@@ -134,18 +134,21 @@ def bounds_of_axis(axis: Bins) -> tuple[np.ndarray, np.ndarray]:
 
 
 @inlined
-def table_at(plane, g, bounds):
-    """Position of the bounds of a plane."""
-    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
-    return plane * size if bounds.size > size else ZERO
-
-
-@inlined
 def row_of(number, depth, height):
     """Plane, d and h of a row."""
     slab = number // height
     plane = slab // depth
     return plane, slab - plane * depth, number - slab * height
+
+
+@inlined
+def windows_of_row(number, g, bounds):
+    """Plane of a row of outputs, bounds of its windows along d and h, and the position of those along w in the table."""
+    plane, od, oh = row_of(number, g[OUT_D], g[OUT_H])
+    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
+    d = (plane * size if bounds.size > size else ZERO) + od
+    h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
+    return plane, bounds[d], bounds[d + g[OUT_D]], bounds[h], bounds[h + g[OUT_H]], w
 
 
 @inner
@@ -209,11 +212,8 @@ def fold_max(first, last, out, x, g, bounds, pitch):
     work = np.full((2 + ROWS_AT_ONCE) * pitch, lowest(x))
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane, od, oh = row_of(number, g[OUT_D], g[OUT_H])
-        d = table_at(plane, g, bounds) + od
-        h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
-        at, h0, h1 = plane_at(layout, plane), bounds[h], bounds[h + g[OUT_H]]
-        d0, d1 = bounds[d], bounds[d + g[OUT_D]]
+        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
+        at = plane_at(layout, plane)
         line = fold_rows_of_window(larger, work, pitch, x, layout, at, d0, d1, h0, h1, g[IN_W], lowest(x))
         to, ends = number * g[OUT_W], w + g[OUT_W]
         for o in range(g[OUT_W]):
@@ -228,11 +228,8 @@ def fold_mean(first, last, out, x, g, bounds, pitch):
     work = np.full((2 + ROWS_AT_ONCE) * pitch, no_sum(x))
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane, od, oh = row_of(number, g[OUT_D], g[OUT_H])
-        d = table_at(plane, g, bounds) + od
-        h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
-        at, h0, h1 = plane_at(layout, plane), bounds[h], bounds[h + g[OUT_H]]
-        d0, d1 = bounds[d], bounds[d + g[OUT_D]]
+        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
+        at = plane_at(layout, plane)
         line = fold_rows_of_window(add, work, pitch, x, layout, at, d0, d1, h0, h1, g[IN_W], no_sum(x))
         to, ends, count = number * g[OUT_W], w + g[OUT_W], (d1 - d0) * (h1 - h0)
         for o in range(g[OUT_W]):
@@ -245,20 +242,16 @@ def fold_mean(first, last, out, x, g, bounds, pitch):
 
 @entry
 def mark_max(first, last, out, indices, x, g, bounds, pitch, none):
-    work = np.full((2 + ROWS_AT_ONCE) * pitch, lowest(x))
+    work = np.full(2 * pitch, lowest(x))
     marks = np.full(pitch, none)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
-        plane, od, oh = row_of(number, g[OUT_D], g[OUT_H])
-        d = table_at(plane, g, bounds) + od
-        h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
+        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
         is_first = True
-        for in_d in range(bounds[d], bounds[d + g[OUT_D]]):
-            for in_h in range(bounds[h], bounds[h + g[OUT_H]]):
+        for in_d in range(d0, d1):
+            for in_h in range(h0, h1):
                 at = plane_at(layout, plane) + in_d * layout[rows.D_STEP] + in_h * layout[rows.H_STEP]
-                fold_rows_of_window(
-                    larger, work, pitch, x, layout, at, ZERO, ONE, ZERO, ONE, g[IN_W], lowest(x)
-                )  # a copy
+                rows.copy_rows(larger, work, ZERO, x, layout, at, ZERO, ONE, g[IN_W], g, lowest(x))
                 mark_row(work, marks, pitch, (in_d * g[IN_H] + in_h) * g[IN_W], g[IN_W], is_first)
                 is_first = False
         to, ends = number * g[OUT_W], w + g[OUT_W]

@@ -46,9 +46,9 @@ class LpCall(NamedTuple):
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat array in `results`."""
         (out,) = results
-        powers = np.empty(_part_size(self.plan), out.dtype)
+        powers = np.empty(_planes_at_a_time(self.plan) * self.plan.plane_size, out.dtype)
         for part in parts_of(self.plan):
-            results_of_part = _outputs(out, part)
+            results_of_part = _planes(out, part, self.plan.out_plane_size)
             elements = _elements(x, self.plan, part, powers)
             _raise(powers, elements, self.power, self.is_norm)
             _fold(powers, results_of_part, part.plan, self.power, self.is_norm)
@@ -65,12 +65,13 @@ def lp_pool_backward(
 ) -> None:
     """Its gradient; 0 from windows whose norm is 0."""
     dtype = grad_input.dtype
-    elements_of_part, powers = np.empty(_part_size(plan), dtype), np.empty(_part_size(plan), dtype)
-    gradients = np.empty(_part_size(plan, of_output=True), dtype)
+    planes = _planes_at_a_time(plan)
+    elements_of_part, powers = np.empty(planes * plan.plane_size, dtype), np.empty(planes * plan.plane_size, dtype)
+    gradients = np.empty(planes * plan.out_plane_size, dtype)
     sums = np.empty_like(gradients)
     scale = dtype.type(_scale(plan, is_norm))
     for part in parts_of(plan):
-        inputs, n = _inputs(grad_input, part), part.planes * plan.out_plane_size
+        inputs, n = _planes(grad_input, part, plan.plane_size), part.planes * plan.out_plane_size
         elements = _elements(x, plan, part, elements_of_part)
         gradient = _elements(grad_output, _outputs_plan(plan), part, gradients)
         _raise(powers, elements, power, is_norm)
@@ -86,10 +87,14 @@ def lp_pool_backward(
 
 def parts_of(plan: WindowPlan) -> Iterator[Part]:
     """The planes of a plan, some at a time."""
-    most = max(1, PART_ELEMENTS // plan.plane_size)
+    most = _planes_at_a_time(plan)
     for first in range(0, plan.planes, most):
         planes = min(most, plan.planes - first)
         yield Part(first, planes, _plan_of(plan, planes))
+
+
+def _planes_at_a_time(plan: WindowPlan) -> int:
+    return min(plan.planes, max(1, PART_ELEMENTS // plan.plane_size))
 
 
 @lru_cache(maxsize=512)
@@ -103,18 +108,8 @@ def _outputs_plan(plan: WindowPlan) -> WindowPlan:
     return WindowPlan(plan.leading, tuple(Axis(axis.out, axis.out, 1, 1, 1, 0, 0) for axis in plan.pooled))
 
 
-def _part_size(plan: WindowPlan, of_output: bool = False) -> int:
-    most = max(1, PART_ELEMENTS // plan.plane_size)
-    return min(most, plan.planes) * (plan.out_plane_size if of_output else plan.plane_size)
-
-
-def _outputs(out: np.ndarray, part: Part) -> np.ndarray:
-    size = part.plan.out_plane_size
-    return out[part.first * size :][: part.planes * size]
-
-
-def _inputs(array: np.ndarray, part: Part) -> np.ndarray:
-    size = part.plan.plane_size
+def _planes(array: np.ndarray, part: Part, size: int) -> np.ndarray:
+    """The planes of a part, of `size` elements each, in an array of all planes."""
     return array[part.first * size :][: part.planes * size]
 
 
@@ -122,7 +117,7 @@ def _elements(x: Source, plan: WindowPlan, part: Part, buffer: np.ndarray) -> np
     """The elements of a part one after the other: where they stand if they do, else copied to the buffer."""
     flat, layout = x
     if layout is None:
-        return _inputs(flat, Part(part.first, part.planes, plan))
+        return _planes(flat, part, plan.plane_size)
     d, h, _ = plan.axes
     rows = part.planes * d.length * h.length
     run(copy_rows, rows, part.planes * plan.plane_size, buffer, flat, layout, geometry_of(plan), part.first)

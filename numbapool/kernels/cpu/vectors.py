@@ -209,7 +209,7 @@ def _element(array, at, like):
 @vector_operation(_element)
 def element(typing_context, array, at, like):
     """The one element at `at`, as the dtype of the values of the array `like`."""
-    kind = value_type(like.dtype)
+    kind = stored_type(like.dtype)
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, values[0], values[1], 0)
@@ -477,11 +477,6 @@ def quotient(typing_context, total, divisor):
 def stored_type(element: Any) -> Any:
     """Numba's type of what an array of a Numba element type holds in memory."""
     return element.members[0][1] if isinstance(element, types.Record) else element
-
-
-def value_type(element: Any) -> Any:
-    """Numba's type of the values that kernels compute with."""
-    return stored_type(element)
 
 
 def decoded(builder: Any, value: Any, element: Any) -> Any:
