@@ -388,7 +388,8 @@ def lp_pool_backward(
     plane_shape = _plane_shape(x, kernel_size, rank)
     if norm_type == math.inf:
         arguments = kernel_size, stride, padding, dilation, ceil_mode
-        return max_pool_backward(grad_output, np.abs(x), *arguments, rank=rank) * np.sign(x)
+        with np.errstate(invalid="ignore"):  # infinity times the sign of 0
+            return max_pool_backward(grad_output, np.abs(x), *arguments, rank=rank) * np.sign(x)
     out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
     whole = math.prod(_per_axis(kernel_size, len(plane_shape)))
     grad_input: list[float] = []
@@ -400,7 +401,7 @@ def lp_pool_backward(
             _, total = _norm(values, norm_type, scale, true_norm)
             for position, value in zip(window.inside, values):
                 if total != 0:
-                    slope = math.copysign(1.0, value) if true_norm else 1.0
+                    slope = float(np.sign(value)) if true_norm else 1.0  # 0 where the magnitude has a corner, at 0
                     slope *= _power(abs(value) if true_norm else value, norm_type - 1)
                     shares[position].append(gradient * _power(total, 1 / norm_type - 1) * scale * slope)
         grad_input.extend(_sum(share) for share in shares)

@@ -1,8 +1,8 @@
-"""Random calls against `numbapool.reference`: `python tests/fuzz.py --seconds 60 --seed 1`.
+"""Random calls against `numbapool.reference` and torch: `python tests/fuzz.py --seconds 60 --seed 1`.
 
 Each case is drawn from the seed and its own number: an operation, good or bad arguments, the memory layout of every
-array, and a number of threads. Its result must be the reference's, or where an argument is bad, an error that names it.
-An operation joins with one entry in `OPERATIONS`.
+array, and a number of threads. Its result must be the reference's, and torch's too where torch is installed and has the
+same rule; where an argument is bad, it must be an error that names it. An operation joins with one entry in `OPERATIONS`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,11 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from rich.progress import Progress, TextColumn
 
+import numbapool
 from numbapool import reference
-from tests.checks import FLOATS, INTEGERS, Array, assert_same, assert_sums, public
+from tests.checks import FLOATS, INTEGERS, Array, assert_same, assert_sums
 
 SUMMABLE = (*FLOATS, *INTEGERS)
 ORDERED = (*SUMMABLE, "bool")
+ANY_RANK = {1: 3, 2: 5, 3: 2, 4: 1}
 
 # Taps that the reference may visit in a case: it takes about 0.3 us for each.
 BUDGET = 1500
@@ -50,24 +53,50 @@ class Error(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """Lengths of the pooled axes, and the parameters in full: one entry an axis, pairs for padding."""
+    """Lengths of the pooled axes, the parameters in full (one entry an axis, pairs for padding), and what follows."""
 
     lengths: tuple[int, ...]
     parameters: dict[str, Any]
+    out: tuple[int, ...] | None  # lengths of the output; None where not one window fits
+    taps: int  # of all windows of a plane, about
+    terms: int = 0  # of a sum, forward or backward, at most; see `checks.assert_sums`
+    is_full: bool = True  # no window is without input
+    has_gaps: bool = False  # some element is in no window
+
+
+Drawer: TypeAlias = Callable[[random.Random, int], tuple[Any, Error, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Operation:
     """A public function with some fixed arguments: what it takes, and its definition."""
 
-    function: str  # as `checks.public` takes it
+    function: str  # the public name, less the number of axes
     dtypes: Sequence[str]
     geometry: Callable[[random.Random, int], Geometry]
     # Results from x, the other arrays and the parameters, all by name.
     definition: Callable[..., tuple[Array, ...]]
-    others: Sequence[str] = ()  # arrays besides x, in the shape of the output: "grad_output", "indices"
+    # torch's function of a tensor that computes the same, also for the gradient; None where torch has other rules.
+    theirs: Callable[[Any, Call], Callable[[Any], Any] | None] | None = None
+    others: Sequence[str] = ()  # arrays besides x: "grad_output", "indices", "_random_samples"
+    indices: Callable[..., Array] | None = None  # good ones, from what `definition` takes
     fixed: dict[str, Any] = field(default_factory=dict)
     sums: str = ""  # the array of which results are sums; those of floats compare within rounding
+    values: Callable[[random.Random, Array, Geometry], Array] | None = None  # a change to the drawn x
+    bad: Mapping[str, Drawer] = field(default_factory=dict)  # of parameters
+    ranks: Mapping[int, int] = field(default_factory=lambda: {1: 3, 2: 5, 3: 2})  # with their weights
+
+    @property
+    def is_global(self) -> bool:
+        return self.function.startswith("global")
+
+    @property
+    def is_backward(self) -> bool:
+        return self.function.endswith("backward")
+
+    @property
+    def is_unpooling(self) -> bool:
+        return "unpool" in self.function
 
 
 @dataclass
@@ -86,16 +115,40 @@ class Call:
     threads: int = 1
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        function = self.operation.function
+        return function if self.operation.is_global else function.replace("pool", f"pool{self.rank}d")
+
     def run(self) -> Any:
         first = [self.arrays[name] for name in ("grad_output", "x") if name in self.arrays]
         others = {name: self.arrays[name] for name in self.arrays if name not in ("grad_output", "x")}
         arguments = {**self.spelled, **others, **self.operation.fixed, "out": self.out}
-        return public(self.operation.function, self.rank)(*first, **arguments)
+        return getattr(numbapool, self.name)(*first, **arguments)
 
     def expected(self, **changes: Any) -> tuple[Array, ...]:
         """What the reference gives; with `changes` to its arguments."""
         arguments = {**self.distinct, **self.geometry.parameters, "rank": self.rank, **changes}
         return tuple(map(self.stretch, self.operation.definition(**arguments)))
+
+    def torchs(self) -> tuple[Array, ...] | None:
+        """What torch gives, if it has the same rule: gradients are those of its autograd."""
+        torch = torch_module()
+        function = self.operation.theirs and torch and self.operation.theirs(torch, self)
+        if not function or not self.distinct["x"].size:
+            return None
+        tensors = {name: torch.tensor(array[:, None]) for name, array in self.distinct.items()}
+        leaf = tensors.pop("x")
+        gradient = tensors.pop("grad_output", None)
+        leaf.requires_grad = gradient is not None
+        results = function(leaf, **tensors)
+        results = results if isinstance(results, tuple) else (results,)
+        if gradient is not None:
+            results[0].backward(gradient)
+            results = (leaf.grad,)
+        elif "return_indices" not in self.operation.fixed:
+            results = results[:1]
+        return tuple(self.stretch(each[:, 0].numpy()) for each in results)
 
     def magnitude(self) -> Array:
         """The expected sums with the magnitude of every term."""
@@ -104,17 +157,16 @@ class Call:
         divisor = self.geometry.parameters.get("divisor_override")
         if divisor is not None:
             changes["divisor_override"] = abs(divisor)
-        return self.expected(**changes)[0]
+        return np.abs(self.expected(**changes)[0])
 
     def __str__(self) -> str:
-        name = self.operation.function.replace("pool", f"pool{self.rank}d")
         texts = {key: array_text(value) for key, value in self.arrays.items()}
         texts |= {key: repr(value) for key, value in {**self.spelled, **self.operation.fixed}.items()}
         if self.out is not None:
             outs = self.out if isinstance(self.out, tuple) else (self.out,)
             texts["out"] = ", ".join(map(array_text, outs))
         arguments = ", ".join(f"{key}={text}" for key, text in texts.items())
-        return f"numbapool.{name}({arguments})  # threads: {self.threads}; {', '.join(self.notes)}"
+        return f"numbapool.{self.name}({arguments})  # threads: {self.threads}; {', '.join(self.notes)}"
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -160,25 +212,130 @@ def window_geometry(rng: random.Random, rank: int) -> Geometry:
             "dilation": dilations,
             "ceil_mode": rng.random() < 0.3,
         }
-        budget = 20_000 if kind == "wide" else BUDGET
-        if taps_of(Geometry(lengths, parameters)) <= budget:
-            return Geometry(lengths, parameters)
+        taps = taps_of(lengths, parameters)
+        if taps <= (20_000 if kind == "wide" else BUDGET):
+            break
+    try:
+        _, indices = reference.max_pool(np.zeros((1, *lengths), bool), **parameters, rank=rank)
+    except ValueError:
+        return Geometry(lengths, parameters, None, taps)
+    is_full = bool((indices != -1).all())
+    reached = reference.sum_pool_backward(np.ones(indices.shape), np.ones((1, *lengths)), **parameters, rank=rank)
+    return Geometry(
+        lengths, parameters, indices.shape[1:], taps, math.prod(kernels), is_full, bool((reached == 0).any())
+    )
 
 
 def average_geometry(rng: random.Random, rank: int) -> Geometry:
     """The same with the divisor of an average."""
-    lengths, parameters = window_geometry(rng, rank)
+    geometry = window_geometry(rng, rank)
     divisors = (1, 2, 7, -1, -3, 2**31 + 1, 2**53 + 1, -(2**63) + 1, 2**63 - 1)
-    parameters["count_include_pad"] = rng.random() < 0.5
-    parameters["divisor_override"] = rng.choice(divisors) if rng.random() < 0.25 else None
-    return Geometry(lengths, parameters)
+    geometry.parameters["count_include_pad"] = rng.random() < 0.5
+    geometry.parameters["divisor_override"] = rng.choice(divisors) if rng.random() < 0.25 else None
+    return geometry
 
 
-def taps_of(geometry: Geometry) -> int:
+def norm_geometry(rng: random.Random, rank: int) -> Geometry:
+    """The same with a power."""
+    geometry = window_geometry(rng, rank)
+    geometry.parameters["true_norm"] = rng.random() < 0.5
+    return with_power(rng, geometry)
+
+
+def with_power(rng: random.Random, geometry: Geometry) -> Geometry:
+    """The power of a norm, and what it does to rounding.
+
+    A sum of n powers is off by n + c rounding errors in the worst case, its root by 1 / p times as many and c more: c is
+    what pow itself adds, and the rounding of an exponent times the logarithm of the result, which `norm_values` keeps
+    below 50. Gradients add up n products of two such results.
+    """
+    power = geometry.parameters["norm_type"] = rng.choice((0.3, 0.5, 1, 1, 1.5, 2, 2, 2.0, 2.5, 3, 4, 7, math.inf))
+    own = 55
+    return geometry._replace(terms=math.ceil(geometry.terms + own + (geometry.terms + own) * (1 + 1 / power)))
+
+
+def adaptive_geometry(rng: random.Random, rank: int) -> Geometry:
+    """Fewer bins than elements, or more, or none; often all of one size."""
+    while True:
+        choices = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, *([70, 1027] if rng.random() < 0.05 else []))
+        lengths = tuple(rng.choice(choices) for _ in range(rank))
+        sizes = tuple(rng.choice((None, 1, 2, 3, 4, 5, 7, 8, 15, max(length // 2, 1), length)) for length in lengths)
+        if rng.random() < 0.3:
+            sizes = sizes[:1] * rank
+        if rng.random() < 0.02:
+            sizes = (*sizes[1:], 0)
+        out = tuple(length if size is None else size for length, size in zip(lengths, sizes, strict=True))
+        taps = math.prod(count + length for count, length in zip(out, lengths, strict=True))
+        if taps <= BUDGET:
+            # A bin holds up to ceil(L / O) + 1 elements, and an element is in up to ceil(O / L) + 1 bins.
+            terms = math.prod(max(-(-n // max(o, 1)), -(-o // n)) + 1 for n, o in zip(lengths, out, strict=True))
+            return Geometry(lengths, {"output_size": sizes}, out, taps, terms)
+
+
+def fractional_geometry(rng: random.Random, rank: int) -> Geometry:
+    """Windows from as many as can be to a single one."""
+    while True:
+        lengths = tuple(rng.choice((2, 3, 4, 5, 6, 7, 9, 12, 20)) for _ in range(rank))
+        kernels = tuple(rng.randint(1, min(4, length - 1)) for length in lengths)
+        most = [length - kernel + (rank == 2) for length, kernel in zip(lengths, kernels, strict=True)]
+        out = tuple(rng.choice((count, rng.randint(1, count))) for count in most)
+        taps = math.prod(out) * math.prod(kernels)
+        if taps <= BUDGET:
+            # Windows start at least an element apart, but for rounding in front of the last.
+            terms = math.prod(kernel + 1 for kernel in kernels)
+            return Geometry(lengths, {"kernel_size": kernels, "output_size": out}, out, taps, terms)
+
+
+def unpool_geometry(rng: random.Random, rank: int) -> Geometry:
+    """Lengths that a pooling with these parameters may have had."""
+    while True:
+        lengths = tuple(rng.choice((1, 2, 3, 4, 5, 7, 9)) for _ in range(rank))
+        kernels, strides = (tuple(rng.choice((1, 2, 2, 3, 4)) for _ in range(rank)) for _ in range(2))
+        paddings = tuple(rng.choice((0, 0, 1, 2)) for _ in range(rank))
+        parameters: dict[str, Any] = {"kernel_size": kernels, "stride": strides}
+        if rng.random() < 0.2:
+            parameters["stride"], strides = None, kernels
+        parameters["padding"] = paddings
+        out = unpooled(lengths, **parameters)
+        if rng.random() < 0.5:
+            steps = [rng.randint(1 - stride, stride - 1) for stride in strides]
+            out = tuple(length + step for length, step in zip(out, steps, strict=True))
+            batch_and_channels = [rng.randint(0, 9) for _ in range(rng.choice((0, 2)))]  # which nothing depends on
+            parameters["output_size"] = [*batch_and_channels, *out]
+        taps = math.prod(lengths) + math.prod(out)
+        if taps <= BUDGET:
+            return Geometry(lengths, parameters, out if min(out) > 0 else None, taps)
+
+
+def unpooled(
+    lengths: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int] | None,
+    padding: Sequence[int],
+    output_size: Sequence[int] = (),
+) -> tuple[int, ...]:
+    """Lengths of an unpooled plane: torch's formula, where they are not given."""
+    axes = zip(lengths, kernel_size, stride or kernel_size, padding, strict=True)
+    return tuple(output_size[-len(lengths) :]) or tuple((n - 1) * s + k - 2 * p for n, k, s, p in axes)
+
+
+def global_geometry(rng: random.Random, rank: int) -> Geometry:
+    """One window for all elements."""
+    while True:
+        lengths = tuple(rng.choice((1, 2, 3, 4, 5, 7, 8, 12, 33, 200)) for _ in range(rank))
+        if math.prod(lengths) <= BUDGET:
+            return Geometry(lengths, {}, (1,) * rank, math.prod(lengths), math.prod(lengths))
+
+
+def global_norm_geometry(rng: random.Random, rank: int) -> Geometry:
+    """The same with a power."""
+    return with_power(rng, global_geometry(rng, rank))
+
+
+def taps_of(lengths: Sequence[int], p: dict[str, Any]) -> int:
     """Taps of all windows of a plane, about."""
     total = 1
-    p = geometry.parameters
-    for axis, length in enumerate(geometry.lengths):
+    for axis, length in enumerate(lengths):
         stride = (p["stride"] or p["kernel_size"])[axis]
         room = length + (0 if isinstance(p["padding"], str) else sum(p["padding"][axis]))
         total *= (room // stride + 2) * p["kernel_size"][axis]
@@ -189,7 +346,7 @@ def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
     """The parameters as a caller may write them: ints for equal axes, lists, NumPy integers, defaults left out."""
     spelled: dict[str, Any] = {}
     for name, value in parameters.items():
-        if name == "padding" and not isinstance(value, str):
+        if name == "padding" and not isinstance(value, str) and isinstance(value[0], tuple):
             if all(before == after for before, after in value) and rng.random() < 0.8:
                 value = tuple(before for before, _ in value)
         elif not isinstance(value, tuple):
@@ -199,6 +356,8 @@ def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
                 value = value[0]
                 if rng.random() < 0.05 and abs(value) < 2**31:
                     value = rng.choice((np.int64, np.int32, np.uint64))(value)
+            elif set(value) == {None} and rng.random() < 0.7:
+                value = None
             elif rng.random() < 0.2:
                 value = list(value)
         spelled[name] = value
@@ -231,7 +390,7 @@ NOT_INTS = (
 TOO_LARGE = (2**62 + 1, 2**63, 2**64, 10**40)
 
 
-def bad_extent(name: str, least: int) -> Callable[[random.Random, int], tuple[Any, Error, dict[str, Any]]]:
+def bad_extent(name: str, least: int, none_is_bad: bool = True) -> Drawer:
     """A value that is not an int, too small or large, or not one for each axis."""
 
     def draw(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
@@ -241,9 +400,9 @@ def bad_extent(name: str, least: int) -> Callable[[random.Random, int], tuple[An
         if kind in ("type", "entry"):
             pool = [v for v in NOT_INTS if not (name == "padding" and isinstance(v, str))]
             if kind == "type":
-                pool += [None] if name != "stride" else []
+                pool += [None] if none_is_bad and name not in ("stride", "output_size") else []
                 return rng.choice(pool), Error(TypeError, name), {}
-            full[spot] = rng.choice([*pool, None])
+            full[spot] = rng.choice([*pool, *([None] if none_is_bad else [])])
             return tuple(full), Error(TypeError, name), {}
         if kind == "count":
             wrong = rng.choice([n for n in (0, 1, 2, 3, 4, 5) if n != rank and not (n == 0 and name == "stride")])
@@ -289,7 +448,7 @@ def bad_padding(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, An
     return bad_extent("padding", 0)(rng, rank)
 
 
-def bad_flag(name: str) -> Callable[[random.Random, int], tuple[Any, Error, dict[str, Any]]]:
+def bad_flag(name: str) -> Drawer:
     def draw(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
         return rng.choice((0, 1, None, "True", 1.0, (), [True])), Error(TypeError, name), {}
 
@@ -302,14 +461,40 @@ def bad_divisor(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, An
     return rng.choice((0, np.int64(0), 2**63, 2**64, -(10**30))), Error(ValueError, "divisor_override"), {}
 
 
-BAD_PARAMETERS = {
+def bad_power(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+    if rng.random() < 0.5:
+        return rng.choice((True, "2", None, [2], 2j, np.True_)), Error(TypeError, "norm_type"), {}
+    return rng.choice((0, 0.0, -1, -0.5, -math.inf, math.nan)), Error(ValueError, "norm_type"), {}
+
+
+def bad_unpooled_size(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+    if rng.random() < 0.3:
+        entry = rng.choice((True, 2.0, "2", None))
+        return [entry] * rank, Error(TypeError, "output_size"), {}
+    wrong = ([4] * (rank + 1), [4] * (rank + 3), (), 4, [10**6] * rank, [2**63] * rank, [-(2**40)] * (rank + 2))
+    return rng.choice(wrong), Error(ValueError, "output_size"), {}
+
+
+BAD_WINDOWS: dict[str, Drawer] = {
     "kernel_size": bad_kernel,
     "stride": bad_extent("stride", 1),
     "padding": bad_padding,
     "dilation": bad_dilation,
     "ceil_mode": bad_flag("ceil_mode"),
+}
+BAD_AVERAGES = {
+    **BAD_WINDOWS,
     "count_include_pad": bad_flag("count_include_pad"),
     "divisor_override": bad_divisor,
+}
+BAD_NORMS = {**BAD_WINDOWS, "norm_type": bad_power, "true_norm": bad_flag("true_norm")}
+BAD_BINS = {"output_size": bad_extent("output_size", 0, none_is_bad=False)}
+BAD_FRACTIONS = {"kernel_size": bad_extent("kernel_size", 1), "output_size": bad_extent("output_size", 1)}
+BAD_UNPOOLING = {
+    "kernel_size": bad_extent("kernel_size", 1),
+    "stride": bad_extent("stride", 1),
+    "padding": bad_extent("padding", 0),
+    "output_size": bad_unpooled_size,
 }
 
 
@@ -339,6 +524,36 @@ def values_of(rng: random.Random, shape: tuple[int, ...], dtype: np.dtype[Any], 
     if kind == "same":
         return np.full(shape, rng.choice(list(table)), dtype)
     return table[generator.integers(len(table), size=shape)]
+
+
+def norm_values(rng: random.Random, x: Array, geometry: Geometry) -> Array:
+    """Magnitudes whose powers stay in range, and sums of powers without cancellation.
+
+    A root of a sum of both signs has no bound on its error near zero, and an odd power is what makes one; the roots of
+    negative numbers are NaN, but C's pow says inf for minus infinity where sqrt says NaN. The gradient of a power below 1
+    is infinite at 0, and a power that is not finite makes NaN of the gradient 0 of an element in no window.
+    """
+    power = geometry.parameters["norm_type"]
+    magnitudes = np.where(np.isfinite(x) & (x != 0), np.clip(np.abs(x), 1e-3, 1e3), np.abs(x)).astype(x.dtype)
+    if power < 1:
+        magnitudes[magnitudes == 0] = 1
+    if geometry.has_gaps:
+        magnitudes[~np.isfinite(magnitudes)] = 2
+    if geometry.parameters.get("true_norm", True) or power % 2 == 0 or power == math.inf:
+        return np.copysign(magnitudes, x)
+    if geometry.has_gaps or rng.random() < 0.8:
+        return magnitudes
+    magnitudes[np.isinf(magnitudes)] = 2
+    return -magnitudes
+
+
+def samples_of(rng: random.Random, count: int, rank: int) -> Array:
+    """Of both dtypes, evenly drawn or at the ends of their range."""
+    dtype = np.dtype(rng.choice(FLOATS))
+    generator = np.random.default_rng(rng.getrandbits(32))
+    if rng.random() < 0.6:
+        return generator.random((count, rank), dtype)
+    return generator.choice(np.array([0, 0.5, np.nextafter(dtype.type(1), 0)], dtype), (count, rank))
 
 
 def negative(rng: random.Random, array: Array) -> Array:
@@ -446,59 +661,322 @@ def array_text(array: Any) -> str:
     )
 
 
+# torch ----------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def torch_module() -> Any:
+    """torch, if it is installed, on one thread: the cores are for what is tested."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    return torch
+
+
+def torch_window(call: Call) -> dict[str, Any] | None:
+    """The window as torch takes it: padding of both sides, of half a window at most, and no extent that it may overflow."""
+    parameters = dict(call.geometry.parameters)
+    kernels, padding = parameters["kernel_size"], parameters["padding"]
+    if isinstance(padding, str) or any(b != a or 2 * b > k for (b, a), k in zip(padding, kernels, strict=True)):
+        return None
+    if max(*kernels, *(parameters["stride"] or kernels), *parameters["dilation"]) > 2**20:
+        return None
+    parameters["padding"] = tuple(before for before, _ in padding)
+    return parameters
+
+
+def torch_max(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    """Not where a window without input makes torch return an index outside the plane."""
+    window = torch_window(call)
+    signed = ("uint8", "int8", "int16", "int32", "int64")
+    if window is None or not call.geometry.is_full or call.distinct["x"].dtype.name not in (*FLOATS, *signed):
+        return None
+    function = getattr(torch.nn.functional, f"max_pool{call.rank}d")
+    return lambda x: function(x, **window, return_indices=True)
+
+
+def torch_min(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    function = torch_max(torch, call) if call.distinct["x"].dtype.kind == "f" else None
+
+    def of_negated(x: Any) -> Any:
+        values, indices = function(-x)
+        return -values, indices
+
+    return function and of_negated
+
+
+def torch_mean(torch: Any, call: Call, **changes: Any) -> Callable[[Any], Any] | None:
+    """Not with dilation, nor where torch's 3-d check refuses windows larger than the input.
+
+    Of integers only int64, and no divisor by which the least of them cannot be divided: that ends the process.
+    """
+    window = torch_window(call)
+    if window is None or set(window.pop("dilation")) != {1}:
+        return None
+    kernels = window["kernel_size"]
+    if call.rank == 3 and any(n < k for n, k in zip(call.geometry.lengths, kernels, strict=True)):
+        return None
+    window = {"divisor_override": None, **window, **changes}
+    kind = call.distinct["x"].dtype
+    if kind.kind != "f" and (kind != np.int64 or window["divisor_override"] not in (None, 1)):
+        return None
+    if call.rank > 1:
+        return lambda x: getattr(torch.nn.functional, f"avg_pool{call.rank}d")(x, **window)
+    # In 1-d torch has no divisor_override.
+    rows = {
+        "kernel_size": (1, *kernels),
+        "stride": (1, *(window["stride"] or kernels)),
+        "padding": (0, *window["padding"]),
+    }
+    return lambda x: torch.nn.functional.avg_pool2d(x[:, :, None], **window | rows)[:, :, 0]
+
+
+def torch_sum(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    return torch_mean(torch, call, divisor_override=1)
+
+
+def torch_norm(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    """torch's function, or a composition for a true norm: that has NaN for the gradient of a norm of 0.
+
+    Neither for gradients of NaN, whose sign is 0 in torch.
+    """
+    x, parameters = call.distinct["x"], dict(call.geometry.parameters)
+    power, is_norm = parameters.pop("norm_type"), parameters.pop("true_norm")
+    if call.operation.is_backward and (np.isnan(x).any() or (is_norm and (x == 0).any())):
+        return None
+    unpowered = replace(call, geometry=call.geometry._replace(parameters=parameters))
+    if power == math.inf:
+        largest = torch_max(torch, unpowered)
+        return largest and (lambda x: largest(x.abs())[0])
+    if is_norm:
+        total = torch_sum(torch, unpowered)
+        return total and (lambda x: total(x.abs().pow(power)).pow(1 / power))
+    window = torch_mean(torch, unpowered) and torch_window(unpowered)
+    if not window or any(window["padding"]):
+        return None
+    kernels = window["kernel_size"]  # lp_pool1d documents a tuple, but fails with one
+    arguments = power, kernels if call.rank > 1 else kernels[0], window["stride"], window["ceil_mode"]
+    return lambda x: getattr(torch.nn.functional, f"lp_pool{call.rank}d")(x, *arguments)
+
+
+def torch_adaptive(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    out, name = call.geometry.out, call.name.removesuffix("_backward")
+    if 0 in out or call.distinct["x"].dtype.kind != "f":
+        return None
+    more = {"return_indices": True} if "max" in name else {}
+    return lambda x: getattr(torch.nn.functional, name)(x, out, **more)
+
+
+def torch_fractional(torch: Any, call: Call) -> Callable[..., Any] | None:
+    """Where samples and input have one dtype."""
+    if call.distinct["x"].dtype != call.distinct["_random_samples"].dtype:
+        return None
+    function = getattr(torch.nn.functional, f"fractional_max_pool{call.rank}d")
+    return lambda x, **samples: function(x, **call.geometry.parameters, return_indices=True, **samples)
+
+
+def torch_unpool(torch: Any, call: Call) -> Callable[..., Any] | None:
+    if call.distinct["x"].dtype.kind != "f":
+        return None
+    function = getattr(torch.nn.functional, f"max_unpool{call.rank}d")
+    arguments = {**call.geometry.parameters, "output_size": list(call.geometry.out)}
+    return lambda x, indices: function(x, indices, **arguments)
+
+
+def torch_global_max(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    if call.distinct["x"].dtype.kind != "f":
+        return None
+
+    def largest(x: Any) -> Any:
+        results = torch.nn.functional.adaptive_max_pool1d(x.flatten(2), 1, return_indices=True)
+        return tuple(each.reshape(-1, 1, *call.geometry.out) for each in results)
+
+    return largest
+
+
+def torch_global_mean(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    axes = tuple(range(2, call.rank + 2))
+    return (lambda x: x.mean(axes, keepdim=True)) if call.distinct["x"].dtype.kind == "f" else None
+
+
+def torch_global_norm(torch: Any, call: Call) -> Callable[[Any], Any] | None:
+    """Not its gradients of the largest of several, which all get it, of NaN, whose sign is 0, and of 0 times infinity."""
+    power, axes = call.geometry.parameters["norm_type"], tuple(range(2, call.rank + 2))
+    special = np.isnan(call.distinct["x"]).any() or not np.isfinite(call.distinct.get("grad_output", 0)).all()
+    if call.operation.is_backward and (power == math.inf or special):
+        return None
+    return lambda x: torch.linalg.vector_norm(x, power, axes, keepdim=True)
+
+
 # Operations -----------------------------------------------------------------------------------------------------------
 
 
+def finding(
+    function: str,
+    geometry: Callable[[random.Random, int], Geometry],
+    definition: Callable[..., tuple[Array, Array]],
+    others: tuple[str, ...] = (),
+    **more: Any,
+) -> dict[str, Operation]:
+    """The entries of an operation that takes elements, `definition` giving them and their indices."""
+
+    def scattered(grad_output: Array, indices: Array | None = None, **a: Any) -> tuple[Array]:
+        indices = definition(**a)[1] if indices is None else indices
+        return (reference.scatter(grad_output, indices, a["x"].shape, a["rank"], a["x"].dtype),)
+
+    back = f"{function}_backward"
+    given = {**more, "theirs": None, "indices": lambda rng, **a: definition(**a)[1]}
+    grads = ("grad_output", *others)
+    return {
+        function: Operation(function, ORDERED, geometry, lambda **a: definition(**a)[:1], others=others, **more),
+        f"{function} with indices": Operation(
+            function, ORDERED, geometry, definition, others=others, fixed={"return_indices": True}, **more
+        ),
+        back: Operation(back, FLOATS, geometry, scattered, others=grads, sums="grad_output", **more),
+        f"{back} with indices": Operation(
+            back, FLOATS, geometry, scattered, others=("grad_output", "indices"), sums="grad_output", **given
+        ),
+    }
+
+
+def adding(
+    function: str,
+    dtypes: Sequence[str],
+    geometry: Callable[[random.Random, int], Geometry],
+    definition: Callable[..., Array],
+    backward: Callable[..., Array],
+    **more: Any,
+) -> dict[str, Operation]:
+    """The entries of an operation that adds up elements."""
+    back = f"{function}_backward"
+    return {
+        function: Operation(function, dtypes, geometry, lambda **a: (definition(**a),), sums="x", **more),
+        back: Operation(
+            back, FLOATS, geometry, lambda **a: (backward(**a),), others=("grad_output",), sums="grad_output", **more
+        ),
+    }
+
+
+def drawn_windows(
+    x: Array, kernel_size: Any, output_size: Any, rank: int, _random_samples: Array | None = None
+) -> tuple[Array, Array]:
+    samples = np.full((len(x), rank), 0.5) if _random_samples is None else _random_samples
+    return reference.fractional_max_pool(x, kernel_size, output_size, samples, rank=rank)
+
+
+def unpool(x: Array, indices: Array, rank: int, **parameters: Any) -> tuple[Array]:
+    return (reference.max_unpool(x, indices, unpooled(x.shape[-rank:], **parameters)),)
+
+
+def unpool_backward(grad_output: Array, x: Array, indices: Array, rank: int, **parameters: Any) -> tuple[Array]:
+    return (reference.max_unpool_backward(grad_output, x, indices, unpooled(x.shape[-rank:], **parameters)),)
+
+
+def places(rng: random.Random, x: Array, rank: int, **parameters: Any) -> Array:
+    """Anywhere in the unpooled plane, or many in few places."""
+    size = math.prod(unpooled(x.shape[-rank:], **parameters))
+    first = rng.randrange(size)
+    return np.random.default_rng(rng.getrandbits(32)).integers(*rng.choice(((0, size), (first, size))), x.shape)
+
+
+def whole(x: Array, rank: int) -> tuple[Array, Array]:
+    return reference.max_pool(x, x.shape[-rank:])
+
+
 OPERATIONS = {
-    "max": Operation("max_pool", ORDERED, window_geometry, lambda **a: reference.max_pool(**a)[:1]),
-    "max with indices": Operation(
-        "max_pool", ORDERED, window_geometry, reference.max_pool, fixed={"return_indices": True}
-    ),
-    "max backward": Operation(
-        "max_pool_backward",
-        FLOATS,
+    **finding("max_pool", window_geometry, reference.max_pool, theirs=torch_max, bad=BAD_WINDOWS),
+    **finding("min_pool", window_geometry, reference.min_pool, theirs=torch_min, bad=BAD_WINDOWS),
+    **adding(
+        "sum_pool",
+        ORDERED,
         window_geometry,
-        lambda **a: (reference.max_pool_backward(**a),),
-        others=("grad_output",),
-        sums="grad_output",
+        reference.sum_pool,
+        reference.sum_pool_backward,
+        theirs=torch_sum,
+        bad=BAD_WINDOWS,
     ),
-    "max backward with indices": Operation(
-        "max_pool_backward",
-        FLOATS,
-        window_geometry,
-        lambda **a: (reference.max_pool_backward(**a),),
-        others=("grad_output", "indices"),
-        sums="grad_output",
-    ),
-    "min": Operation("min_pool", ORDERED, window_geometry, lambda **a: reference.min_pool(**a)[:1]),
-    "min with indices": Operation(
-        "min_pool", ORDERED, window_geometry, reference.min_pool, fixed={"return_indices": True}
-    ),
-    "min backward": Operation(
-        "min_pool_backward",
-        FLOATS,
-        window_geometry,
-        lambda **a: (reference.min_pool_backward(**a),),
-        others=("grad_output",),
-        sums="grad_output",
-    ),
-    "sum": Operation("sum_pool", SUMMABLE, window_geometry, lambda **a: (reference.sum_pool(**a),), sums="x"),
-    "sum backward": Operation(
-        "sum_pool_backward",
-        FLOATS,
-        window_geometry,
-        lambda **a: (reference.sum_pool_backward(**a),),
-        others=("grad_output",),
-        sums="grad_output",
-    ),
-    "average": Operation("avg_pool", SUMMABLE, average_geometry, lambda **a: (reference.avg_pool(**a),), sums="x"),
-    "average backward": Operation(
-        "avg_pool_backward",
-        FLOATS,
+    **adding(
+        "avg_pool",
+        SUMMABLE,
         average_geometry,
-        lambda **a: (reference.avg_pool_backward(**a),),
-        others=("grad_output",),
-        sums="grad_output",
+        reference.avg_pool,
+        reference.avg_pool_backward,
+        theirs=torch_mean,
+        bad=BAD_AVERAGES,
+    ),
+    **adding(
+        "lp_pool",
+        FLOATS,
+        norm_geometry,
+        reference.lp_pool,
+        reference.lp_pool_backward,
+        theirs=torch_norm,
+        bad=BAD_NORMS,
+        values=norm_values,
+    ),
+    **finding("adaptive_max_pool", adaptive_geometry, reference.adaptive_max_pool, theirs=torch_adaptive, bad=BAD_BINS),
+    **adding(
+        "adaptive_avg_pool",
+        SUMMABLE,
+        adaptive_geometry,
+        reference.adaptive_avg_pool,
+        reference.adaptive_avg_pool_backward,
+        theirs=torch_adaptive,
+        bad=BAD_BINS,
+    ),
+    **finding(
+        "fractional_max_pool",
+        fractional_geometry,
+        drawn_windows,
+        others=("_random_samples",),
+        theirs=torch_fractional,
+        bad=BAD_FRACTIONS,
+        ranks={2: 5, 3: 2},
+    ),
+    "max_unpool": Operation(
+        "max_unpool",
+        ORDERED,
+        unpool_geometry,
+        unpool,
+        theirs=torch_unpool,
+        others=("indices",),
+        indices=places,
+        bad=BAD_UNPOOLING,
+    ),
+    "max_unpool_backward": Operation(
+        "max_unpool_backward",
+        FLOATS,
+        unpool_geometry,
+        unpool_backward,
+        theirs=torch_unpool,
+        others=("grad_output", "indices"),
+        indices=places,
+        bad=BAD_UNPOOLING,
+    ),
+    **finding("global_max_pool", global_geometry, whole, theirs=torch_global_max, ranks=ANY_RANK),
+    **adding(
+        "global_avg_pool",
+        SUMMABLE,
+        global_geometry,
+        lambda x, rank: reference.adaptive_avg_pool(x, 1, rank=rank),
+        lambda grad_output, x, rank: reference.adaptive_avg_pool_backward(grad_output, x, 1, rank=rank),
+        theirs=torch_global_mean,
+        ranks=ANY_RANK,
+    ),
+    **adding(
+        "global_lp_pool",
+        FLOATS,
+        global_norm_geometry,
+        lambda x, norm_type, rank: reference.lp_pool(x, norm_type, x.shape[-rank:], true_norm=True),
+        lambda grad_output, x, norm_type, rank: reference.lp_pool_backward(
+            grad_output, x, norm_type, x.shape[-rank:], true_norm=True
+        ),
+        theirs=torch_global_norm,
+        bad={"norm_type": bad_power},
+        values=norm_values,
+        ranks=ANY_RANK,
     ),
 }
 
@@ -511,18 +989,22 @@ def draw(seed: int, number: int, most_threads: int) -> Call:
     rng = random.Random(f"{seed}/{number}")
     name = rng.choice(list(OPERATIONS))
     operation = OPERATIONS[name]
-    rank = rng.choices((1, 2, 3), (3, 5, 2))[0]
+    rank = rng.choices(list(operation.ranks), list(operation.ranks.values()))[0]
     geometry = operation.geometry(rng, rank)
-    lengths, parameters = geometry
+    lengths, parameters = geometry.lengths, geometry.parameters
+    out_lengths = lengths if geometry.out is None else geometry.out
     dtype = np.dtype(rng.choice(operation.dtypes))
     call = Call(operation, rank, geometry, spell(rng, parameters), threads=rng.randint(1, most_threads))
     call.notes += [name, dtype.name]
 
     # Large inputs repeat a few planes, so that the reference need not compute more.
     is_large = rng.random() < 0.01
-    planes = math.ceil(LARGE / math.prod(lengths)) if is_large else rng.randint(1, max(1, BUDGET // taps_of(geometry)))
+    planes = (
+        math.ceil(LARGE / math.prod(lengths)) if is_large else rng.randint(1, max(1, BUDGET // max(geometry.taps, 1)))
+    )
     channels = rng.choice([n for n in range(1, min(planes, 12) + 1) if planes % n == 0])
-    leading = (planes,) if rng.random() < 0.3 else (planes // channels, channels)
+    is_unbatched = not operation.is_global and rng.random() < 0.3
+    leading = (planes,) if is_unbatched else (planes // channels, channels)
     if len(leading) == 2 and rng.random() < 0.01:
         leading = (0, channels)
     planes = math.prod(leading)
@@ -539,26 +1021,29 @@ def draw(seed: int, number: int, most_threads: int) -> Call:
         array = call.arrays[key] = layout(rng, call.stretch(distinct))
         call.distinct[key] = distinct if is_large else plain(array).reshape(distinct.shape)
 
-    windows = {key: parameters[key] for key in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")}
-    try:
-        out_lengths = reference.max_pool(np.zeros((1, *lengths), bool), **windows, rank=rank)[0].shape[1:]
-    except ValueError:
-        call.error = Error(ValueError, "Output size is too small")
-        out_lengths = lengths
     count = min(3, planes) if is_large else planes
-    add_array("x", values_of(rng, (count, *lengths), dtype, sums=operation.sums == "x"), LAYOUTS)
+    x = values_of(rng, (count, *lengths), dtype, sums=operation.sums == "x")
+    add_array("x", x if operation.values is None else operation.values(rng, x, geometry), LAYOUTS)
     if "grad_output" in operation.others:
         add_array("grad_output", values_of(rng, (count, *out_lengths), dtype, sums=True), LAYOUTS)
-    if "indices" in operation.others:
-        indices = np.zeros((count, *out_lengths), np.int64)
+    if "_random_samples" in operation.others:
+        add_array("_random_samples", samples_of(rng, count, rank), LAYOUTS)
+        if is_unbatched:
+            call.arrays["_random_samples"] = call.arrays["_random_samples"][None]
+    if geometry.out is None:
+        call.error = Error(ValueError, "Output size is too small")
+    if operation.indices is not None:
+        indices = np.zeros((count, *(lengths if operation.is_unpooling else out_lengths)), np.int64)
         if call.error is None:
-            indices = reference.max_pool(call.distinct["x"], **windows, rank=rank)[1]
-        without_gradient = np.random.default_rng(rng.getrandbits(32)).random(indices.shape) < rng.choice((0, 0, 0.3))
-        add_array("indices", np.where(without_gradient, -1, indices), [e for e in LAYOUTS if e not in CHANGE_VALUES])
+            indices = operation.indices(rng, x=call.distinct["x"], rank=rank, **parameters)
+        if not operation.is_unpooling:
+            generator = np.random.default_rng(rng.getrandbits(32))
+            indices = np.where(generator.random(indices.shape) < rng.choice((0, 0, 0.3)), -1, indices)  # no gradient
+        add_array("indices", indices, [each for each in LAYOUTS if each not in CHANGE_VALUES])
     if call.error is None:
         x_shape, out_shape = leading + lengths, leading + out_lengths
         result_dtype = np.zeros(1, dtype).sum().dtype if operation.function == "sum_pool" else dtype
-        results = [np.zeros(x_shape if operation.function.endswith("backward") else out_shape, result_dtype)]
+        results = [np.zeros(x_shape if operation.is_backward else out_shape, result_dtype)]
         results += [np.zeros(out_shape, np.int64)] if "return_indices" in operation.fixed else []
         if rng.random() < 0.2:
             add_out(rng, call, results)
@@ -588,11 +1073,12 @@ def is_overlapping(array: Array) -> bool:
 
 def spoil(rng: random.Random, call: Call, results: list[Array]) -> None:
     """Make one argument of a good call bad."""
-    names = [*call.arrays, *[name for name in call.geometry.parameters if name in BAD_PARAMETERS], "out"]
+    bad = call.operation.bad
+    names = [*call.arrays, *[name for name in call.geometry.parameters if name in bad], "out"]
     name = rng.choice(names)
     call.notes.append(f"bad {name}")
-    if name in BAD_PARAMETERS:
-        value, call.error, others = BAD_PARAMETERS[name](rng, call.rank)
+    if name in bad:
+        value, call.error, others = bad[name](rng, call.rank)
         call.spelled |= {**others, name: value}
     elif name == "out":
         call.out, call.error = bad_out(rng, results)
@@ -604,12 +1090,18 @@ def bad_array(rng: random.Random, name: str, array: Array, call: Call) -> tuple[
     kind = rng.choice(("library", "dtype", "shape", "value"))
     if kind == "value" and name == "indices" and array.size:
         bad = plain(array)
-        size = math.prod(call.arrays["x"].shape[-call.rank :])
-        bad.flat[rng.randrange(bad.size)] = rng.choice((-2, size, size + 1, 2**31, 2**32 - 1, 2**62, -(2**63)))
+        is_unpooling = call.operation.is_unpooling
+        size = math.prod(call.geometry.out if is_unpooling else call.geometry.lengths)
+        wrong = (-2, size, size + 1, 2**31, 2**32 - 1, 2**62, -(2**63), *([-1] if is_unpooling else []))
+        bad.flat[rng.randrange(bad.size)] = rng.choice(wrong)
         return bad, Error(ValueError, "indices")
+    if kind == "value" and name == "_random_samples" and array.size:
+        bad = plain(array)
+        bad.flat[rng.randrange(bad.size)] = rng.choice((1, 1.5, -0.1, 2.0**40, math.nan, math.inf, -math.inf))
+        return bad, Error(ValueError, name)
     if kind == "library":
         others = [array.tolist(), None, 3.0, "x", np.ma.masked_array(array), memoryview(plain(array))]
-        if name == "indices":
+        if name in ("indices", "_random_samples"):
             others.remove(None)
         return rng.choice(others), Error(TypeError, name)
     if kind == "shape":
@@ -618,17 +1110,22 @@ def bad_array(rng: random.Random, name: str, array: Array, call: Call) -> tuple[
             shapes += [(*array.shape[:-1], array.shape[-1] + 1), array.shape + (1,), array.shape[1:]]
         else:
             shapes += [(*array.shape[:-1], 0), (*array.shape[: -call.rank - 1], 0, *array.shape[-call.rank :])]
-        shapes = [
-            shape
-            for shape in shapes
-            if shape != array.shape and not (name == "x" and call.rank < len(shape) < call.rank + 3 and 0 not in shape)
-        ]
+        shapes = [shape for shape in shapes if shape != array.shape and not (name == "x" and is_good(shape, call))]
         return np.zeros(rng.choice(shapes), plain(array).dtype), Error(ValueError, name)
-    accepted = {"x": call.operation.dtypes, "indices": ("int64",)}.get(name, (array.dtype.newbyteorder("=").name,))
+    known = {"x": call.operation.dtypes, "indices": ("int64",), "_random_samples": FLOATS}
+    accepted = known.get(name, (array.dtype.newbyteorder("=").name,))
     kinds: list[Any] = ["complex64", "object", "M8[s]", "m8[s]", "U3", "S2", "V4", "float16", "longdouble"]
     kinds += ["bool", "int32", "uint64", "float32", "float64", [("a", "f4")]]
     refused = [each for each in kinds if np.dtype(each).name not in accepted]
     return np.zeros(array.shape, rng.choice(refused)), Error(TypeError, name)
+
+
+def is_good(shape: tuple[int, ...], call: Call) -> bool:
+    """Whether the operation takes an x of this shape."""
+    if "adaptive" in call.operation.function:  # which takes no channels at all, too
+        return call.rank < len(shape) < call.rank + 3 and 0 not in shape[-call.rank :]
+    is_ranked = len(shape) > 2 if call.operation.is_global else call.rank < len(shape) < call.rank + 3
+    return is_ranked and 0 not in shape
 
 
 def bad_out(rng: random.Random, results: list[Array]) -> tuple[Any, Error]:
@@ -682,12 +1179,12 @@ def check(call: Call) -> str | None:
         return f"no error instead of {call.error.kind.__name__} with {call.error.words!r}"
     results = results if isinstance(results, tuple) else (results,)
     try:
-        for result, expected in zip(results, call.expected(), strict=True):
-            if call.operation.sums and expected.dtype.kind == "f" and not np.array_equal(result, expected):
-                terms = math.prod(call.geometry.parameters["kernel_size"])
-                assert_sums(result, expected, call.magnitude(), terms)
-            else:
-                assert_same(result, expected)
+        for judged in (call.expected(), call.torchs()):
+            for result, expected in zip(results, judged or results, strict=True):
+                if call.operation.sums and expected.dtype.kind == "f" and not np.array_equal(result, expected):
+                    assert_sums(result, expected, call.magnitude(), call.geometry.terms)
+                else:
+                    assert_same(result, expected)
         for result, out in zip(results, outs if call.out is not None else results, strict=True):
             assert result is out, "out is not what is returned"
             assert call.out is not None or result.flags.c_contiguous, "result is not contiguous"
