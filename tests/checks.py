@@ -100,3 +100,25 @@ def assert_sums(actual: Array, expected: Array, magnitude: Array, terms: int) ->
     assert worst is None or difference[worst] <= allowed[worst], (
         f"{actual[finite][worst]} instead of {expected[finite][worst]}, allowed difference {allowed[worst]:.3g}"
     )
+
+
+def run_onnx_node(operator: str, *inputs: Array, opset: int, outputs: int = 1, **attributes: Any) -> list[Array]:
+    """What onnxruntime makes of one node; a second output are indices."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    given = {f"input_{number}": array for number, array in enumerate(inputs)}
+    results = ["out", "indices"][:outputs]
+    kinds = [onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for array in inputs]
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, list(given), results, **attributes)],
+        operator,
+        [info(name, kind, array.shape) for (name, array), kind in zip(given.items(), kinds, strict=True)],
+        [info(name, kind, None) for name, kind in zip(results, (kinds[0], onnx.TensorProto.INT64))],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    computed: list[Array] = session.run(None, given)
+    return computed

@@ -12,7 +12,7 @@ import pytest
 
 from numbapool import reference
 from tests.cases import CASES, Case
-from tests.checks import Array, assert_same, assert_sums, spread_values, taps, tied_values
+from tests.checks import Array, assert_same, assert_sums, run_onnx_node, spread_values, taps, tied_values
 
 # By hand ------------------------------------------------------------------------------------------
 
@@ -250,8 +250,6 @@ def test_every_small_axis_against_torch(torch: Any, kernel_size: int, stride: in
 
 def run_onnx(operator: str, case: Case, x: Array, **attributes: Any) -> list[Array]:
     """One ONNX node on `x`; its pads are all those before, then all those behind."""
-    onnx = pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
 
     def per_axis(value: Any) -> list[Any]:
         return [value] * case.rank if isinstance(value, int) else list(value)
@@ -261,28 +259,17 @@ def run_onnx(operator: str, case: Case, x: Array, **attributes: Any) -> list[Arr
     else:
         pairs = [(each, each) if isinstance(each, int) else each for each in per_axis(case.padding)]
         attributes["pads"] = [before for before, _ in pairs] + [after for _, after in pairs]
-    node = onnx.helper.make_node(
+    return run_onnx_node(
         operator,
-        ["x"],
-        ["out", "indices"][: 2 if operator == "MaxPool" else 1],
+        x,
+        opset=19,
+        outputs=2 if operator == "MaxPool" else 1,
         kernel_shape=per_axis(case.kernel_size),
         strides=per_axis(case.stride or case.kernel_size),
         dilations=per_axis(case.dilation),
         ceil_mode=int(case.ceil_mode),
         **attributes,
     )
-    kind = onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
-    results = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64 if name == "indices" else kind, None)
-        for name in node.output
-    ]
-    graph = onnx.helper.make_graph([node], "pool", [onnx.helper.make_tensor_value_info("x", kind, x.shape)], results)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Array] = session.run(None, {"x": x})
-    return outputs
 
 
 def onnx_takes(case: Case) -> bool:
