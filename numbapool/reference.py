@@ -380,6 +380,8 @@ def lp_pool_backward(
 ) -> Array:
     """Gradient of `lp_pool`; 0 from windows whose norm is 0, and for p = infinity to the first largest magnitude.
 
+    Of a true norm it is 0 for elements that are 0, as in torch.linalg.vector_norm.
+
     Examples
     --------
     >>> lp_pool_backward(np.array([[5.0]]), np.array([[3.0, 4.0]]), 2, (2,))
@@ -401,8 +403,10 @@ def lp_pool_backward(
             _, total = _norm(values, norm_type, scale, true_norm)
             for position, value in zip(window.inside, values):
                 if total != 0:
-                    slope = float(np.sign(value)) if true_norm else 1.0  # 0 where the magnitude has a corner, at 0
-                    slope *= _power(abs(value) if true_norm else value, norm_type - 1)
+                    if true_norm:  # a magnitude has a corner at 0, where its slope is taken for 0
+                        slope = float(np.sign(value)) * _power(abs(value), norm_type - 1) if value != 0 else 0.0
+                    else:
+                        slope = _power(value, norm_type - 1)
                     shares[position].append(gradient * _power(total, 1 / norm_type - 1) * scale * slope)
         grad_input.extend(_sum(share) for share in shares)
     return _array(grad_input, x.dtype, x.shape)

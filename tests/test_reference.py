@@ -141,6 +141,16 @@ def test_gradients_add_up_where_windows_overlap() -> None:
     assert reference.avg_pool_backward(gradient, x, (2, 2), 1).tolist() == expected
 
 
+@pytest.mark.parametrize("power", [0.5, 1, 2, 3])
+def test_gradient_of_a_true_norm_against_torch(torch: Any, power: float) -> None:
+    """At 0, too, where a magnitude has a corner and its root no derivative."""
+    x = np.array([[0.0, 2.0, -3.0], [0.0, 0.0, 0.0]])
+    leaf = torch.tensor(x, requires_grad=True)
+    torch.linalg.vector_norm(leaf, power, 1).sum().backward()
+    actual = reference.lp_pool_backward(np.ones((2, 1)), x, power, (3,), true_norm=True)
+    np.testing.assert_allclose(actual, leaf.grad.numpy(), rtol=1e-14)
+
+
 def test_any_rank() -> None:
     x = np.arange(2 * 3 * 2 * 2 * 2 * 2).reshape(2, 3, 2, 2, 2, 2)
     out, indices = reference.max_pool(x, 2, rank=4)
