@@ -588,6 +588,15 @@ def transposed(rng: random.Random, array: Array) -> Array:
     return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
 
 
+def channels_last(rng: random.Random, array: Array) -> Array:
+    """The channel axis steps least, the rest as it was; the last pooled axis may have a gap."""
+    channels = 1 if array.ndim > 3 else 0
+    moved = np.moveaxis(array, channels, -1)
+    return np.moveaxis(
+        rng.choice((np.ascontiguousarray, lambda each: each.repeat(2, -2)[..., ::2, :]))(moved), -1, channels
+    )
+
+
 def broadcast(rng: random.Random, array: Array) -> Array:
     """Some axes of stride 0: the values change."""
     first = tuple(slice(0, rng.choice((1, length, length))) if length else slice(None) for length in array.shape)
@@ -638,6 +647,7 @@ LAYOUTS: tuple[Layout, ...] = (
     negative,
     gapped,
     transposed,
+    channels_last,
     broadcast,
     overlapping,
     byteswapped,
