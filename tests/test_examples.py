@@ -11,11 +11,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+EXAMPLES = DOCS / "examples"
 
 
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+def module_of_docs(path: str) -> ModuleType:
+    """A script below docs/, imported."""
+    name = Path(path).name
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{path}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,7 +30,7 @@ def example(name: str) -> ModuleType:
 @pytest.fixture(scope="module")
 def digits() -> ModuleType:
     pytest.importorskip("sklearn")
-    return example("train_digits")
+    return module_of_docs("examples/train_digits")
 
 
 def test_gradients_of_the_numpy_network(digits: ModuleType) -> None:
