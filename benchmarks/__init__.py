@@ -1,1 +1,1 @@
-"""How fast numbapool is: against its past (`compare`), other libraries (`peers`), and at its first call (`startup`)."""
+"""How fast numbapool is: against its past (`compare`), other libraries (`peers`, `family`), and at its first call (`startup`)."""

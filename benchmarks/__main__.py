@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from benchmarks.compare import compare
+from benchmarks.family import family
 from benchmarks.limits import limits
 from benchmarks.peers import peers
 from benchmarks.startup import startup
@@ -17,6 +18,7 @@ def main() -> None:
 
 
 main.add_command(compare)
+main.add_command(family)
 main.add_command(limits)
 main.add_command(peers)
 main.add_command(startup)
@@ -29,6 +31,7 @@ def performance(context: click.Context) -> None:
     """Measure everything that docs/performance.md shows, and write it: tables and plots."""
     context.invoke(limits, write=True)
     context.invoke(peers, write=True)
+    context.invoke(family, write=True)
     context.invoke(tensors, write=True)
 
 

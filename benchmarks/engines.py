@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.cases import Benchmark
+from benchmarks.cases import Benchmark, Timed
 from benchmarks.machine import cores
 
 
@@ -24,7 +24,7 @@ class Work(NamedTuple):
     """A call without arguments, and the arrays that it reads."""
 
     call: Callable[[], Any]
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Any, ...]
 
 
 class UnsupportedError(Exception):
@@ -41,29 +41,31 @@ class Numbapool:
 
         self.library = numbapool
 
-    def function(self, case: Benchmark, backward: bool = False) -> Callable[..., Any]:
-        """The public function of the case's kind and rank."""
-        name = f"{case.kind}_pool{case.geometry.rank}d{'_backward' if backward else ''}"
+    def function(self, case: Timed, backward: bool = False) -> Callable[..., Any]:
+        """The public function of the case."""
+        name = f"{case.function}_backward" if backward else case.function
         if not hasattr(self.library, name):
             raise UnsupportedError(f"this numbapool has no {name}")
         function: Callable[..., Any] = getattr(self.library, name)
         return function
 
-    def forward(self, case: Benchmark) -> Work:
+    def forward(self, case: Timed) -> Work:
         x = case.array()
-        return Work(partial(self.function(case), x, **case.arguments), (x,))
+        call = partial(self.function(case), x, **case.arguments, **case.operands)
+        return Work(call, (x, *case.operands.values()))
 
-    def into(self, case: Benchmark) -> Work:
+    def into(self, case: Timed) -> Work:
         x = case.array()
         function = partial(self.function(case), x, **case.arguments)
         return Work(partial(function, out=function()), (x,))
 
-    def indices(self, case: Benchmark) -> Work:
+    def indices(self, case: Timed) -> Work:
         x = case.array()
-        return Work(partial(self.function(case), x, **case.arguments, return_indices=True), (x,))
+        call = partial(self.function(case), x, **case.arguments, **case.operands, return_indices=True)
+        return Work(call, (x, *case.operands.values()))
 
-    def backward(self, case: Benchmark) -> Work:
-        if case.kind == "avg":
+    def backward(self, case: Timed) -> Work:
+        if "indices" not in case.passes:
             return self.recomputing(case)
         x = case.array()
         out, indices = self.indices(case).call()
@@ -71,13 +73,13 @@ class Numbapool:
         call = partial(self.function(case, backward=True), gradient, x, **case.arguments, indices=indices)
         return Work(call, (gradient, indices))
 
-    def recomputing(self, case: Benchmark) -> Work:
+    def recomputing(self, case: Timed) -> Work:
         x = case.array()
         gradient = case.array(self.forward(case).call().shape)
-        call = partial(self.function(case, backward=True), gradient, x, **case.arguments)
-        return Work(call, (gradient, x) if case.kind == "max" else (gradient,))
+        call = partial(self.function(case, backward=True), gradient, x, **case.arguments, **case.operands)
+        return Work(call, (gradient, *case.operands.values(), *(() if case.is_linear else (x,))))
 
-    def training(self, case: Benchmark) -> Work:
+    def training(self, case: Timed) -> Work:
         forward, backward = self.forward(case), self.recomputing(case)
 
         def step() -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +89,7 @@ class Numbapool:
 
 
 class Torch:
-    """torch.nn.functional on contiguous tensors; gradients through autograd."""
+    """torch.nn.functional on tensors of the same memory; gradients through autograd."""
 
     package = "torch"
 
@@ -97,35 +99,62 @@ class Torch:
         torch.set_num_threads(cores())
         self.library = torch
 
-    def pool(self, case: Benchmark, gradient: bool, **others: Any) -> tuple[Any, Callable[[], Any]]:
+    def tensor(self, array: np.ndarray) -> Any:
+        """The same memory as a tensor; NumPy's bfloat16 is none of NumPy's own dtypes, which torch would know."""
+        if array.dtype.name == "bfloat16":
+            return self.library.from_numpy(array.view(np.int16)).view(self.library.bfloat16)
+        return self.library.from_numpy(array)
+
+    def function(self, case: Timed) -> Callable[..., Any]:
+        """What torch has, or what its users write where it has nothing."""
+        functional = self.library.nn.functional
+        if case.operation == "min_pool":
+            return partial(negated, getattr(functional, f"max_pool{case.rank}d"))
+        if case.operation == "sum_pool":
+            return partial(getattr(functional, f"avg_pool{case.rank}d"), divisor_override=1)
+        if case.operation == "global_lp_pool":
+            return partial(self.library.linalg.vector_norm, dim=tuple(range(2, 2 + case.rank)), keepdim=True)
+        if case.operation.startswith("global_"):
+            name = case.operation.replace("global", "adaptive")
+            return partial(getattr(functional, f"{name}{case.rank}d"), output_size=1)
+        function: Callable[..., Any] = getattr(functional, case.function)
+        return function
+
+    def pool(self, case: Timed, gradient: bool, **others: Any) -> tuple[Any, Callable[[], Any]]:
         """The input, and the call of the forward on it."""
-        x = self.library.from_numpy(case.array()).requires_grad_(gradient)
-        function = getattr(self.library.nn.functional, f"{case.kind}_pool{case.geometry.rank}d")
-        return x, partial(function, x, **case.arguments, **others)
+        x = self.tensor(case.array()).requires_grad_(gradient)
+        operands = {name: self.tensor(array) for name, array in case.operands.items()}
+        return x, partial(self.function(case), x, **case.arguments, **operands, **others)
 
-    def forward(self, case: Benchmark) -> Work:
+    def forward(self, case: Timed) -> Work:
         x, call = self.pool(case, gradient=False)
-        return Work(call, (x.numpy(),))
+        return Work(call, (x,))
 
-    def indices(self, case: Benchmark) -> Work:
+    def indices(self, case: Timed) -> Work:
         x, call = self.pool(case, gradient=False, return_indices=True)
-        return Work(call, (x.numpy(),))
+        return Work(call, (x,))
 
-    def backward(self, case: Benchmark) -> Work:
+    def backward(self, case: Timed) -> Work:
         x, forward = self.pool(case, gradient=True)
         out = forward()
-        gradient = self.library.from_numpy(case.array(tuple(out.shape)))
-        return Work(partial(self.library.autograd.grad, out, x, gradient, retain_graph=True), (gradient.numpy(),))
+        gradient = self.tensor(case.array(tuple(out.shape)))
+        return Work(partial(self.library.autograd.grad, out, x, gradient, retain_graph=True), (gradient,))
 
-    def training(self, case: Benchmark) -> Work:
+    def training(self, case: Timed) -> Work:
         x, forward = self.pool(case, gradient=True)
-        gradient = self.library.from_numpy(case.array(tuple(forward().shape)))
+        gradient = self.tensor(case.array(tuple(forward().shape)))
 
         def step() -> tuple[Any, Any]:
             out = forward()
             return out.detach(), *self.library.autograd.grad(out, x, gradient)
 
-        return Work(step, (x.detach().numpy(), gradient.numpy()))
+        return Work(step, (x, gradient))
+
+
+def negated(maximum: Callable[..., Any], x: Any, **arguments: Any) -> Any:
+    """Minima by maxima."""
+    results = maximum(-x, **arguments)
+    return (-results[0], results[1]) if isinstance(results, tuple) else -results
 
 
 class OnnxRuntime:
@@ -138,7 +167,7 @@ class OnnxRuntime:
 
         self.library = onnxruntime
 
-    def session(self, case: Benchmark) -> Any:
+    def session(self, case: Timed) -> Any:
         """The case, ready to run."""
         options = self.library.SessionOptions()
         options.intra_op_num_threads = cores()
@@ -146,11 +175,11 @@ class OnnxRuntime:
             onnx_model(case).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def forward(self, case: Benchmark) -> Work:
+    def forward(self, case: Timed) -> Work:
         x = case.array()
         return Work(partial(self.session(case).run, None, {"x": x}), (x,))
 
-    def into(self, case: Benchmark) -> Work:
+    def into(self, case: Timed) -> Work:
         session, x = self.session(case), case.array()
         out = self.library.OrtValue.ortvalue_from_numpy(session.run(None, {"x": x})[0])
         binding = session.io_binding()
@@ -175,7 +204,7 @@ class OpenVino:
 
         self.core = openvino.Core()
 
-    def infer(self, case: Benchmark, reuse_output: bool) -> Work:
+    def infer(self, case: Timed, reuse_output: bool) -> Work:
         """The case's inference, returning new arrays or views of the request's own."""
         model = self.core.read_model(onnx_model(case).SerializeToString())
         settings = {
@@ -188,10 +217,10 @@ class OpenVino:
         call = partial(request.infer, {"x": x}, share_inputs=True, share_outputs=reuse_output)
         return Work(lambda: call().to_tuple(), (x,))
 
-    def forward(self, case: Benchmark) -> Work:
+    def forward(self, case: Timed) -> Work:
         return self.infer(case, reuse_output=False)
 
-    def into(self, case: Benchmark) -> Work:
+    def into(self, case: Timed) -> Work:
         return self.infer(case, reuse_output=True)
 
 
@@ -262,19 +291,55 @@ def present() -> list[str]:
 def results_of(work: Work) -> list[np.ndarray]:
     """What the call returns, as NumPy arrays of its own."""
     returned = work.call()
-    return [np.array(each) for each in (returned if isinstance(returned, (tuple, list)) else (returned,))]
+    return [as_numpy(each) for each in (returned if isinstance(returned, (tuple, list)) else (returned,))]
 
 
-def onnx_model(case: Benchmark) -> Any:
+def as_numpy(result: Any) -> np.ndarray:
+    """A copy; of torch's bfloat16 in float32, because NumPy has no such dtype of its own."""
+    return np.array(result.float() if str(result.dtype) == "torch.bfloat16" else result)
+
+
+# Operators of ONNX that have the same results here, where windows hold no negative number and do not overhang.
+ONNX_OPERATORS = {
+    "max_pool": "MaxPool",
+    "avg_pool": "AveragePool",
+    "lp_pool": "LpPool",
+    "global_max_pool": "GlobalMaxPool",
+    "global_avg_pool": "GlobalAveragePool",
+    "global_lp_pool": "GlobalLpPool",
+}
+
+
+def onnx_model(case: Timed) -> Any:
     """The case as an ONNX model with one node."""
     from onnx import checker, helper
 
+    if case.operation not in ONNX_OPERATORS:
+        raise UnsupportedError(f"ONNX has no {case.operation}")
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(case.dtype))
+    node = helper.make_node(ONNX_OPERATORS[case.operation], ["x"], ["y"], **onnx_attributes(case))
+    graph = helper.make_graph(
+        [node],
+        "pool",
+        [helper.make_tensor_value_info("x", element, case.shape)],
+        [helper.make_tensor_value_info("y", element, [None] * len(case.shape))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    checker.check_model(model)
+    return model
+
+
+def onnx_attributes(case: Timed) -> dict[str, Any]:
+    """The case's arguments as ONNX has them."""
+
     def per_axis(name: str, default: Any) -> list[int]:
         value = case.arguments.get(name, default)
-        return [value] * case.geometry.rank if isinstance(value, int) else list(value)
+        return [value] * case.rank if isinstance(value, int) else list(value)
 
     if "divisor_override" in case.arguments:
         raise UnsupportedError("ONNX has no divisor_override")
+    if case.operation.startswith("global_"):
+        return {}
     kernel = per_axis("kernel_size", None)
     attributes: dict[str, Any] = {
         "kernel_shape": kernel,
@@ -283,16 +348,10 @@ def onnx_model(case: Benchmark) -> Any:
         "dilations": per_axis("dilation", 1),
         "ceil_mode": int(case.arguments.get("ceil_mode", False)),
     }
-    if case.kind == "avg":
+    if case.operation == "avg_pool":
         attributes["count_include_pad"] = int(case.arguments.get("count_include_pad", True))
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(case.dtype))
-    node = helper.make_node("MaxPool" if case.kind == "max" else "AveragePool", ["x"], ["y"], **attributes)
-    graph = helper.make_graph(
-        [node],
-        "pool",
-        [helper.make_tensor_value_info("x", element, case.geometry.shape)],
-        [helper.make_tensor_value_info("y", element, [None] * len(case.geometry.shape))],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
-    checker.check_model(model)
-    return model
+    if case.operation == "lp_pool":
+        attributes["p"] = case.arguments["norm_type"]
+        if not isinstance(attributes["p"], int):
+            raise UnsupportedError("ONNX has norms of whole powers only")
+    return attributes

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.cases import BENCHMARKS, PASSES, Benchmark
+from benchmarks.cases import BENCHMARKS, HALVES, PASSES, Timed
 from benchmarks.engines import UnsupportedError, present
 from benchmarks.machine import describe
 from benchmarks.plots import plot_speedup
@@ -28,8 +28,8 @@ PAUSE_SECONDS = 0.1
 # neighbour makes engines that spin at a barrier (libgomp) wait for whole time slices, 8 ms instead of 0.2.
 QUIET_SHARE = 0.05
 TRIES = 10
-# Relative to the largest value: averages are summed in different orders.
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+# Relative to the largest value: sums are added in different orders, by torch's gradients even in half precision.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12, "float16": 1e-2, "bfloat16": 5e-2}
 
 TITLES = {
     "forward": "Forward",
@@ -67,21 +67,12 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
     if not jobs:
         raise click.BadParameter(f"no case's name contains {pattern!r}", param_hint="-k")
     engines = present()
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(closing(Worker(name))) for name in [*engines, "copy"]}
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
-        task = progress.add_task("starting", total=len(jobs))
-        measured = []
-        for case, pass_ in jobs:
-            progress.update(task, description=f"{case} {pass_}")
-            measured.append(compare_engines(workers, case, pass_, rounds, seconds))
-            progress.advance(task)
-    tables = [make_table(pass_, measured, engines) for pass_ in PASSES if any(m["pass"] == pass_ for m in measured)]
+    measured, refusals = measure(jobs, engines, rounds, seconds, console)
+    by_pass = {name: [row for row in measured if row["pass"] == name] for name in PASSES}
+    tables = [make_table(TITLES[name], rows, engines) for name, rows in by_pass.items() if rows]
     for each in tables:
         console.print(each)
-    disturbed = sum(row["disturbed_turns"] for row in measured)
-    warning = f"Other processes disturbed {disturbed} turns: do not trust the times." if disturbed else ""
+    warning = " ".join([*refusals, disturbance(measured)])
     console.print(f"[red]{warning}")
     if write:
         machine = describe("numpy", "numba", *engines[1:])
@@ -94,9 +85,38 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
         record("peers", text, tables, results)
 
 
-def compare_engines(
-    workers: dict[str, Worker], case: Benchmark, pass_: str, rounds: int, seconds: float
-) -> dict[str, Any]:
+def measure(
+    jobs: Sequence[tuple[Timed, str]], engines: Sequence[str], rounds: int, seconds: float, console: Console
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What `compare_engines` finds for each case and pass, and sentences about those that numbapool itself refuses."""
+    refused: dict[str, dict[str, list[str]]] = {}  # passes by reason and case
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(closing(Worker(name))) for name in [*engines, "copy"]}
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+        task = progress.add_task("starting", total=len(jobs))
+        measured: list[dict[str, Any]] = []
+        for case, pass_ in jobs:
+            progress.update(task, description=f"{case} {pass_}")
+            try:
+                measured.append(compare_engines(workers, case, pass_, rounds, seconds))
+            except (TypeError, UnsupportedError) as reason:
+                refused.setdefault(str(reason), {}).setdefault(case.name, []).append(pass_)
+            progress.advance(task)
+    sentences = []
+    for reason, cases in refused.items():
+        named = ", ".join(f"{name} ({', '.join(passes_)})" for name, passes_ in cases.items())
+        sentences.append(f"Not measured, because {reason}: {named}.")
+    return measured, sentences
+
+
+def disturbance(measured: Iterable[dict[str, Any]]) -> str:
+    """A warning, if other processes ran."""
+    disturbed = sum(row["disturbed_turns"] for row in measured)
+    return f"Other processes disturbed {disturbed} turns: do not trust the times." if disturbed else ""
+
+
+def compare_engines(workers: dict[str, Worker], case: Timed, pass_: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Median seconds a call of every engine that can do the case and agrees with numbapool about its result."""
     refused: dict[str, str] = {}
     expected, moved = workers["numbapool"].prepare(case, pass_)
@@ -146,11 +166,12 @@ def quiet_turn(worker: Worker, seconds: float) -> tuple[float, bool]:
     return least_disturbed, share > QUIET_SHARE
 
 
-def disagreement(case: Benchmark, pass_: str, expected: list[np.ndarray], results: list[np.ndarray]) -> str:
+def disagreement(case: Timed, pass_: str, expected: list[np.ndarray], results: list[np.ndarray]) -> str:
     """How an engine's results differ from numbapool's, if they do; maxima and indices must be identical."""
-    exact = case.kind == "max" and pass_ in ("forward", "into", "indices")
-    tolerance = 0.0 if exact else TOLERANCE[case.dtype]
+    tolerance = 0.0 if case.is_exact(pass_) else TOLERANCE[case.dtype]
     for ours, theirs in zip(expected, results, strict=True):
+        if case.dtype in HALVES:
+            ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
         if ours.shape != theirs.shape:
             return f"differs: shape {theirs.shape} instead of {ours.shape}"
         if not np.allclose(theirs, ours, rtol=tolerance, atol=tolerance * float(np.abs(ours).max(initial=0))):
@@ -158,17 +179,16 @@ def disagreement(case: Benchmark, pass_: str, expected: list[np.ndarray], result
     return ""
 
 
-def make_table(pass_: str, measured: Iterable[dict[str, Any]], engines: Sequence[str]) -> Table:
+def make_table(title: str, rows: Sequence[dict[str, Any]], engines: Sequence[str]) -> Table:
     """Times and share of copy bandwidth of numbapool, and how many times longer each peer took."""
-    rows = [row for row in measured if row["pass"] == pass_]
     others = [name for name in engines[1:] if any(name in row["seconds"] for row in rows)]
     result = table(
-        TITLES[pass_],
+        title,
         ["case", "input and window", "numbapool", "of copy bandwidth", *(f"{name} takes" for name in others)],
     )
     for row in rows:
         seconds = row["seconds"]
-        ratios = [_times(seconds[name] / seconds["numbapool"]) if name in seconds else "" for name in others]
+        ratios = [times(seconds[name] / seconds["numbapool"]) if name in seconds else "" for name in others]
         share = seconds["copy"] / seconds["numbapool"]
         result.add_row(row["case"], row["description"], duration(seconds["numbapool"]), f"{share:.2f}", *ratios)
     means = [
@@ -176,10 +196,11 @@ def make_table(pass_: str, measured: Iterable[dict[str, Any]], engines: Sequence
         for name in others
     ]
     share = geometric_mean(row["seconds"]["copy"] / row["seconds"]["numbapool"] for row in rows)
-    result.add_row("geometric mean", "", "", f"{share:.2f}", *map(_times, means), style="bold")
+    result.add_row("geometric mean", "", "", f"{share:.2f}", *map(times, means), style="bold")
     return result
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
+    """A ratio for a table; in red where numbapool is slower."""
     text = f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
     return f"[red]{text}[/red]" if ratio < 1 else text

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Benchmark
+from benchmarks.cases import Timed
 from benchmarks.engines import ENGINES, UnsupportedError, results_of
 from benchmarks.machine import cores
 from benchmarks.timing import Bystanders, copy_of, time_calls
@@ -24,7 +24,7 @@ class Worker:
         # Spawned, not forked: a forked child would share what this process has imported.
         self._process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
-    def prepare(self, case: Benchmark, pass_: str) -> tuple[list[np.ndarray], int]:
+    def prepare(self, case: Timed, pass_: str) -> tuple[list[np.ndarray], int]:
         """Make ready for timing; the results of one call, and the bytes that a call reads and writes."""
         return self._process.submit(_prepare, self.engine, case, pass_).result()
 
@@ -46,7 +46,7 @@ _engine = cache(lambda name: ENGINES[name]())
 _call: Callable[[], Any] | None = None
 
 
-def _prepare(name: str, case: Benchmark, pass_: str) -> tuple[list[np.ndarray], int]:
+def _prepare(name: str, case: Timed, pass_: str) -> tuple[list[np.ndarray], int]:
     global _call
     _call = None  # lets go of the previous case's memory
     method = getattr(_engine(name), pass_, None)

@@ -302,8 +302,9 @@ def layout_of_results(library: Library, layout: str) -> str:
     usual, _ = Counter(each for _, possible in found for each in possible).most_common(1)[0]
     others = {name: possible[0] for name, possible in found if usual not in possible}
     taken = {name for name, _ in found}
-    others |= {name: NO for name, _ in results(LIBRARIES[0], "C-contiguous") if name not in taken}
-    return "; ".join([usual, *(f"{other} from `{name}`" for name, other in others.items())])
+    refusing = {name for name, _ in results(LIBRARIES[0], "C-contiguous")} - taken
+    exceptions = [f"{other} from `{name}`" for name, other in others.items()]
+    return "; ".join([usual, *exceptions, *(f"not `{name}`" for name in sorted(refusing))])
 
 
 def layout_table(found: Accepted) -> str:
