@@ -324,7 +324,7 @@ def onnx_model(case: Timed) -> Any:
         [helper.make_tensor_value_info("x", element, case.shape)],
         [helper.make_tensor_value_info("y", element, [None] * len(case.shape))],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     checker.check_model(model)
     return model
 
