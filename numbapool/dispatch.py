@@ -35,6 +35,9 @@ class Backend(Protocol):
     def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Random numbers in [0, 1) by the library's own generator."""
 
+    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
+        """What is called `name`, with one axis elsewhere: a view where the library has views, and always of "out"."""
+
     def __hash__(self) -> int:
         """Backends are keys of caches."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -23,6 +23,8 @@ Extent: TypeAlias = int | Sequence[int]
 Sizes: TypeAlias = int | Sequence[int | None] | None
 # An int, one int an axis, one (before, after) an axis, or the name of an automatic padding.
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
+# Which axis of an array holds the channels.
+DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
 
 # min or max of two lengths; other functions where lengths are symbols.
 Least: TypeAlias = Callable[[int, int], int]
@@ -41,7 +43,18 @@ ORDERED = SUMMABLE | {np.dtype(bool): None}
 INDICES = {np.dtype(np.int64): None}
 
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
-LAYOUTS = {1: ("(C, L)", "(N, C, L)"), 2: ("(C, H, W)", "(N, C, H, W)"), 3: ("(C, D, H, W)", "(N, C, D, H, W)")}
+LAYOUTS = {
+    "channels_first": {
+        1: ("(C, L)", "(N, C, L)"),
+        2: ("(C, H, W)", "(N, C, H, W)"),
+        3: ("(C, D, H, W)", "(N, C, D, H, W)"),
+    },
+    "channels_last": {
+        1: ("(L, C)", "(N, L, C)"),
+        2: ("(H, W, C)", "(N, H, W, C)"),
+        3: ("(D, H, W, C)", "(N, D, H, W, C)"),
+    },
+}
 
 
 @dataclass(frozen=True, eq=False)  # equal arguments give the same cached plan, and identity is what hashes quickly
@@ -215,7 +228,7 @@ def pooled_axes(
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", stride, 1, "stride should not be zero or negative")
     _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
-    _check_rank(shape, rank)
+    check_rank(shape, rank)
     _check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
@@ -295,7 +308,7 @@ def adaptive_sizes(rank: int, output_size: Any) -> tuple[int | None, ...]:
 def adaptive_lengths(shape: tuple[int, ...], sizes: tuple[int | None, ...]) -> tuple[int, ...]:
     """Lengths of the pooled axes of the output; lengths may be symbols."""
     rank = len(sizes)
-    _check_rank(shape, rank)
+    check_rank(shape, rank)
     _check_not_empty(shape, rank, "batch and channel axes")
     given = [each for each in sizes if each is not None]
     if given:
@@ -317,7 +330,7 @@ def fractional_lengths(
     """
     kernel = per_axis("kernel_size", kernel_size, rank)
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
-    _check_rank(shape, rank)
+    check_rank(shape, rank)
     _check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     if (output_size is None) == (output_ratio is None):
@@ -391,10 +404,20 @@ def samples_shape(shape: tuple[int, ...], rank: int) -> tuple[int, int, int]:
     return shape[0] if len(shape) == rank + 2 else 1, shape[-rank - 1], rank
 
 
-def check_whole(shape: tuple[int, ...]) -> None:
+def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first") -> None:
+    """Refuse a shape that has not `rank` axes beside channels and perhaps a batch."""
+    if len(shape) not in (rank + 1, rank + 2):
+        unbatched, batched = LAYOUTS[data_format][rank]
+        raise ValueError(
+            f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
+        )
+
+
+def check_whole(shape: tuple[int, ...], data_format: DataFormat = "channels_first") -> None:
     """Refuse a shape of fewer than three axes, or with an empty axis other than the first."""
     if len(shape) < 3:
-        raise ValueError(f"x must have at least 3 axes (N, C, ...), got shape {shape} with {len(shape)}")
+        layout = "(N, C, ...)" if data_format == "channels_first" else "(N, ..., C)"
+        raise ValueError(f"x must have at least 3 axes {layout}, got shape {shape} with {len(shape)}")
     if 0 in shape[1:]:
         raise ValueError(
             f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}"
@@ -439,6 +462,14 @@ def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
     return BinPlan(shape[:-rank], tuple(Bins(*each) for each in zip(sizes, shape[-rank:], strict=True)))
 
 
+def unpooled_sizes(rank: int, output_size: Sequence[int] | None) -> Sequence[int] | None:
+    """`output_size` of unpooling with the channels first; only a whole shape, (N, H, W, C), is any different."""
+    if isinstance(output_size, (tuple, list)) and len(output_size) == rank + 2:
+        batch, *lengths, channels = output_size
+        return (batch, channels, *lengths)
+    return output_size
+
+
 def unpool_lengths(
     shape: tuple[int, ...],
     rank: int,
@@ -454,7 +485,7 @@ def unpool_lengths(
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", strides, 1, "stride should not be zero or negative")
     _check_extents("padding", pads, 0, "pad must be non-negative")
-    _check_rank(shape, rank)
+    check_rank(shape, rank)
     _check_not_empty(shape, rank, "batch axis")
     default = tuple((n - 1) * s + k - 2 * p for n, s, k, p in zip(shape[-rank:], strides, kernel, pads, strict=True))
     sizes = default
@@ -574,6 +605,15 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_data_format(value: Any) -> DataFormat:
+    """`data_format` as one of the two words."""
+    if not isinstance(value, str):
+        raise TypeError(f"data_format must be a str, got {value!r} of type {type(value).__name__}")
+    if value not in LAYOUTS:
+        raise ValueError(f"data_format must be one of {get_args(DataFormat)}, got {value!r}")
+    return cast(DataFormat, value)
+
+
 def as_divisor(value: Any) -> int | None:
     """`divisor_override` as an int other than zero, or None."""
     if value is None:
@@ -628,14 +668,6 @@ def _shown(values: Sequence[int]) -> str:
 
 def _is_empty(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 0
-
-
-def _check_rank(shape: tuple[int, ...], rank: int) -> None:
-    if len(shape) not in (rank + 1, rank + 2):
-        unbatched, batched = LAYOUTS[rank]
-        raise ValueError(
-            f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
-        )
 
 
 def _check_not_empty(shape: tuple[int, ...], rank: int, may_be: str) -> None:

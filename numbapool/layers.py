@@ -6,13 +6,13 @@ Constructors have the order and defaults of torch.nn. A layer is an immutable va
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from numbapool import functional
-from numbapool.geometry import Extent, Padding, Sizes
+from numbapool.geometry import DataFormat, Extent, Padding, Sizes
 
 Pullback = Callable[..., Any]
 
@@ -25,23 +25,25 @@ class _MaxPool:
     dilation: Extent = 1
     return_indices: bool = False
     ceil_mode: bool = False
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`; a pair (out, indices) with `return_indices`."""
-        return self._forward(x, *self._window(), self.return_indices)
+        return self._forward(x, *self._window(), self.return_indices, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`.
 
         The indices are kept for the pullback, so backward does not search the maxima again.
         """
-        out, indices = self._forward(x, *self._window(), True)
+        out, indices = self._forward(x, *self._window(), True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, *self._window(), indices=indices)
+            return self._backward(grad_output, x, *self._window(), indices=indices, data_format=self.data_format)
 
         return ((out, indices) if self.return_indices else out), pullback
 
@@ -58,19 +60,21 @@ class _AvgPool:
     count_include_pad: bool = True
     divisor_override: int | None = None
     dilation: Extent = 1
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return self._forward(x, *self._window(), dilation=self.dilation)
+        return self._forward(x, *self._window(), dilation=self.dilation, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, *self._window(), dilation=self.dilation)
+            return self._backward(grad_output, x, *self._window(), dilation=self.dilation, data_format=self.data_format)
 
         return self(x), pullback
 
@@ -92,19 +96,21 @@ class _SumPool:
     padding: Padding = 0
     dilation: Extent = 1
     ceil_mode: bool = False
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return self._forward(x, *self._window())
+        return self._forward(x, *self._window(), data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, *self._window())
+            return self._backward(grad_output, x, *self._window(), data_format=self.data_format)
 
         return self(x), pullback
 
@@ -121,6 +127,8 @@ class _LPPool:
     padding: Padding = 0
     dilation: Extent = 1
     true_norm: bool = False
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
@@ -139,27 +147,30 @@ class _LPPool:
         return self(x), pullback
 
     def _keywords(self) -> dict[str, Any]:
-        return {"padding": self.padding, "dilation": self.dilation, "true_norm": self.true_norm}
+        names = "padding", "dilation", "true_norm", "data_format"
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class _AdaptiveMaxPool:
     output_size: Sizes
     return_indices: bool = False
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`; a pair (out, indices) with `return_indices`."""
-        return self._forward(x, self.output_size, self.return_indices)
+        return self._forward(x, self.output_size, self.return_indices, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
-        out, indices = self._forward(x, self.output_size, True)
+        out, indices = self._forward(x, self.output_size, True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, self.output_size, indices=indices)
+            return self._backward(grad_output, x, self.output_size, indices=indices, data_format=self.data_format)
 
         return ((out, indices) if self.return_indices else out), pullback
 
@@ -167,19 +178,21 @@ class _AdaptiveMaxPool:
 @dataclass(frozen=True)
 class _AdaptiveAvgPool:
     output_size: Sizes
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return self._forward(x, self.output_size)
+        return self._forward(x, self.output_size, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, self.output_size)
+            return self._backward(grad_output, x, self.output_size, data_format=self.data_format)
 
         return self(x), pullback
 
@@ -191,20 +204,24 @@ class _FractionalMaxPool:
     output_ratio: float | Sequence[float] | None = None
     return_indices: bool = False
     generator: np.random.Generator | None = None
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`, with windows drawn anew; a pair (out, indices) with `return_indices`."""
-        return self._forward(x, *self._sizes(), self.return_indices, generator=self.generator)
+        return self._forward(
+            x, *self._sizes(), self.return_indices, generator=self.generator, data_format=self.data_format
+        )
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
-        out, indices = self._forward(x, *self._sizes(), True, generator=self.generator)
+        out, indices = self._forward(x, *self._sizes(), True, generator=self.generator, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, *self._sizes(), indices=indices)
+            return self._backward(grad_output, x, *self._sizes(), indices=indices, data_format=self.data_format)
 
         return ((out, indices) if self.return_indices else out), pullback
 
@@ -217,20 +234,24 @@ class _MaxUnpool:
     kernel_size: Extent
     stride: Extent | None = None
     padding: Extent = 0
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
     def __call__(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
         """Unpool `x`."""
-        return self._forward(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return self._forward(
+            x, indices, self.kernel_size, self.stride, self.padding, output_size, data_format=self.data_format
+        )
 
     def vjp(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> tuple[Any, Pullback]:
         """Unpool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
             window = self.kernel_size, self.stride, self.padding
-            return self._backward(grad_output, x, indices, *window, output_size)
+            return self._backward(grad_output, x, indices, *window, output_size, data_format=self.data_format)
 
         return self(x, indices, output_size), pullback
 
@@ -238,12 +259,14 @@ class _MaxUnpool:
 class MaxPool1d(_MaxPool):
     """Maximum over sliding windows of the last axis; parameters as in `numbapool.max_pool1d`.
 
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = MaxPool1d(2)
-    >>> layer
-    MaxPool1d(kernel_size=2, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False)
+    >>> layer  # doctest: +ELLIPSIS
+    MaxPool1d(kernel_size=2, stride=None, ..., data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(2.0).reshape(1, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 1.])
@@ -256,12 +279,14 @@ class MaxPool1d(_MaxPool):
 class MaxPool2d(_MaxPool):
     """Maximum over sliding windows of the last two axes; parameters as in `numbapool.max_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = MaxPool2d(2)
-    >>> layer
-    MaxPool2d(kernel_size=2, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False)
+    >>> layer  # doctest: +ELLIPSIS
+    MaxPool2d(kernel_size=2, stride=None, ..., data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(4.0).reshape(1, 2, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 0., 0., 1.])
@@ -274,12 +299,14 @@ class MaxPool2d(_MaxPool):
 class MaxPool3d(_MaxPool):
     """Maximum over sliding windows of the last three axes; parameters as in `numbapool.max_pool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = MaxPool3d(2)
-    >>> layer
-    MaxPool3d(kernel_size=2, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False)
+    >>> layer  # doctest: +ELLIPSIS
+    MaxPool3d(kernel_size=2, stride=None, ..., data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(8.0).reshape(1, 2, 2, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 0., 0., 0., 0., 0., 0., 1.])
@@ -291,6 +318,8 @@ class MaxPool3d(_MaxPool):
 
 class AvgPool1d(_AvgPool):
     """Mean over sliding windows of the last axis; parameters as in `numbapool.avg_pool1d`.
+
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
 
     Examples
     --------
@@ -309,6 +338,8 @@ class AvgPool1d(_AvgPool):
 class AvgPool2d(_AvgPool):
     """Mean over sliding windows of the last two axes; parameters as in `numbapool.avg_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -325,6 +356,8 @@ class AvgPool2d(_AvgPool):
 
 class AvgPool3d(_AvgPool):
     """Mean over sliding windows of the last three axes; parameters as in `numbapool.avg_pool3d`.
+
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
 
     Examples
     --------
@@ -343,6 +376,8 @@ class AvgPool3d(_AvgPool):
 class MinPool1d(_MaxPool):
     """Minimum over sliding windows of the last axis; parameters as in `numbapool.min_pool1d`.
 
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -357,6 +392,8 @@ class MinPool1d(_MaxPool):
 
 class MinPool2d(_MaxPool):
     """Minimum over sliding windows of the last two axes; parameters as in `numbapool.min_pool2d`.
+
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
 
     Examples
     --------
@@ -373,6 +410,8 @@ class MinPool2d(_MaxPool):
 class MinPool3d(_MaxPool):
     """Minimum over sliding windows of the last three axes; parameters as in `numbapool.min_pool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -387,6 +426,8 @@ class MinPool3d(_MaxPool):
 
 class SumPool1d(_SumPool):
     """Sum over sliding windows of the last axis; parameters as in `numbapool.sum_pool1d`.
+
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
 
     Examples
     --------
@@ -405,6 +446,8 @@ class SumPool1d(_SumPool):
 class SumPool2d(_SumPool):
     """Sum over sliding windows of the last two axes; parameters as in `numbapool.sum_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -421,6 +464,8 @@ class SumPool2d(_SumPool):
 
 class SumPool3d(_SumPool):
     """Sum over sliding windows of the last three axes; parameters as in `numbapool.sum_pool3d`.
+
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
 
     Examples
     --------
@@ -439,6 +484,8 @@ class SumPool3d(_SumPool):
 class LPPool1d(_LPPool):
     """Power mean, or norm, over sliding windows of the last axis; parameters as in `numbapool.lp_pool1d`.
 
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -453,6 +500,8 @@ class LPPool1d(_LPPool):
 
 class LPPool2d(_LPPool):
     """Power mean, or norm, over sliding windows of the last two axes; parameters as in `numbapool.lp_pool2d`.
+
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
 
     Examples
     --------
@@ -469,6 +518,8 @@ class LPPool2d(_LPPool):
 class LPPool3d(_LPPool):
     """Power mean, or norm, over sliding windows of the last three axes; parameters as in `numbapool.lp_pool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -484,12 +535,14 @@ class LPPool3d(_LPPool):
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """Maximum over bins of the last axis; parameters as in `numbapool.adaptive_max_pool1d`.
 
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = AdaptiveMaxPool1d(1)
     >>> layer
-    AdaptiveMaxPool1d(output_size=1, return_indices=False)
+    AdaptiveMaxPool1d(output_size=1, return_indices=False, data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(2.0).reshape(1, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 1.])
@@ -502,12 +555,14 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """Maximum over bins of the last two axes; parameters as in `numbapool.adaptive_max_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = AdaptiveMaxPool2d(1)
     >>> layer
-    AdaptiveMaxPool2d(output_size=1, return_indices=False)
+    AdaptiveMaxPool2d(output_size=1, return_indices=False, data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(4.0).reshape(1, 2, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 0., 0., 1.])
@@ -520,12 +575,14 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """Maximum over bins of the last three axes; parameters as in `numbapool.adaptive_max_pool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
     >>> layer = AdaptiveMaxPool3d(1)
     >>> layer
-    AdaptiveMaxPool3d(output_size=1, return_indices=False)
+    AdaptiveMaxPool3d(output_size=1, return_indices=False, data_format='channels_first')
     >>> y, pullback = layer.vjp(np.arange(8.0).reshape(1, 2, 2, 2))
     >>> pullback(np.ones_like(y)).ravel()
     array([0., 0., 0., 0., 0., 0., 0., 1.])
@@ -537,6 +594,8 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):
     """Mean over bins of the last axis; parameters as in `numbapool.adaptive_avg_pool1d`.
+
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
 
     Examples
     --------
@@ -555,6 +614,8 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
 class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """Mean over bins of the last two axes; parameters as in `numbapool.adaptive_avg_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -571,6 +632,8 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     """Mean over bins of the last three axes; parameters as in `numbapool.adaptive_avg_pool3d`.
+
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
 
     Examples
     --------
@@ -589,6 +652,8 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
 class FractionalMaxPool2d(_FractionalMaxPool):
     """Maximum over windows of the last two axes that are drawn at every call; parameters as in `numbapool.fractional_max_pool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -605,6 +670,8 @@ class FractionalMaxPool2d(_FractionalMaxPool):
 class FractionalMaxPool3d(_FractionalMaxPool):
     """Maximum over windows of the last three axes that are drawn at every call; parameters as in `numbapool.fractional_max_pool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -620,6 +687,8 @@ class FractionalMaxPool3d(_FractionalMaxPool):
 
 class MaxUnpool1d(_MaxUnpool):
     """Elements back to where `numbapool.max_pool1d` found them; parameters as in `numbapool.max_unpool1d`.
+
+    With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
 
     Examples
     --------
@@ -639,6 +708,8 @@ class MaxUnpool1d(_MaxUnpool):
 class MaxUnpool2d(_MaxUnpool):
     """Elements back to where `numbapool.max_pool2d` found them; parameters as in `numbapool.max_unpool2d`.
 
+    With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -657,6 +728,8 @@ class MaxUnpool2d(_MaxUnpool):
 class MaxUnpool3d(_MaxUnpool):
     """Elements back to where `numbapool.max_pool3d` found them; parameters as in `numbapool.max_unpool3d`.
 
+    With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
     Examples
     --------
     >>> import numpy as np
@@ -674,7 +747,9 @@ class MaxUnpool3d(_MaxUnpool):
 
 @dataclass(frozen=True)
 class GlobalAvgPool:
-    """Mean of each channel, as `numbapool.global_avg_pool`.
+    """Mean of each channel; parameters as in `numbapool.global_avg_pool`.
+
+    With `data_format="channels_last"` shapes are (N, ..., C).
 
     Examples
     --------
@@ -684,18 +759,27 @@ class GlobalAvgPool:
     (1.5, 0.375)
     """
 
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
+
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return functional.global_avg_pool(x)
+        return functional.global_avg_pool(x, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
-        return self(x), lambda grad_output: functional.global_avg_pool_backward(grad_output, x)
+
+        def pullback(grad_output: Any) -> Any:
+            return functional.global_avg_pool_backward(grad_output, x, data_format=self.data_format)
+
+        return self(x), pullback
 
 
 @dataclass(frozen=True)
 class GlobalMaxPool:
-    """Maximum of each channel, as `numbapool.global_max_pool`.
+    """Maximum of each channel; parameters as in `numbapool.global_max_pool`.
+
+    With `data_format="channels_last"` shapes are (N, ..., C).
 
     Examples
     --------
@@ -706,24 +790,28 @@ class GlobalMaxPool:
     """
 
     return_indices: bool = False
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`; a pair (out, indices) with `return_indices`."""
-        return functional.global_max_pool(x, self.return_indices)
+        return functional.global_max_pool(x, self.return_indices, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
-        out, indices = functional.global_max_pool(x, True)
+        out, indices = functional.global_max_pool(x, True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
-            return functional.global_max_pool_backward(grad_output, x, indices=indices)
+            return functional.global_max_pool_backward(grad_output, x, indices=indices, data_format=self.data_format)
 
         return ((out, indices) if self.return_indices else out), pullback
 
 
 @dataclass(frozen=True)
 class GlobalLPPool:
-    """Norm of each channel, as `numbapool.global_lp_pool`.
+    """Norm of each channel; parameters as in `numbapool.global_lp_pool`.
+
+    With `data_format="channels_last"` shapes are (N, ..., C).
 
     Examples
     --------
@@ -734,11 +822,17 @@ class GlobalLPPool:
     """
 
     norm_type: float = 2
+    _: KW_ONLY
+    data_format: DataFormat = "channels_first"
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return functional.global_lp_pool(x, self.norm_type)
+        return functional.global_lp_pool(x, self.norm_type, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
-        return self(x), lambda grad_output: functional.global_lp_pool_backward(grad_output, x, self.norm_type)
+
+        def pullback(grad_output: Any) -> Any:
+            return functional.global_lp_pool_backward(grad_output, x, self.norm_type, data_format=self.data_format)
+
+        return self(x), pullback

@@ -50,6 +50,14 @@ class DlpackBackend:
         """Random numbers in [0, 1), others at every call."""
         return numpy_backend.draw(shape, dtype)
 
+    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
+        """By the array's namespace, which may copy (JAX does); as a NumPy view what nobody gets to see, or must be no copy."""
+        if name in ("indices", "out"):
+            return np.moveaxis(_view(name, array), source, destination)
+        axes = list(range(array.ndim))
+        axes.insert(destination % array.ndim, axes.pop(source))
+        return array.__array_namespace__().permute_dims(array, tuple(axes))
+
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         compute = numpy_backend.bind(operation, plan, specs, *parameters)

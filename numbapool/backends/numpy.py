@@ -59,6 +59,10 @@ class NumpyBackend:
         """Random numbers in [0, 1), others at every call."""
         return np.random.default_rng().random(shape).astype(dtype)
 
+    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
+        """A view with one axis elsewhere."""
+        return np.moveaxis(array, source, destination)
+
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         _, dtype = specs[0]

@@ -197,6 +197,10 @@ class TorchBackend:
         """Random numbers in [0, 1) by torch's own generator, as its own functions draw them."""
         return torch.rand(shape, dtype=TORCH_DTYPES[dtype], device="cpu")
 
+    def move_axis(self, name: str, array: Tensor, source: int, destination: int) -> Tensor:
+        """A view with one axis elsewhere; torch's own operation, so that whoever records or derives sees it."""
+        return array.movedim(source, destination)
+
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         compute = numpy_backend.bind(operation, plan, specs, *parameters)

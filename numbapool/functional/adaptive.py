@@ -10,10 +10,17 @@ from numbapool.functional.calls import (
     adaptive_mean,
     adaptive_mean_backward,
 )
-from numbapool.geometry import Sizes
+from numbapool.geometry import DataFormat, Sizes
 
 
-def adaptive_max_pool1d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+def adaptive_max_pool1d(
+    x: Any,
+    output_size: Sizes,
+    return_indices: bool = False,
+    *,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
+) -> Any:
     """Maximum over bins of the last axis, as many as `output_size` says.
 
     Parameters
@@ -24,6 +31,9 @@ def adaptive_max_pool1d(x: Any, output_size: Sizes, return_indices: bool = False
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -53,11 +63,17 @@ def adaptive_max_pool1d(x: Any, output_size: Sizes, return_indices: bool = False
     >>> numbapool.adaptive_max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 2)
     array([[[3., 5.]]])
     """
-    return adaptive_extremum(1, x, output_size, return_indices, out)
+    return adaptive_extremum(1, x, output_size, return_indices, data_format, out)
 
 
 def adaptive_max_pool1d_backward(
-    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+    grad_output: Any,
+    x: Any,
+    output_size: Sizes,
+    *,
+    indices: Any = None,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Gradient of `adaptive_max_pool1d` with respect to `x`.
 
@@ -71,6 +87,9 @@ def adaptive_max_pool1d_backward(
         As in the forward pass, see `adaptive_max_pool1d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -94,10 +113,17 @@ def adaptive_max_pool1d_backward(
     >>> numbapool.adaptive_max_pool1d_backward(np.ones((1, 1, 2)), x, 2)
     array([[[0., 1., 0., 1., 0.]]])
     """
-    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, out)
+    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, data_format, out)
 
 
-def adaptive_max_pool2d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+def adaptive_max_pool2d(
+    x: Any,
+    output_size: Sizes,
+    return_indices: bool = False,
+    *,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
+) -> Any:
     """Maximum over bins of the last two axes, as many as `output_size` says.
 
     Parameters
@@ -108,6 +134,9 @@ def adaptive_max_pool2d(x: Any, output_size: Sizes, return_indices: bool = False
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -143,11 +172,17 @@ def adaptive_max_pool2d(x: Any, output_size: Sizes, return_indices: bool = False
     array([[[[4, 5],
              [7, 8]]]])
     """
-    return adaptive_extremum(2, x, output_size, return_indices, out)
+    return adaptive_extremum(2, x, output_size, return_indices, data_format, out)
 
 
 def adaptive_max_pool2d_backward(
-    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+    grad_output: Any,
+    x: Any,
+    output_size: Sizes,
+    *,
+    indices: Any = None,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Gradient of `adaptive_max_pool2d` with respect to `x`.
 
@@ -161,6 +196,9 @@ def adaptive_max_pool2d_backward(
         As in the forward pass, see `adaptive_max_pool2d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -186,10 +224,17 @@ def adaptive_max_pool2d_backward(
              [0., 0., 0.],
              [0., 0., 1.]]]])
     """
-    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, out)
+    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, data_format, out)
 
 
-def adaptive_max_pool3d(x: Any, output_size: Sizes, return_indices: bool = False, *, out: Any = None) -> Any:
+def adaptive_max_pool3d(
+    x: Any,
+    output_size: Sizes,
+    return_indices: bool = False,
+    *,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
+) -> Any:
     """Maximum over bins of the last three axes, as many as `output_size` says.
 
     Parameters
@@ -200,6 +245,9 @@ def adaptive_max_pool3d(x: Any, output_size: Sizes, return_indices: bool = False
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -229,11 +277,17 @@ def adaptive_max_pool3d(x: Any, output_size: Sizes, return_indices: bool = False
     >>> numbapool.adaptive_max_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 1)).ravel()
     array([3, 7])
     """
-    return adaptive_extremum(3, x, output_size, return_indices, out)
+    return adaptive_extremum(3, x, output_size, return_indices, data_format, out)
 
 
 def adaptive_max_pool3d_backward(
-    grad_output: Any, x: Any, output_size: Sizes, *, indices: Any = None, out: Any = None
+    grad_output: Any,
+    x: Any,
+    output_size: Sizes,
+    *,
+    indices: Any = None,
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Gradient of `adaptive_max_pool3d` with respect to `x`.
 
@@ -247,6 +301,9 @@ def adaptive_max_pool3d_backward(
         As in the forward pass, see `adaptive_max_pool3d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -270,10 +327,12 @@ def adaptive_max_pool3d_backward(
     >>> numbapool.adaptive_max_pool3d_backward(np.ones((1, 1, 2, 1, 1)), x, (2, 1, 1)).ravel()
     array([0., 0., 0., 1., 0., 0., 0., 1.])
     """
-    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, out)
+    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, data_format, out)
 
 
-def adaptive_avg_pool1d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool1d(
+    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Mean over bins of the last axis, as many as `output_size` says.
 
     Parameters
@@ -282,6 +341,9 @@ def adaptive_avg_pool1d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 1 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -309,10 +371,12 @@ def adaptive_avg_pool1d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
     >>> numbapool.adaptive_avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 2)
     array([[[2., 4.]]])
     """
-    return adaptive_mean(1, x, output_size, out)
+    return adaptive_mean(1, x, output_size, data_format, out)
 
 
-def adaptive_avg_pool1d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool1d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `adaptive_avg_pool1d` with respect to `x`.
 
     Parameters
@@ -323,6 +387,9 @@ def adaptive_avg_pool1d_backward(grad_output: Any, x: Any, output_size: Sizes, *
         The input of the forward pass, floating; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool1d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -345,10 +412,12 @@ def adaptive_avg_pool1d_backward(grad_output: Any, x: Any, output_size: Sizes, *
     >>> numbapool.adaptive_avg_pool1d_backward(np.full((1, 1, 2), 3.0), np.zeros((1, 1, 5)), 2)
     array([[[1., 1., 2., 1., 1.]]])
     """
-    return adaptive_mean_backward(1, grad_output, x, output_size, out)
+    return adaptive_mean_backward(1, grad_output, x, output_size, data_format, out)
 
 
-def adaptive_avg_pool2d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool2d(
+    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Mean over bins of the last two axes, as many as `output_size` says.
 
     Parameters
@@ -357,6 +426,9 @@ def adaptive_avg_pool2d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 2 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -386,10 +458,12 @@ def adaptive_avg_pool2d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
     array([[[[ 3.,  4.,  5.,  6.],
              [11., 12., 13., 14.]]]])
     """
-    return adaptive_mean(2, x, output_size, out)
+    return adaptive_mean(2, x, output_size, data_format, out)
 
 
-def adaptive_avg_pool2d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool2d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `adaptive_avg_pool2d` with respect to `x`.
 
     Parameters
@@ -400,6 +474,9 @@ def adaptive_avg_pool2d_backward(grad_output: Any, x: Any, output_size: Sizes, *
         The input of the forward pass, floating; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool2d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -423,10 +500,12 @@ def adaptive_avg_pool2d_backward(grad_output: Any, x: Any, output_size: Sizes, *
     array([[[[0.25, 0.25],
              [0.25, 0.25]]]])
     """
-    return adaptive_mean_backward(2, grad_output, x, output_size, out)
+    return adaptive_mean_backward(2, grad_output, x, output_size, data_format, out)
 
 
-def adaptive_avg_pool3d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool3d(
+    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Mean over bins of the last three axes, as many as `output_size` says.
 
     Parameters
@@ -435,6 +514,9 @@ def adaptive_avg_pool3d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 3 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -462,10 +544,12 @@ def adaptive_avg_pool3d(x: Any, output_size: Sizes, *, out: Any = None) -> Any:
     >>> numbapool.adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 1)
     array([[[[[3.5]]]]])
     """
-    return adaptive_mean(3, x, output_size, out)
+    return adaptive_mean(3, x, output_size, data_format, out)
 
 
-def adaptive_avg_pool3d_backward(grad_output: Any, x: Any, output_size: Sizes, *, out: Any = None) -> Any:
+def adaptive_avg_pool3d_backward(
+    grad_output: Any, x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `adaptive_avg_pool3d` with respect to `x`.
 
     Parameters
@@ -476,6 +560,9 @@ def adaptive_avg_pool3d_backward(grad_output: Any, x: Any, output_size: Sizes, *
         The input of the forward pass, floating; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool3d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -498,4 +585,4 @@ def adaptive_avg_pool3d_backward(grad_output: Any, x: Any, output_size: Sizes, *
     >>> numbapool.adaptive_avg_pool3d_backward(np.ones((1, 1, 1, 1, 1)), np.zeros((1, 1, 2, 2, 2)), 1).ravel()
     array([0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125])
     """
-    return adaptive_mean_backward(3, grad_output, x, output_size, out)
+    return adaptive_mean_backward(3, grad_output, x, output_size, data_format, out)

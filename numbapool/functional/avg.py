@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import mean, mean_backward
-from numbapool.geometry import Extent, Padding
+from numbapool.geometry import DataFormat, Extent, Padding
 
 
 def avg_pool1d(
@@ -18,6 +18,7 @@ def avg_pool1d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Mean over sliding windows of the last axis.
@@ -43,6 +44,9 @@ def avg_pool1d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int,), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -69,7 +73,9 @@ def avg_pool1d(
     >>> numbapool.avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 3, stride=1)
     array([[[2.        , 3.33333333, 4.        ]]])
     """
-    return mean(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+    return mean(
+        1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+    )
 
 
 def avg_pool1d_backward(
@@ -83,6 +89,7 @@ def avg_pool1d_backward(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `avg_pool1d` with respect to `x`.
@@ -95,6 +102,9 @@ def avg_pool1d_backward(
         The input of the forward pass, float32 or float64; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool1d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -118,9 +128,8 @@ def avg_pool1d_backward(
     >>> numbapool.avg_pool1d_backward(np.full((1, 1, 3), 3.0), x, 3, stride=1)
     array([[[1., 2., 3., 2., 1.]]])
     """
-    return mean_backward(
-        1, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+    return mean_backward(1, grad_output, x, *window, data_format, out)
 
 
 def avg_pool2d(
@@ -133,6 +142,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Mean over sliding windows of the last two axes.
@@ -158,6 +168,9 @@ def avg_pool2d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int, int), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -189,7 +202,9 @@ def avg_pool2d(
     array([[[[ 3.5,  5.5],
              [11.5, 13.5]]]])
     """
-    return mean(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+    return mean(
+        2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+    )
 
 
 def avg_pool2d_backward(
@@ -203,6 +218,7 @@ def avg_pool2d_backward(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `avg_pool2d` with respect to `x`.
@@ -215,6 +231,9 @@ def avg_pool2d_backward(
         The input of the forward pass, float32 or float64; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool2d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -239,9 +258,8 @@ def avg_pool2d_backward(
     array([[[[1., 1., 2., 2.],
              [1., 1., 2., 2.]]]])
     """
-    return mean_backward(
-        2, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+    return mean_backward(2, grad_output, x, *window, data_format, out)
 
 
 def avg_pool3d(
@@ -254,6 +272,7 @@ def avg_pool3d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Mean over sliding windows of the last three axes.
@@ -279,6 +298,9 @@ def avg_pool3d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int, int, int), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -306,7 +328,9 @@ def avg_pool3d(
     >>> numbapool.avg_pool3d(x, 2)
     array([[[[[3.5]]]]])
     """
-    return mean(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out)
+    return mean(
+        3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+    )
 
 
 def avg_pool3d_backward(
@@ -320,6 +344,7 @@ def avg_pool3d_backward(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `avg_pool3d` with respect to `x`.
@@ -332,6 +357,9 @@ def avg_pool3d_backward(
         The input of the forward pass, float32 or float64; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool3d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -355,6 +383,5 @@ def avg_pool3d_backward(
     >>> numbapool.avg_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), x, 2).ravel()
     array([1., 1., 1., 1., 1., 1., 1., 1.])
     """
-    return mean_backward(
-        3, grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, out
-    )
+    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+    return mean_backward(3, grad_output, x, *window, data_format, out)

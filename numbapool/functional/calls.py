@@ -14,27 +14,33 @@ from numbapool.geometry import (
     INDICES,
     ORDERED,
     SUMMABLE,
+    DataFormat,
     Extent,
     Padding,
     Plan,
     Sizes,
     adaptive_plan,
+    as_data_format,
     as_divisor,
     as_flag,
     as_norm_type,
     check_dtype,
+    check_rank,
     check_same_shape,
+    check_whole,
     fractional_lengths,
     fractional_plan,
     samples_shape,
     sum_dtype,
     unpool_plan,
+    unpooled_sizes,
     whole_plan,
     window_plan,
 )
 
 INDEX = np.dtype(np.int64)
 OUTPUT = "the shape of the output,"
+CHANNELS_FIRST: DataFormat = "channels_first"
 
 
 def extremum(
@@ -47,9 +53,12 @@ def extremum(
     dilation: Extent,
     ceil_mode: bool,
     return_indices: bool,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Maximum ("max_pool") or minimum ("min_pool") over sliding windows."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(extremum, locals())
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
     if backend.is_traced(x):
@@ -117,9 +126,12 @@ def extremum_backward(
     dilation: Extent,
     ceil_mode: bool,
     indices: Any,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `extremum`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
@@ -158,9 +170,12 @@ def mean(
     count_include_pad: bool,
     divisor_override: int | None,
     dilation: Extent,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Mean over sliding windows."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(mean, locals())
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
     if backend.is_traced(x):
@@ -222,9 +237,12 @@ def mean_backward(
     count_include_pad: bool,
     divisor_override: int | None,
     dilation: Extent,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `mean`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output):
@@ -245,9 +263,12 @@ def window_sum(
     padding: Padding,
     dilation: Extent,
     ceil_mode: bool,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Sum over sliding windows."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(window_sum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
@@ -266,9 +287,12 @@ def window_sum_backward(
     padding: Padding,
     dilation: Extent,
     ceil_mode: bool,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `window_sum`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(window_sum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output):
@@ -289,9 +313,12 @@ def norm(
     padding: Padding,
     dilation: Extent,
     true_norm: bool,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Power mean or norm over sliding windows."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(norm, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), as_flag("true_norm", true_norm)
@@ -314,9 +341,12 @@ def norm_backward(
     padding: Padding,
     dilation: Extent,
     true_norm: bool,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `norm`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(norm_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), as_flag("true_norm", true_norm)
@@ -328,8 +358,12 @@ def norm_backward(
     return backend.run_backward("lp_pool_backward", plan, (grad_output, x), (shape, dtype), out, *parameters)
 
 
-def adaptive_extremum(rank: int, x: Any, output_size: Sizes, return_indices: bool, out: Any) -> Any:
+def adaptive_extremum(
+    rank: int, x: Any, output_size: Sizes, return_indices: bool, data_format: DataFormat, out: Any
+) -> Any:
     """Maximum over bins."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(adaptive_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
@@ -338,8 +372,12 @@ def adaptive_extremum(rank: int, x: Any, output_size: Sizes, return_indices: boo
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
-def adaptive_extremum_backward(rank: int, grad_output: Any, x: Any, output_size: Sizes, indices: Any, out: Any) -> Any:
+def adaptive_extremum_backward(
+    rank: int, grad_output: Any, x: Any, output_size: Sizes, indices: Any, data_format: DataFormat, out: Any
+) -> Any:
     """Gradient of `adaptive_extremum`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(adaptive_extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
@@ -348,8 +386,10 @@ def adaptive_extremum_backward(rank: int, grad_output: Any, x: Any, output_size:
     return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
 
 
-def adaptive_mean(rank: int, x: Any, output_size: Sizes, out: Any) -> Any:
+def adaptive_mean(rank: int, x: Any, output_size: Sizes, data_format: DataFormat, out: Any) -> Any:
     """Mean over bins."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(adaptive_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
@@ -360,8 +400,12 @@ def adaptive_mean(rank: int, x: Any, output_size: Sizes, out: Any) -> Any:
     return bound(x, None if out is None else (out,))
 
 
-def adaptive_mean_backward(rank: int, grad_output: Any, x: Any, output_size: Sizes, out: Any) -> Any:
+def adaptive_mean_backward(
+    rank: int, grad_output: Any, x: Any, output_size: Sizes, data_format: DataFormat, out: Any
+) -> Any:
     """Gradient of `adaptive_mean`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(adaptive_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output):
@@ -380,9 +424,12 @@ def fractional_extremum(
     return_indices: bool,
     samples: Any,
     generator: np.random.Generator | None,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Maximum over windows that are drawn."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(fractional_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
@@ -425,9 +472,12 @@ def fractional_extremum_backward(
     output_ratio: Any,
     indices: Any,
     samples: Any,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `fractional_extremum`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(fractional_extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
@@ -450,9 +500,13 @@ def unpool(
     stride: Extent | None,
     padding: Extent,
     output_size: Sequence[int] | None,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Elements back to where their indices say."""
+    if data_format != CHANNELS_FIRST:
+        output_size = unpooled_sizes(rank, output_size)
+        return _with_channels_last(unpool, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, indices):
@@ -473,9 +527,13 @@ def unpool_backward(
     stride: Extent | None,
     padding: Extent,
     output_size: Sequence[int] | None,
+    data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `unpool`."""
+    if data_format != CHANNELS_FIRST:
+        output_size = unpooled_sizes(rank, output_size)
+        return _with_channels_last(unpool_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
@@ -487,8 +545,10 @@ def unpool_backward(
     return backend.run_backward("gather_all", plan, (grad_output, indices), (shape, dtype), out)
 
 
-def whole_mean(x: Any, out: Any) -> Any:
+def whole_mean(x: Any, data_format: DataFormat, out: Any) -> Any:
     """Mean over all axes of a channel."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
@@ -499,8 +559,10 @@ def whole_mean(x: Any, out: Any) -> Any:
     return bound(x, None if out is None else (out,))
 
 
-def whole_mean_backward(grad_output: Any, x: Any, out: Any) -> Any:
+def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: Any) -> Any:
     """Gradient of `whole_mean`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output):
@@ -510,8 +572,10 @@ def whole_mean_backward(grad_output: Any, x: Any, out: Any) -> Any:
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None)
 
 
-def whole_extremum(x: Any, return_indices: bool, out: Any) -> Any:
+def whole_extremum(x: Any, return_indices: bool, data_format: DataFormat, out: Any) -> Any:
     """Maximum over all axes of a channel."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
@@ -521,8 +585,10 @@ def whole_extremum(x: Any, return_indices: bool, out: Any) -> Any:
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
-def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, out: Any) -> Any:
+def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, data_format: DataFormat, out: Any) -> Any:
     """Gradient of `whole_extremum`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
@@ -531,8 +597,10 @@ def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, out: Any) ->
     return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
 
 
-def whole_norm(x: Any, norm_type: float, out: Any) -> Any:
+def whole_norm(x: Any, norm_type: float, data_format: DataFormat, out: Any) -> Any:
     """Norm over all axes of a channel."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_norm, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), True
@@ -543,8 +611,10 @@ def whole_norm(x: Any, norm_type: float, out: Any) -> Any:
     return _bind(backend, "lp_pool", plan, ((out_shape, dtype),), *parameters)(x, None if out is None else (out,))
 
 
-def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, out: Any) -> Any:
+def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, data_format: DataFormat, out: Any) -> Any:
     """Gradient of `whole_norm`."""
+    if data_format != CHANNELS_FIRST:
+        return _with_channels_last(whole_norm_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), True
@@ -567,3 +637,47 @@ def _check_indices(backend: Backend, indices: Any, shape: tuple[int, ...], what:
     index_shape, index_dtype = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, shape, what)
     check_dtype("indices", index_dtype, INDICES)
+
+
+def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """A call of one of the functions above, `arguments` by name, on views that have their channels first.
+
+    Its results are moved back in the same way.
+    """
+    data_format = as_data_format(arguments["data_format"])
+    x, out = arguments["x"], arguments["out"]
+    backend = backend_of("x", x)
+    shape, _ = backend.describe("x", x)
+    rank = arguments.get("rank", len(shape) - 2)
+    if "rank" in arguments:
+        check_rank(shape, rank, data_format)
+    else:
+        check_whole(shape, data_format)
+
+    def moved(name: str, array: Any) -> Any:
+        given, _ = backend.describe(name, array)
+        if len(given) != len(shape):
+            raise ValueError(f"{name} must have as many axes as x, which has shape {shape}, got shape {given}")
+        return backend.move_axis(name, array, -1, -1 - rank)
+
+    def moved_back(result: Any) -> Any:
+        return backend.move_axis("result", result, -1 - rank, -1)
+
+    for name in ("x", "grad_output", "indices"):
+        if arguments.get(name) is not None:
+            arguments[name] = moved(name, arguments[name])
+    if isinstance(out, (tuple, list)):
+        arguments["out"] = tuple([moved("out", each) for each in out])
+    elif out is not None:
+        arguments["out"] = moved("out", out)
+    arguments["data_format"] = CHANNELS_FIRST
+    try:
+        results = function(**arguments)
+    except ValueError as error:
+        if "shape" not in f"{error}":
+            raise
+        # Geometry knows one order of axes only. A note (PEP 678) would be lost where torch.compile traces this.
+        raise ValueError(f"{error}; shapes here have the channels first, data_format is {data_format!r}") from None
+    if out is not None:
+        return tuple(out) if isinstance(out, (tuple, list)) else out
+    return tuple([moved_back(each) for each in results]) if isinstance(results, tuple) else moved_back(results)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.functional.calls import fractional_extremum, fractional_extremum_backward
-from numbapool.geometry import Extent
+from numbapool.geometry import DataFormat, Extent
 
 
 def fractional_max_pool2d(
@@ -20,6 +20,7 @@ def fractional_max_pool2d(
     _random_samples: Any = None,
     *,
     generator: np.random.Generator | None = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Maximum over windows of the last two axes whose places are drawn for each plane.
@@ -40,6 +41,9 @@ def fractional_max_pool2d(
         Numbers in [0, 1) that place the windows of each plane: the first of the width, the second of the height.
     generator : numpy.random.Generator, optional, keyword-only
         Draws the samples, where they are not given, so that equal seeds give equal results.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -75,7 +79,7 @@ def fractional_max_pool2d(
     (1, 1, 3, 3)
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(2, x, *sizes, return_indices, _random_samples, generator, out)
+    return fractional_extremum(2, x, *sizes, return_indices, _random_samples, generator, data_format, out)
 
 
 def fractional_max_pool2d_backward(
@@ -87,6 +91,7 @@ def fractional_max_pool2d_backward(
     *,
     indices: Any = None,
     _random_samples: Any = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `fractional_max_pool2d` with respect to `x`.
@@ -103,6 +108,9 @@ def fractional_max_pool2d_backward(
         The indices that the forward pass returned. -1 means no gradient.
     _random_samples : floating array, optional, keyword-only
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -131,7 +139,7 @@ def fractional_max_pool2d_backward(
              [0., 0., 1.]]]])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(2, grad_output, x, *sizes, indices, _random_samples, out)
+    return fractional_extremum_backward(2, grad_output, x, *sizes, indices, _random_samples, data_format, out)
 
 
 def fractional_max_pool3d(
@@ -143,6 +151,7 @@ def fractional_max_pool3d(
     _random_samples: Any = None,
     *,
     generator: np.random.Generator | None = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Maximum over windows of the last three axes whose places are drawn for each plane.
@@ -163,6 +172,9 @@ def fractional_max_pool3d(
         Numbers in [0, 1) that place the windows of each plane: of depth, height and width, in this order.
     generator : numpy.random.Generator, optional, keyword-only
         Draws the samples, where they are not given, so that equal seeds give equal results.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -194,7 +206,7 @@ def fractional_max_pool3d(
     array([21, 23, 29, 31, 53, 55, 61, 63])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(3, x, *sizes, return_indices, _random_samples, generator, out)
+    return fractional_extremum(3, x, *sizes, return_indices, _random_samples, generator, data_format, out)
 
 
 def fractional_max_pool3d_backward(
@@ -206,6 +218,7 @@ def fractional_max_pool3d_backward(
     *,
     indices: Any = None,
     _random_samples: Any = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `fractional_max_pool3d` with respect to `x`.
@@ -222,6 +235,9 @@ def fractional_max_pool3d_backward(
         The indices that the forward pass returned. -1 means no gradient.
     _random_samples : floating array, optional, keyword-only
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -251,4 +267,4 @@ def fractional_max_pool3d_backward(
            [0., 0., 0.]])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(3, grad_output, x, *sizes, indices, _random_samples, out)
+    return fractional_extremum_backward(3, grad_output, x, *sizes, indices, _random_samples, data_format, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import norm, norm_backward
-from numbapool.geometry import Extent, Padding
+from numbapool.geometry import DataFormat, Extent, Padding
 
 
 def lp_pool1d(
@@ -18,6 +18,7 @@ def lp_pool1d(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Power mean, or p-norm, over sliding windows of the last axis.
@@ -43,6 +44,9 @@ def lp_pool1d(
         Step between the elements of a window.
     true_norm : bool, keyword-only
         Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -74,7 +78,7 @@ def lp_pool1d(
     >>> numbapool.lp_pool1d(x, 1, 4), numbapool.lp_pool1d(x, 1, 4, true_norm=True)
     (array([[[1.]]]), array([[[9.]]]))
     """
-    return norm(1, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+    return norm(1, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
 
 
 def lp_pool1d_backward(
@@ -88,6 +92,7 @@ def lp_pool1d_backward(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `lp_pool1d` with respect to `x`.
@@ -100,6 +105,9 @@ def lp_pool1d_backward(
         The input of the forward pass, floating.
     norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
         As in the forward pass, see `lp_pool1d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -123,7 +131,7 @@ def lp_pool1d_backward(
     array([3., 4., 0., 0.])
     """
     return norm_backward(
-        1, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+        1, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
     )
 
 
@@ -137,6 +145,7 @@ def lp_pool2d(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Power mean, or p-norm, over sliding windows of the last two axes.
@@ -162,6 +171,9 @@ def lp_pool2d(
         Step between the elements of a window.
     true_norm : bool, keyword-only
         Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -193,7 +205,7 @@ def lp_pool2d(
     >>> numbapool.lp_pool2d(x, 1, 2), numbapool.lp_pool2d(x, 1, 2, true_norm=True)
     (array([[[[1.]]]]), array([[[[9.]]]]))
     """
-    return norm(2, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+    return norm(2, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
 
 
 def lp_pool2d_backward(
@@ -207,6 +219,7 @@ def lp_pool2d_backward(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `lp_pool2d` with respect to `x`.
@@ -219,6 +232,9 @@ def lp_pool2d_backward(
         The input of the forward pass, floating.
     norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
         As in the forward pass, see `lp_pool2d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -242,7 +258,7 @@ def lp_pool2d_backward(
     array([3., 4., 0., 0.])
     """
     return norm_backward(
-        2, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+        2, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
     )
 
 
@@ -256,6 +272,7 @@ def lp_pool3d(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Power mean, or p-norm, over sliding windows of the last three axes.
@@ -281,6 +298,9 @@ def lp_pool3d(
         Step between the elements of a window.
     true_norm : bool, keyword-only
         Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -312,7 +332,7 @@ def lp_pool3d(
     >>> numbapool.lp_pool3d(x, 1, (1, 2, 2)), numbapool.lp_pool3d(x, 1, (1, 2, 2), true_norm=True)
     (array([[[[[1.]]]]]), array([[[[[9.]]]]]))
     """
-    return norm(3, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out)
+    return norm(3, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
 
 
 def lp_pool3d_backward(
@@ -326,6 +346,7 @@ def lp_pool3d_backward(
     padding: Padding = 0,
     dilation: Extent = 1,
     true_norm: bool = False,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `lp_pool3d` with respect to `x`.
@@ -338,6 +359,9 @@ def lp_pool3d_backward(
         The input of the forward pass, floating.
     norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
         As in the forward pass, see `lp_pool3d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -361,5 +385,5 @@ def lp_pool3d_backward(
     array([3., 4., 0., 0.])
     """
     return norm_backward(
-        3, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, out
+        3, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
     )

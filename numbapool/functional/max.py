@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import extremum, extremum_backward
-from numbapool.geometry import Extent, Padding
+from numbapool.geometry import DataFormat, Extent, Padding
 
 
 def max_pool1d(
@@ -17,6 +17,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Maximum over sliding windows of the last axis.
@@ -40,6 +41,9 @@ def max_pool1d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -69,7 +73,9 @@ def max_pool1d(
     >>> numbapool.max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 3, stride=1)
     array([[[3., 5., 5.]]])
     """
-    return extremum("max_pool", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return extremum(
+        "max_pool", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+    )
 
 
 def max_pool1d_backward(
@@ -82,6 +88,7 @@ def max_pool1d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_pool1d` with respect to `x`.
@@ -97,6 +104,9 @@ def max_pool1d_backward(
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -121,7 +131,7 @@ def max_pool1d_backward(
     array([[[0., 1., 0., 2., 0.]]])
     """
     return extremum_backward(
-        "max_pool", 1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
+        "max_pool", 1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
     )
 
 
@@ -134,6 +144,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Maximum over sliding windows of the last two axes.
@@ -157,6 +168,9 @@ def max_pool2d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -192,7 +206,9 @@ def max_pool2d(
     array([[[[ 5,  7],
              [13, 15]]]])
     """
-    return extremum("max_pool", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return extremum(
+        "max_pool", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+    )
 
 
 def max_pool2d_backward(
@@ -205,6 +221,7 @@ def max_pool2d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_pool2d` with respect to `x`.
@@ -220,6 +237,9 @@ def max_pool2d_backward(
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -248,7 +268,7 @@ def max_pool2d_backward(
              [0., 1., 0., 1.]]]])
     """
     return extremum_backward(
-        "max_pool", 2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
+        "max_pool", 2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
     )
 
 
@@ -261,6 +281,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Maximum over sliding windows of the last three axes.
@@ -284,6 +305,9 @@ def max_pool3d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -314,7 +338,9 @@ def max_pool3d(
     >>> numbapool.max_pool3d(x, 2)
     array([[[[[7.]]]]])
     """
-    return extremum("max_pool", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, out)
+    return extremum(
+        "max_pool", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+    )
 
 
 def max_pool3d_backward(
@@ -327,6 +353,7 @@ def max_pool3d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_pool3d` with respect to `x`.
@@ -342,6 +369,9 @@ def max_pool3d_backward(
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -366,5 +396,5 @@ def max_pool3d_backward(
     array([0., 0., 0., 0., 0., 0., 0., 1.])
     """
     return extremum_backward(
-        "max_pool", 3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out
+        "max_pool", 3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import window_sum, window_sum_backward
-from numbapool.geometry import Extent, Padding
+from numbapool.geometry import DataFormat, Extent, Padding
 
 
 def sum_pool1d(
@@ -16,6 +16,7 @@ def sum_pool1d(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Sum over sliding windows of the last axis.
@@ -37,6 +38,9 @@ def sum_pool1d(
         Step between the elements of a window.
     ceil_mode : bool
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -60,7 +64,7 @@ def sum_pool1d(
     >>> numbapool.sum_pool1d(np.array([[[1, 3, 2, 5, 5]]]), 3, stride=1)
     array([[[ 6, 10, 12]]])
     """
-    return window_sum(1, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum(1, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def sum_pool1d_backward(
@@ -72,6 +76,7 @@ def sum_pool1d_backward(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `sum_pool1d` with respect to `x`.
@@ -84,6 +89,9 @@ def sum_pool1d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool1d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -105,7 +113,7 @@ def sum_pool1d_backward(
     >>> numbapool.sum_pool1d_backward(np.ones((1, 1, 3)), np.zeros((1, 1, 5)), 3, stride=1)
     array([[[1., 2., 3., 2., 1.]]])
     """
-    return window_sum_backward(1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum_backward(1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def sum_pool2d(
@@ -116,6 +124,7 @@ def sum_pool2d(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Sum over sliding windows of the last two axes.
@@ -137,6 +146,9 @@ def sum_pool2d(
         Step between the elements of a window.
     ceil_mode : bool
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -162,7 +174,7 @@ def sum_pool2d(
     array([[[[14., 22.],
              [46., 54.]]]])
     """
-    return window_sum(2, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum(2, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def sum_pool2d_backward(
@@ -174,6 +186,7 @@ def sum_pool2d_backward(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `sum_pool2d` with respect to `x`.
@@ -186,6 +199,9 @@ def sum_pool2d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool2d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -208,7 +224,7 @@ def sum_pool2d_backward(
     array([[[[1., 2., 1.],
              [1., 2., 1.]]]])
     """
-    return window_sum_backward(2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum_backward(2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def sum_pool3d(
@@ -219,6 +235,7 @@ def sum_pool3d(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Sum over sliding windows of the last three axes.
@@ -240,6 +257,9 @@ def sum_pool3d(
         Step between the elements of a window.
     ceil_mode : bool
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -263,7 +283,7 @@ def sum_pool3d(
     >>> numbapool.sum_pool3d(np.ones((1, 1, 2, 2, 2)), 2)
     array([[[[[8.]]]]])
     """
-    return window_sum(3, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum(3, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def sum_pool3d_backward(
@@ -275,6 +295,7 @@ def sum_pool3d_backward(
     dilation: Extent = 1,
     ceil_mode: bool = False,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `sum_pool3d` with respect to `x`.
@@ -287,6 +308,9 @@ def sum_pool3d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool3d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -308,4 +332,4 @@ def sum_pool3d_backward(
     >>> numbapool.sum_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), np.zeros((1, 1, 2, 2, 2)), 2).ravel()
     array([8., 8., 8., 8., 8., 8., 8., 8.])
     """
-    return window_sum_backward(3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out)
+    return window_sum_backward(3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)

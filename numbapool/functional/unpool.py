@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numbapool.functional.calls import unpool, unpool_backward
-from numbapool.geometry import Extent
+from numbapool.geometry import DataFormat, Extent
 
 
 def max_unpool1d(
@@ -17,6 +17,7 @@ def max_unpool1d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Elements back to where `max_pool1d` found them, and 0 elsewhere.
@@ -30,8 +31,11 @@ def max_unpool1d(
     kernel_size, stride, padding : int or (int,)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
-        Lengths of the pooled axes of the result, or its whole shape: what was pooled. By default
+        Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -61,7 +65,7 @@ def max_unpool1d(
     >>> numbapool.max_unpool1d(out, indices, 2)
     array([[[0., 3., 5., 0.]]])
     """
-    return unpool(1, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool(1, x, indices, kernel_size, stride, padding, output_size, data_format, out)
 
 
 def max_unpool1d_backward(
@@ -73,6 +77,7 @@ def max_unpool1d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_unpool1d` with respect to `x`: of each element, the gradient of the place it went to.
@@ -85,6 +90,9 @@ def max_unpool1d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool1d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, L, C) or (L, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -107,7 +115,7 @@ def max_unpool1d_backward(
     >>> numbapool.max_unpool1d_backward(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.zeros((1, 1, 2)), indices, 2)
     array([[[2., 3.]]])
     """
-    return unpool_backward(1, grad_output, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool_backward(1, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)
 
 
 def max_unpool2d(
@@ -118,6 +126,7 @@ def max_unpool2d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Elements back to where `max_pool2d` found them, and 0 elsewhere.
@@ -131,8 +140,11 @@ def max_unpool2d(
     kernel_size, stride, padding : int or (int, int)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
-        Lengths of the pooled axes of the result, or its whole shape: what was pooled. By default
+        Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -161,7 +173,7 @@ def max_unpool2d(
     array([[[[0, 0],
              [7, 0]]]])
     """
-    return unpool(2, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool(2, x, indices, kernel_size, stride, padding, output_size, data_format, out)
 
 
 def max_unpool2d_backward(
@@ -173,6 +185,7 @@ def max_unpool2d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_unpool2d` with respect to `x`: of each element, the gradient of the place it went to.
@@ -185,6 +198,9 @@ def max_unpool2d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool2d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -207,7 +223,7 @@ def max_unpool2d_backward(
     >>> numbapool.max_unpool2d_backward(grad_output, np.zeros((1, 1, 1, 1)), np.array([[[[2]]]]), 2)
     array([[[[3.]]]])
     """
-    return unpool_backward(2, grad_output, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool_backward(2, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)
 
 
 def max_unpool3d(
@@ -218,6 +234,7 @@ def max_unpool3d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Elements back to where `max_pool3d` found them, and 0 elsewhere.
@@ -231,8 +248,11 @@ def max_unpool3d(
     kernel_size, stride, padding : int or (int, int, int)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
-        Lengths of the pooled axes of the result, or its whole shape: what was pooled. By default
+        Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -260,7 +280,7 @@ def max_unpool3d(
     >>> numbapool.max_unpool3d(np.array([[[[[7]]]]]), np.array([[[[[5]]]]]), 2).ravel()
     array([0, 0, 0, 0, 0, 7, 0, 0])
     """
-    return unpool(3, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool(3, x, indices, kernel_size, stride, padding, output_size, data_format, out)
 
 
 def max_unpool3d_backward(
@@ -272,6 +292,7 @@ def max_unpool3d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
     """Gradient of `max_unpool3d` with respect to `x`: of each element, the gradient of the place it went to.
@@ -284,6 +305,9 @@ def max_unpool3d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool3d`.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, D, H, W, C) or (D, H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -306,4 +330,4 @@ def max_unpool3d_backward(
     >>> numbapool.max_unpool3d_backward(grad_output, np.zeros((1, 1, 1, 1, 1)), np.array([[[[[5]]]]]), 2)
     array([[[[[5.]]]]])
     """
-    return unpool_backward(3, grad_output, x, indices, kernel_size, stride, padding, output_size, out)
+    return unpool_backward(3, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)

@@ -12,15 +12,19 @@ from numbapool.functional.calls import (
     whole_norm,
     whole_norm_backward,
 )
+from numbapool.geometry import DataFormat
 
 
-def global_avg_pool(x: Any, *, out: Any = None) -> Any:
+def global_avg_pool(x: Any, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:
     """Mean of each channel: over all axes after the first two.
 
     Parameters
     ----------
     x : array, shape (N, C, ...) with at least one more axis
         Any registered array type; floating, complex or any integer; any strides.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -44,10 +48,12 @@ def global_avg_pool(x: Any, *, out: Any = None) -> Any:
     <BLANKLINE>
             [[5.5]]]])
     """
-    return whole_mean(x, out)
+    return whole_mean(x, data_format, out)
 
 
-def global_avg_pool_backward(grad_output: Any, x: Any, *, out: Any = None) -> Any:
+def global_avg_pool_backward(
+    grad_output: Any, x: Any, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `global_avg_pool` with respect to `x`.
 
     Parameters
@@ -56,6 +62,9 @@ def global_avg_pool_backward(grad_output: Any, x: Any, *, out: Any = None) -> An
         Gradient with respect to the output.
     x : array, shape (N, C, ...)
         The input of the forward pass, floating; only its shape and dtype are used.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -78,10 +87,12 @@ def global_avg_pool_backward(grad_output: Any, x: Any, *, out: Any = None) -> An
     array([[[[0.25, 0.25],
              [0.25, 0.25]]]])
     """
-    return whole_mean_backward(grad_output, x, out)
+    return whole_mean_backward(grad_output, x, data_format, out)
 
 
-def global_max_pool(x: Any, return_indices: bool = False, *, out: Any = None) -> Any:
+def global_max_pool(
+    x: Any, return_indices: bool = False, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Maximum of each channel: over all axes after the first two.
 
     Parameters
@@ -90,6 +101,9 @@ def global_max_pool(x: Any, return_indices: bool = False, *, out: Any = None) ->
         Any registered array type; floating, any integer or bool; any strides.
     return_indices : bool
         Also return where each maximum is.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -113,10 +127,12 @@ def global_max_pool(x: Any, return_indices: bool = False, *, out: Any = None) ->
     >>> numbapool.global_max_pool(np.arange(8).reshape(1, 2, 2, 2)).ravel()
     array([3, 7])
     """
-    return whole_extremum(x, return_indices, out)
+    return whole_extremum(x, return_indices, data_format, out)
 
 
-def global_max_pool_backward(grad_output: Any, x: Any, *, indices: Any = None, out: Any = None) -> Any:
+def global_max_pool_backward(
+    grad_output: Any, x: Any, *, indices: Any = None, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `global_max_pool` with respect to `x`.
 
     Parameters
@@ -127,6 +143,9 @@ def global_max_pool_backward(grad_output: Any, x: Any, *, indices: Any = None, o
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -149,10 +168,10 @@ def global_max_pool_backward(grad_output: Any, x: Any, *, indices: Any = None, o
     >>> numbapool.global_max_pool_backward(np.ones((1, 1, 1)), np.array([[[1.0, 3.0, 2.0]]]))
     array([[[0., 1., 0.]]])
     """
-    return whole_extremum_backward(grad_output, x, indices, out)
+    return whole_extremum_backward(grad_output, x, indices, data_format, out)
 
 
-def global_lp_pool(x: Any, norm_type: float = 2, *, out: Any = None) -> Any:
+def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:
     """Norm of each channel, `(sum |x|^p)^(1/p)`, over all axes after the first two, as in ONNX's GlobalLpPool.
 
     Parameters
@@ -161,6 +180,9 @@ def global_lp_pool(x: Any, norm_type: float = 2, *, out: Any = None) -> Any:
         Any registered array type; floating; any strides.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, optional, keyword-only
         Where to write the result, of its shape and dtype.
 
@@ -181,10 +203,12 @@ def global_lp_pool(x: Any, norm_type: float = 2, *, out: Any = None) -> Any:
     >>> numbapool.global_lp_pool(np.array([[[3.0, -4.0]]]))
     array([[[5.]]])
     """
-    return whole_norm(x, norm_type, out)
+    return whole_norm(x, norm_type, data_format, out)
 
 
-def global_lp_pool_backward(grad_output: Any, x: Any, norm_type: float = 2, *, out: Any = None) -> Any:
+def global_lp_pool_backward(
+    grad_output: Any, x: Any, norm_type: float = 2, *, data_format: DataFormat = "channels_first", out: Any = None
+) -> Any:
     """Gradient of `global_lp_pool` with respect to `x`.
 
     Parameters
@@ -195,6 +219,9 @@ def global_lp_pool_backward(grad_output: Any, x: Any, norm_type: float = 2, *, o
         The input of the forward pass, floating.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
+    data_format : 'channels_first' or 'channels_last', keyword-only
+        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
+        (N, ..., C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -217,4 +244,4 @@ def global_lp_pool_backward(grad_output: Any, x: Any, norm_type: float = 2, *, o
     >>> numbapool.global_lp_pool_backward(np.array([[[5.0]]]), np.array([[[3.0, -4.0]]]))
     array([[[ 3., -4.]]])
     """
-    return whole_norm_backward(grad_output, x, norm_type, out)
+    return whole_norm_backward(grad_output, x, norm_type, data_format, out)
