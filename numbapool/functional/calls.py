@@ -676,7 +676,7 @@ def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any])
     except ValueError as error:
         if "shape" not in f"{error}":
             raise
-        # Geometry knows one order of axes only. A note (PEP 678) would be lost where torch.compile traces this.
+        # Geometry knows one order of axes only. In the message, for str(error) does not show notes (PEP 678).
         raise ValueError(f"{error}; shapes here have the channels first, data_format is {data_format!r}") from None
     if out is not None:
         return tuple(out) if isinstance(out, (tuple, list)) else out
