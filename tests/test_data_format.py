@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import numbapool
+from numbapool import functional
 from numbapool.backends import numpy as numpy_backend
 from tests.checks import Array, assert_same, tied_values
 from tests.conftest import ArrayKind
@@ -401,16 +403,19 @@ X = np.zeros((2, 6, 5, 3))
 GRAD = np.zeros((2, 3, 2, 3))
 
 
-@pytest.mark.parametrize("call", CALLS, ids=str)
-def test_bad_data_format(call: Call) -> None:
-    x = call.x(True)
-    for function in (call.forward, lambda x, **more: call.backward(x, x, **more)):
-        for value in ("NHWC", "", "channels-last"):
-            with pytest.raises(ValueError, match=rf"data_format must be one of .*'channels_last'\), got '{value}'"):
-                function(x, data_format=value)
-        for value in (None, True, 1, -1, ("channels_last",), b"channels_last"):
-            with pytest.raises(TypeError, match="data_format must be a str, got"):
-                function(x, data_format=value)
+@pytest.mark.parametrize("name", functional.__all__)
+def test_bad_data_format(name: str) -> None:
+    """Of every function, and before anything else is looked at."""
+    function = getattr(numbapool, name)
+    parameters = inspect.signature(function).parameters.values()
+    assert [each.name for each in parameters][-2:] == ["data_format", "out"]
+    required = [None for each in parameters if each.default is each.empty]
+    for value in ("NHWC", "", "channels-last"):
+        with pytest.raises(ValueError, match=rf"data_format must be one of .*'channels_last'\), got '{value}'"):
+            function(*required, data_format=value)
+    for wrong in (None, True, 1, -1, ("channels_last",), b"channels_last"):
+        with pytest.raises(TypeError, match="data_format must be a str, got"):
+            function(*required, data_format=wrong)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,8 @@ def max_pool2d(
     >>> indices
     array([[[[ 5,  7],
              [13, 15]]]])
+    >>> numbapool.max_pool2d(x.reshape(1, 4, 4, 1), 2, data_format="channels_last").shape
+    (1, 2, 2, 1)
     """
     return extremum(
         "max_pool", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
