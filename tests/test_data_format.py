@@ -495,3 +495,24 @@ def test_errors(error: type[Exception], words: str, call: Callable[[], Any], mon
 def test_index_out_of_range() -> None:
     with pytest.raises(ValueError, match="Found an invalid max index: 30 "):
         numbapool.max_pool2d_backward(GRAD, X, 2, indices=np.full(GRAD.shape, 30), **LAST)
+
+
+# Memory order ---------------------------------------------------------------------------------------------------------
+
+
+@every_call
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_results_are_c_contiguous(call: Call, is_batched: bool) -> None:
+    """The axes come back in the order of the input's memory: it is the NumPy backend that allocates results so."""
+    if is_batched not in batches(call):
+        pytest.skip("needs a batch")
+    x = last(call.x(is_batched), call.rank)
+    out = call.forward(x, **LAST)
+    assert out.flags.c_contiguous
+    gradient = call.backward(np.ones_like(out), x, **LAST)
+    assert gradient.flags.c_contiguous
+    if call.has_indices:
+        out, indices = call.forward(x, return_indices=True, **LAST)
+        assert out.flags.c_contiguous
+        assert indices.flags.c_contiguous
+        assert call.backward(np.ones_like(out), x, indices=indices, **LAST).flags.c_contiguous
