@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
+from numbapool.kernels.elements import BFLOAT16
 from numbapool.kernels.windows import Axis, Bins
 
 # An int, or one int an axis.
@@ -36,7 +37,8 @@ LARGEST_EXTENT = 2**62
 LARGEST_INT64 = 2**63 - 1
 
 # Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
-FLOATS = dict.fromkeys(map(np.dtype, ("float32", "float64")))
+SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))
+FLOATS = dict.fromkeys([np.dtype("float16"), BFLOAT16]) | SINGLE_AND_DOUBLE
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
 SUMMABLE = FLOATS | INTEGERS
 ORDERED = SUMMABLE | {np.dtype(bool): None}
@@ -645,7 +647,12 @@ def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:
     """Refuse an array argument whose dtype an operation does not take."""
     if dtype not in accepted:
-        raise TypeError(f"{name} has dtype {dtype}; accepted here: {', '.join(map(str, accepted))}")
+        raise TypeError(f"{name} has dtype {dtype_name(dtype)}; accepted here: {', '.join(map(dtype_name, accepted))}")
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Name of a dtype, for messages."""
+    return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
 def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
-from numbapool.geometry import Plan, check_same_shape
-from numbapool.kernels.elements import element_dtype
+from numbapool.geometry import Plan, check_same_shape, dtype_name
+from numbapool.kernels.elements import BFLOAT16, element_dtype, half_of, moved_dtype
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # Operations of minima: the target takes them for maxima, of values that it reads and writes reversed.
 REVERSED = {"min_pool", "min_pool_with_indices", "min_pool_backward"}
+
+# Operations that take nothing of their elements but the order; and those that take nothing at all, and only move them.
+ORDERING = {"max_pool", "min_pool"}
+MOVING = {"gather", "gather_all", "place"}
 
 # Operations that refuse -1 as an index, because nothing is unpooled to nowhere.
 UNPOOLING = {"place", "gather_all"}
@@ -37,7 +41,7 @@ class NumpyBackend:
         if type(array) is not ndarray:
             _check_type(name, array)
         dtype = array.dtype
-        return array.shape, dtype if dtype.isnative else dtype.newbyteorder("=")
+        return array.shape, dtype if dtype.isnative and dtype.kind != "V" else _standard(dtype)
 
     def is_traced(self, *arrays: Any) -> bool:
         """Never: NumPy arrays hold their values."""
@@ -66,16 +70,16 @@ class NumpyBackend:
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         _, dtype = specs[0]
+        element = element_dtype(dtype, operation in REVERSED, operation in ORDERING)
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
-        is_reversed = operation in REVERSED
-        is_small = 0 < largest < SMALL_SIZE and dtype.char != "?" and not is_reversed and operation != "lp_pool"
+        is_small = 0 < largest < SMALL_SIZE and dtype == element and operation != "lp_pool"
         entry_point: Any = None
         units = 0
         fixed: tuple[np.ndarray, ...] = ()
 
         @cache
         def prepared(is_contiguous: bool) -> Any:
-            return getattr(_target(), operation)(plan, element_dtype(dtype), is_contiguous, *parameters)
+            return getattr(_target(), operation)(plan, element, is_contiguous, *parameters)
 
         def call(x: np.ndarray, out: Sequence[Any] | None) -> Any:
             nonlocal entry_point, units, fixed
@@ -92,10 +96,9 @@ class NumpyBackend:
             given, arrays = _results((x,), specs, out)
             if plan.planes * plan.out_plane_size > 0:
                 source, layout = _source(x, plan)
+                source = source.view(element_dtype(source.dtype, operation in REVERSED, operation in ORDERING))
                 values, *others = map(_flat, arrays)
-                if is_reversed:
-                    source, values = _reversed(source, dtype), _reversed(values, dtype)
-                prepared(layout is None).run((source, layout), [values, *others])
+                prepared(layout is None).run((source, layout), [values.view(element), *others])
             _hand_back(given, arrays)
             return given[0] if len(given) == 1 else tuple(given)
 
@@ -107,11 +110,11 @@ class NumpyBackend:
         """Run a backward operation of the CPU target; the result in a new C-contiguous array, or in `out`."""
         given, arrays = _results(inputs, [spec], None if out is None else [out])
         if arrays[0].size > 0:
-            sources = [_source(each, plan) for each in inputs]
-            if operation in REVERSED:
-                flat, layout = sources[1]
-                sources[1] = _reversed(flat, spec[1]), layout
-            if getattr(_target(), operation)(plan, *sources, _flat(arrays[0]), *parameters) is False:
+            (moved, layout), *others = [_source(each, plan) for each in inputs]
+            element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
+            sources = [(flat.view(element_dtype(flat.dtype, operation in REVERSED)), at) for flat, at in others]
+            run = getattr(_target(), operation)
+            if run(plan, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters) is False:
                 raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1))
         _hand_back(given, arrays)
         return given[0]
@@ -131,7 +134,7 @@ def _results(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Arrays to hand back, and arrays for kernels to write: the same where they can be."""
     if out is None:
-        new = [np.empty(shape, dtype) for shape, dtype in specs]
+        new = [np.empty(shape, inputs[0].dtype if dtype == BFLOAT16 else dtype) for shape, dtype in specs]
         return new, new
     if len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
@@ -151,6 +154,8 @@ def _source(array: np.ndarray, plan: Plan) -> Source:
         array = np.asarray(array)  # numpy.matrix has no flat view
     if array.ndim != len(plan.leading) + len(plan.pooled):
         array = array.reshape(*plan.leading, -1)  # all axes of a channel as one
+    if array.dtype.kind == "V":
+        array = array.view(BFLOAT16)
     flags = array.flags
     if not (flags.carray and array.dtype.isnative):  # else nothing below applies, as for most arrays
         if not (flags.aligned and array.dtype.isnative) or any(step % array.itemsize for step in array.strides):
@@ -176,16 +181,15 @@ def _strided_source(array: np.ndarray, rank: int) -> Source:
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    """A contiguous array as one axis; bool as its bytes, which order the same."""
+    """A contiguous array as one axis."""
     if type(array) is not np.ndarray:
         array = np.asarray(array)  # numpy.matrix has no flat view
-    flat = array.ravel()  # a view, in half the time of reshape(-1)
-    return flat.view(element_dtype(flat.dtype)) if flat.dtype.char == "?" else flat
+    return array.ravel()  # a view, in half the time of reshape(-1)
 
 
-def _reversed(flat: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """A flat array, of an array of `dtype`, as kernels take it for one in the opposite order."""
-    return flat.view(element_dtype(dtype, True))
+def _standard(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype in native byte order; what stands for bfloat16 in place of another library's."""
+    return BFLOAT16 if half_of(dtype) == "bfloat16" else dtype.newbyteorder("=")
 
 
 class _Writeable:
@@ -217,8 +221,8 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
     check_same_shape("out", out.shape, shape, "the shape of the result,")
-    if out.dtype != dtype:
-        raise TypeError(f"out must have the dtype of the result, {dtype}, got {out.dtype}")
+    if _standard(out.dtype) != dtype and out.dtype != dtype:
+        raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
     return out

@@ -22,11 +22,14 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.numpy import backend as numpy_backend
 from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, Plan, check_same_shape, sum_dtype
+from numbapool.kernels.elements import BFLOAT16
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
 
 DTYPES: dict[Any, np.dtype[Any]] = {
+    torch.float16: np.dtype("float16"),
+    torch.bfloat16: BFLOAT16,
     torch.float32: np.dtype("float32"),
     torch.float64: np.dtype("float64"),
     torch.int8: np.dtype("int8"),
@@ -40,8 +43,6 @@ DTYPES: dict[Any, np.dtype[Any]] = {
     torch.bool: np.dtype("bool"),
 }
 TORCH_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
-# What autocast hands to operations that it knows nothing of; they are computed in float32, as its own list says of means.
-HALVES = (torch.float16, torch.bfloat16)
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # Indices that nobody but backward sees are saved in half the memory where they fit.
 NARROW, WIDE = np.dtype(np.int32), np.dtype(np.int64)
@@ -157,8 +158,6 @@ class TorchBackend:
             raise NotImplementedError(
                 f"numbapool.{function}{rank}d has no forward-mode derivatives inside compiled code"
             )
-        if torch.is_autocast_enabled("cpu"):
-            x, *arguments = (as_autocast(each) for each in (x, *arguments))  # type: ignore[assignment]
         results = getattr(torch_operators, function)(rank, x, *arguments)
         if out is None:
             return results
@@ -211,7 +210,6 @@ class TorchBackend:
         index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
-            x = as_autocast(x)
             if not needs_derivatives(x):
                 return _computed(compute, (x,), specs, out, memory_format_of(x))
             _check_no_out(out)
@@ -230,7 +228,7 @@ class TorchBackend:
         """Run a backward operation; the result in a new tensor, or in `out`."""
         given = None if out is None else (out,)
         shape, _ = spec
-        tensors = [as_autocast(each) for each in inputs]
+        tensors = list(inputs)
         memory_format = format_of_any(tensors)
         if not needs_derivatives(tensors[0]):  # in the others it is constant
             compute = partial(_backward, operation, plan, spec, parameters)
@@ -259,16 +257,9 @@ def _unusual_dtype(name: str, array: Tensor) -> np.dtype[Any]:
     if array.layout is not torch.strided or array.is_nested:
         kind = "a nested one" if array.is_nested else f"layout {array.layout}"
         raise TypeError(f"{name} must be a dense tensor, got {kind}")
-    if array.dtype in HALVES and torch.is_autocast_enabled("cpu"):
-        return np.dtype(np.float32)
     if array.dtype not in DTYPES:
         raise TypeError(f"{name} has dtype {array.dtype}; accepted at most: {', '.join(map(str, DTYPES))}")
     return DTYPES[array.dtype]
-
-
-def as_autocast(value: Any) -> Any:
-    """A tensor in the dtype that autocast computes in: half precision in float32."""
-    return value.to(torch.float32) if isinstance(value, Tensor) and value.dtype in HALVES else value
 
 
 def is_recorded(x: Any) -> bool:
@@ -371,22 +362,39 @@ def _computed(
     memory_format: torch.memory_format,
 ) -> Any:
     """Views of tensors to a function of NumPy arrays `(*inputs, out) -> results`, and tensors of its results."""
-    arrays = [each.numpy(force=True) for each in inputs]
+    arrays = [as_array(each) for each in inputs]
     if out is None and memory_format is torch.contiguous_format:
         results = compute(*arrays, None)
-        return from_numpy(results) if type(results) is np.ndarray else tuple(map(from_numpy, results))
+        return as_tensor(results) if type(results) is np.ndarray else tuple(map(as_tensor, results))
     if out is None:
         new = [
             torch.empty(shape, dtype=TORCH_DTYPES[dtype], device="cpu", memory_format=memory_format)
             for shape, dtype in specs
         ]
-        compute(*arrays, [each.numpy() for each in new])
+        compute(*arrays, list(map(as_array, new)))
         return new[0] if len(new) == 1 else tuple(new)
     for each in out:
         _check_out(each)
-    compute(*arrays, [each.numpy() for each in out])
+    compute(*arrays, list(map(as_array, out)))
     torch.autograd.graph.increment_version(out)  # so that autograd notices if it had saved what was here
     return out[0] if len(out) == 1 else tuple(out)
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """The memory of a tensor as an array."""
+    if tensor.dtype is torch.bfloat16:  # which NumPy does not know
+        bits: np.ndarray = tensor.detach().view(torch.int16).numpy(force=True)
+        return bits.view(BFLOAT16)
+    array: np.ndarray = tensor.numpy(force=True)
+    return array
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The memory of an array as a tensor."""
+    if array.dtype.kind == "V":
+        bits: Tensor = from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return bits
+    return from_numpy(array)
 
 
 def _check_out(out: Any) -> None:
@@ -502,7 +510,6 @@ def _norm(
     compute: Callable[..., Any], plan: Plan, specs: Sequence[Spec], power: float, is_norm: bool, x: Tensor, out: Any
 ) -> Any:
     """Power means and norms: by the kernels, or in parts where derivatives are asked for."""
-    x = as_autocast(x)
     if not needs_derivatives(x):
         return _computed(compute, (x,), specs, out, memory_format_of(x))
     _check_no_out(out)
@@ -520,7 +527,12 @@ def _taps(plan: Plan) -> int:
 
 
 def norm_in_parts(pool: Callable[..., Any], taps: int, x: Tensor, power: float, is_norm: bool) -> Tensor:
-    """`lp_pool` in operations of torch and `pool(row, x, indices, *parameters)`, which all have derivatives."""
+    """`lp_pool` in operations of torch and `pool(row, x, indices, *parameters)`, which all have derivatives.
+
+    Half precision in float32, as in the kernels.
+    """
+    if x.dtype.itemsize < 4:
+        return norm_in_parts(pool, taps, x.float(), power, is_norm).to(x.dtype)
     if power == inf:
         largest: Tensor = pool("max_pool_with_indices", x.abs())[0].clamp(min=0)
         return largest
@@ -531,6 +543,8 @@ def norm_in_parts(pool: Callable[..., Any], taps: int, x: Tensor, power: float, 
 
 def norm_gradient(pool: Callable[..., Any], taps: int, grad: Tensor, x: Tensor, power: float, is_norm: bool) -> Tensor:
     """`lp_pool_backward` in the same way."""
+    if x.dtype.itemsize < 4:
+        return norm_gradient(pool, taps, grad.float(), x.float(), power, is_norm).to(x.dtype)
     if power == inf:
         indices = pool("max_pool_with_indices", x.detach().abs())[1]
         spread: Tensor = pool("max_pool_scatter", grad, indices)

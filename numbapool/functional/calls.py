@@ -13,6 +13,7 @@ from numbapool.geometry import (
     FLOATS,
     INDICES,
     ORDERED,
+    SINGLE_AND_DOUBLE,
     SUMMABLE,
     DataFormat,
     Extent,
@@ -28,6 +29,7 @@ from numbapool.geometry import (
     check_rank,
     check_same_shape,
     check_whole,
+    dtype_name,
     fractional_lengths,
     fractional_plan,
     samples_shape,
@@ -441,7 +443,9 @@ def fractional_extremum(
         return backend.trace("fractional_max_pool", rank, out, x, samples, kernel, sizes, return_indices)
     check_dtype("x", dtype, ORDERED)
     if samples is None:
-        samples = backend.draw(samples_shape(shape, rank), dtype if dtype.kind == "f" else np.dtype(np.float64))
+        samples = backend.draw(
+            samples_shape(shape, rank), dtype if dtype in SINGLE_AND_DOUBLE else np.dtype(np.float64)
+        )
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
     arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices)
     bound = backend.bind(*arguments)  # not remembered: the plan serves this call only
@@ -458,7 +462,7 @@ def _fractional_plan(
     backend: Backend, shape: tuple[int, ...], kernel: tuple[int, ...], sizes: tuple[int, ...], samples: Any
 ) -> Plan:
     given, dtype = backend.describe("_random_samples", samples)
-    check_dtype("_random_samples", dtype, FLOATS)
+    check_dtype("_random_samples", dtype, SINGLE_AND_DOUBLE)
     check_same_shape("_random_samples", given, samples_shape(shape, len(kernel)), "the shape (N, C, pooled axes)")
     return fractional_plan(shape, kernel, sizes, backend.to_numpy(samples))
 
@@ -630,7 +634,7 @@ def _check_gradient(backend: Backend, out_shape: tuple[int, ...], grad_output: A
     grad_shape, grad_dtype = backend.describe("grad_output", grad_output)
     check_same_shape("grad_output", grad_shape, out_shape, OUTPUT)
     if grad_dtype != dtype:
-        raise TypeError(f"grad_output must have the dtype of x, {dtype}, got {grad_dtype}")
+        raise TypeError(f"grad_output must have the dtype of x, {dtype_name(dtype)}, got {dtype_name(grad_dtype)}")
 
 
 def _check_indices(backend: Backend, indices: Any, shape: tuple[int, ...], what: str) -> None:

@@ -61,6 +61,7 @@ from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
     add,
+    element,
     no_sum,
     put,
     quotient,
@@ -112,7 +113,7 @@ def avg_pool_backward(
         return
     grad, layout = grad_output
     kernel, units, program, layout_at, divisors = _backward_of(
-        plan, grad_input.dtype, layout is None, count_include_pad, divisor_override
+        plan, accumulator_of(grad_input.dtype), layout is None, count_include_pad, divisor_override
     )
     run(kernel, units, grad_input.size, grad_input, grad, with_layout(program, layout_at, layout), divisors)
 
@@ -169,8 +170,10 @@ def divisors_of(
     each row of the output. Where all divisors are the same there is one line and one factor behind it. For "flat" there
     is a single line, of the products.
     """
-    divisor_dtype = dtype if dtype.kind == "f" else np.dtype(np.int64)
-    room = VECTOR_BYTES // accumulator_of(dtype).itemsize
+    sum_dtype = accumulator_of(dtype)
+    is_float = sum_dtype.kind == "f"
+    divisor_dtype = sum_dtype if is_float else np.dtype(np.int64)
+    room = VECTOR_BYTES // sum_dtype.itemsize
     units = program[program[UNITS] : program[BLOCKS]].reshape(-1, UNIT_FIELDS)
     d, h, w = plan.axes
     is_uniform = divisor_override is not None or program[INSIDE] == 1
@@ -179,7 +182,7 @@ def divisors_of(
     else:
         rows_d, rows_h = (taps_along(axis, 0, 1 if is_uniform else axis.out, count_include_pad) for axis in (d, h))
         factors = np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel()
-        if dtype.kind != "f":
+        if not is_float:
             factors[factors * w.kernel > LARGEST_INT64] = 0  # by which any sum gives 0, see `quotient`
         taps_of_w = w.kernel
     factors = factors.astype(divisor_dtype)
@@ -314,13 +317,13 @@ def sum_window(x, at, layout, g, od, oh, ow):
         for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
             row = at + (d + i * g[DILATION_D]) * layout[rows.D_STEP] + (h + j * g[DILATION_H]) * layout[rows.H_STEP]
             for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
-                total = total + x[row + (w + k * g[DILATION_W]) * layout[rows.W_STEP]]
+                total = total + element(x, np.uintp(row + (w + k * g[DILATION_W]) * layout[rows.W_STEP]), x)
     return total
 
 
 @entry
 def avg_spread(first, last, grad_input, grad, g, divisors):
-    work = np.zeros(g[spread.WORK_SIZE], grad_input.dtype)
+    work = np.full(g[spread.WORK_SIZE], no_sum(grad_input))
     lines = np.zeros(spread.MOST_KINDS, np.int64)
     layout = g[g[spread.LAYOUT] : g[spread.LAYOUT] + LAYOUT_FIELDS]
     end = spread.free_end(grad_input, last, g)
@@ -346,13 +349,14 @@ def holds(distance, kernel, dilation):
 
 @entry
 def avg_scatter(first, last, grad_input, grad, g, divisors):
+    line = np.full(g[IN_W], no_sum(grad_input))
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     across = g[OUT_D] * g[OUT_H]
     for row in range(first, last):
         slab = row // g[IN_H]
         plane = slab // g[IN_D]
         in_d, in_h, to = slab - plane * g[IN_D], row - slab * g[IN_H], row * g[IN_W]
-        rows.fill(grad_input, to, grad_input.dtype.type(0), g[IN_W])
+        rows.fill(line, ZERO, no_sum(grad_input), g[IN_W])
         at = plane_at(layout, plane)
         od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], in_d, in_d)
         oh0, oh1 = touching(g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], in_h, in_h)
@@ -365,10 +369,12 @@ def avg_scatter(first, last, grad_input, grad, g, divisors):
                 out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
                 for ow in range(g[OUT_W]):
                     divisor = divisors[od * g[OUT_H] + oh] * divisors[across + ow]
-                    share = grad[out_row + ow * layout[rows.W_STEP]] / divisor
+                    share = element(grad, np.uintp(out_row + ow * layout[rows.W_STEP]), line) / divisor
                     w = ow * g[STRIDE_W] - g[BEFORE_W]
                     for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
-                        grad_input[to + w + k * g[DILATION_W]] += share
+                        line[w + k * g[DILATION_W]] += share
+        for w in range(g[IN_W]):
+            put(grad_input, np.uintp(to + w), line[w])
 
 
 KERNELS = {

@@ -37,6 +37,7 @@ from numbapool.kernels.cpu.vectors import (
     accumulator_of,
     add,
     all_lanes,
+    element,
     lanes,
     larger,
     load,
@@ -48,6 +49,7 @@ from numbapool.kernels.cpu.vectors import (
     store,
     take,
 )
+from numbapool.kernels.elements import value_dtype
 from numbapool.kernels.windows import Bins, bin_end, bin_start
 
 # Rows that are folded at once, see `rows.fold_rows`.
@@ -94,7 +96,7 @@ def _program(plan: BinPlan) -> np.ndarray:
 
 def _work_size(plan: BinPlan, dtype: np.dtype[Any]) -> np.int64:
     """Elements of a line with room for vectors behind it; there are two, and as many rows as are folded at once."""
-    return np.int64(plan.axes[2].length + 2 * VECTOR_BYTES // dtype.itemsize)
+    return np.int64(plan.axes[2].length + 2 * VECTOR_BYTES // value_dtype(dtype).itemsize)
 
 
 def _bounds(plan: BinPlan) -> np.ndarray:
@@ -283,7 +285,7 @@ def mark_row(work, marks, line, mark, n, is_first):
 
 @entry
 def spread_mean(first, last, grad_input, grad, layout, g, bounds, receivers):
-    line = np.zeros(g[OUT_W], grad_input.dtype)
+    line = np.full(g[OUT_W], no_sum(grad_input))
     ends_h, ends_w = g[IN_H], g[IN_W]
     h_table, w_table = 2 * g[OUT_D], 2 * (g[OUT_D] + g[OUT_H])
     for number in range(first, last):
@@ -295,9 +297,9 @@ def spread_mean(first, last, grad_input, grad, layout, g, bounds, receivers):
         if number > first and h > 0 and oh0 == receivers[at_h - 1] and oh1 == receivers[at_h - 1 + ends_h]:
             target, source = np.uintp(to), np.uintp(to - g[IN_W])
             for w in range(np.uintp(g[IN_W])):
-                grad_input[target + w] = grad_input[source + w]
+                put(grad_input, target + w, element(grad_input, source + w, line))
             continue
-        line[:] = 0
+        rows.fill(line, ZERO, no_sum(grad_input), g[OUT_W])
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
                 row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
@@ -305,10 +307,11 @@ def spread_mean(first, last, grad_input, grad, layout, g, bounds, receivers):
                 count *= bounds[h_table + g[OUT_H] + oh] - bounds[h_table + oh]
                 for o in range(g[OUT_W]):
                     size = count * (bounds[w_table + g[OUT_W] + o] - bounds[w_table + o])
-                    line[np.uintp(o)] += grad[np.uintp(row + o * layout[rows.W_STEP])] / grad_input.dtype.type(size)
+                    gradient = element(grad, np.uintp(row + o * layout[rows.W_STEP]), line)
+                    line[np.uintp(o)] += gradient / line.dtype.type(size)
         at_w = 2 * (g[IN_D] + g[IN_H])
         for w in range(g[IN_W]):
-            total = line[np.uintp(receivers[at_w + w])] if g[OUT_W] > 0 else grad_input.dtype.type(0)
+            total = line[np.uintp(receivers[at_w + w])] if g[OUT_W] > 0 else no_sum(grad_input)
             for o in range(receivers[at_w + w] + 1, receivers[at_w + w + ends_w]):
                 total += line[np.uintp(o)]
-            grad_input[np.uintp(to + w)] = total
+            put(grad_input, np.uintp(to + w), total)

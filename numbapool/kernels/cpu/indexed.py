@@ -58,7 +58,8 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
     with_layout,
 )
-from numbapool.kernels.cpu.vectors import lowest
+from numbapool.kernels.cpu.vectors import element, is_summed_in, lanes, load, lowest, no_sum, put, store, sums_of
+from numbapool.kernels.elements import value_dtype
 
 # Input elements that a unit of work owns, at least.
 OWNED_ELEMENTS = 1 << 14
@@ -87,7 +88,7 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
         max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
         scatter_add(plan, grad_output, (indices, None), grad_input)
         return
-    schedule = schedule_of(plan, flat.itemsize, layout is None, True)
+    schedule = schedule_of(plan, value_dtype(flat.dtype).itemsize, layout is None, True)
     block = _block(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     program = with_layout(schedule.program, LAYOUT, layout)
@@ -176,20 +177,51 @@ def windows_of_range(g, first, last):
 
 
 @inlined
-def own_block(number, g, block, grad_input):
-    """Plane and range of elements in it that a unit of work owns, and their position; their gradients are set to 0."""
+def own_block(number, g, block, grad_input, sums):
+    """Plane and range of elements in it that a unit of work owns, their position, and that of their sums, which are set to 0."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     blocks = (plane_size + block - 1) // block
     plane = number // blocks
     first = (number - plane * blocks) * block
     end, to = min(first + block, plane_size), plane * plane_size + first
-    rows.fill(grad_input, to, grad_input.dtype.type(0), end - first)
-    return plane, first, end, to
+    sums_at = to if is_summed_in(grad_input) else ZERO
+    rows.fill(sums, sums_at, no_sum(grad_input), end - first)
+    return plane, first, end, to, sums_at
+
+
+@inlined
+def own_sums(grad_input, size):
+    """Where the sums of up to `size` elements grow that a unit of work owns."""
+    return sums_of(grad_input, np.full(ZERO if is_summed_in(grad_input) else np.int64(size), no_sum(grad_input)))
+
+
+@inlined
+def take_over(values, source, at, n):
+    """Read n elements into an array of `own_sums`, all at once: one by one, float16 took twice as long as float32."""
+    if not is_summed_in(source):
+        width, column = np.int64(lanes(values)), ZERO
+        while column + width <= n:
+            store(values, np.uintp(column), load(source, np.uintp(at + column), values))
+            column += width
+        for i in range(column, n):
+            values[np.uintp(i)] = element(source, np.uintp(at + i), values)
+
+
+@inlined
+def hand_over(grad_input, to, sums, n):
+    """Write n sums to where they belong, if they have grown elsewhere."""
+    if not is_summed_in(grad_input):
+        width, column = np.int64(lanes(sums)), ZERO
+        while column + width <= n:
+            store(grad_input, np.uintp(to + column), load(sums, np.uintp(column), sums))
+            column += width
+        for i in range(column, n):
+            put(grad_input, np.uintp(to + i), sums[np.uintp(i)])
 
 
 @inner
 def scatter_rows(
-    grad_input,
+    sums,
     to,
     first,
     owned,
@@ -217,7 +249,7 @@ def scatter_rows(
             index = np.int64(indices[np.uintp(j + o * index_step)])
             position = np.uintp(index - first)
             if position < size:
-                grad_input[target + position] += grad[np.uintp(i + o * step)]
+                sums[target + position] += element(grad, np.uintp(i + o * step), sums)
             elif np.uintp(index + 1) > np.uintp(plane_size):
                 is_bad = True
     return is_bad
@@ -231,25 +263,29 @@ def scatter_planes(first, last, grad_input, grad, indices, plane_size, out_plane
     of outputs at a time gave 1.2.
     """
     size, count = np.uintp(plane_size), np.uintp(out_plane_size)
-    zero = grad_input.dtype.type(0)
+    sums, gradients = own_sums(grad_input, plane_size), own_sums(grad, out_plane_size)
     for plane in range(first, last):
-        to, at = np.uintp(plane) * size, np.uintp(plane) * count
+        at = np.uintp(plane) * count if is_summed_in(grad) else np.uintp(0)
+        take_over(gradients, grad, plane * out_plane_size, out_plane_size)
+        to = np.uintp(plane) * size if is_summed_in(grad_input) else np.uintp(0)
         for i in range(size):
-            grad_input[to + i] = zero
+            sums[to + i] = no_sum(grad_input)
         for i in range(count):
-            index = indices[at + i]
+            index = indices[np.uintp(plane) * count + i]
             if np.uintp(index) < size:
-                grad_input[to + np.uintp(index)] += grad[at + i]
+                sums[to + np.uintp(index)] += gradients[at + i]
             elif index != -1:
                 bad[0] = 1
+        hand_over(grad_input, plane * plane_size, sums, plane_size)
 
 
 @entry
 def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, block, bad):
     """Gradients to the positions that indices name."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    sums = own_sums(grad_input, block)
     for number in range(first, last):
-        plane, own0, own1, to = own_block(number, g, block, grad_input)
+        plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             at = plane_at(layout, plane) + od * layout[rows.D_STEP]
@@ -257,8 +293,8 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
             index_at = plane_at(index_layout, plane) + od * index_layout[rows.D_STEP]
             index_at += oh0 * index_layout[rows.H_STEP] + ow0 * index_layout[rows.W_STEP]
             if scatter_rows(
-                grad_input,
-                to,
+                sums,
+                sums_at,
                 own0,
                 own1 - own0,
                 plane_size,
@@ -274,6 +310,7 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
                 ow1 - ow0,
             ):
                 bad[0] = 1
+        hand_over(grad_input, to, sums, own1 - own0)
 
 
 @entry
@@ -331,9 +368,10 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     work = np.full(g[WORK_SIZE], lowest(x))
     marks = np.full(g[FOLDED], none)
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    sums = own_sums(grad_input, block)
     is_first = True
     for number in range(first, last):
-        plane, own0, own1, to = own_block(number, g, block, grad_input)
+        plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for each in range(g[UNIT_COUNT]):
             unit = g[UNITS] + each * UNIT_FIELDS
@@ -347,8 +385,8 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
             at = plane_at(layout, plane) + g[unit + OD] * layout[rows.D_STEP]
             at += g[unit + OH] * layout[rows.H_STEP] + g[unit + OW] * layout[rows.W_STEP]
             scatter_rows(
-                grad_input,
-                to,
+                sums,
+                sums_at,
                 own0,
                 own1 - own0,
                 plane_size,
@@ -363,14 +401,16 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
                 g[unit + ROWS],
                 g[unit + COLS],
             )
+        hand_over(grad_input, to, sums, own1 - own0)
 
 
 @entry
 def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     """The same for windows that are read tap by tap."""
     x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    sums = own_sums(grad_input, block)
     for number in range(first, last):
-        plane, own0, own1, to = own_block(number, g, block, grad_input)
+        plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
@@ -378,4 +418,6 @@ def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
                 for ow in range(ow0, ow1):
                     _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
-                        grad_input[np.uintp(to + index - own0)] += grad[np.uintp(row + ow * layout[rows.W_STEP])]
+                        gradient = element(grad, np.uintp(row + ow * layout[rows.W_STEP]), sums)
+                        sums[np.uintp(sums_at + index - own0)] += gradient
+        hand_over(grad_input, to, sums, own1 - own0)

@@ -18,8 +18,9 @@ from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.indexed import max_pool_backward
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.max import max_pool
-from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, plane_at
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of
+from numbapool.kernels.cpu.rows import D_STEP, DIRECT, H_STEP, W_STEP, ZERO, plane_at
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, contiguous_layout, geometry_of
+from numbapool.kernels.cpu.vectors import accumulator_of, element, lanes, load, put, store
 from numbapool.kernels.windows import Axis
 
 # Elements whose powers are kept at a time.
@@ -46,13 +47,18 @@ class LpCall(NamedTuple):
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat array in `results`."""
         (out,) = results
-        powers = np.empty(_planes_at_a_time(self.plan) * self.plan.plane_size, out.dtype)
+        dtype, planes = accumulator_of(out.dtype), _planes_at_a_time(self.plan)
+        powers = np.empty(planes * self.plan.plane_size, dtype)
+        sums = np.empty(0 if out.dtype == dtype else planes * self.plan.out_plane_size, dtype)
         for part in parts_of(self.plan):
             results_of_part = _planes(out, part, self.plan.out_plane_size)
+            own = sums[: results_of_part.size] if sums.size else results_of_part
             elements = _elements(x, self.plan, part, powers)
             _raise(powers, elements, self.power, self.is_norm)
-            _fold(powers, results_of_part, part.plan, self.power, self.is_norm)
-            _finish(results_of_part, self.plan, self.power, self.is_norm)
+            _fold(powers, own, part.plan, self.power, self.is_norm)
+            _finish(own, self.plan, self.power, self.is_norm)
+            if sums.size:
+                _over_elements(hand_over, own.size, results_of_part, own)
 
 
 def lp_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, power: float, is_norm: bool) -> LpCall:
@@ -64,14 +70,15 @@ def lp_pool_backward(
     plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray, power: float, is_norm: bool
 ) -> None:
     """Its gradient; 0 from windows whose norm is 0."""
-    dtype = grad_input.dtype
-    planes = _planes_at_a_time(plan)
+    dtype, planes = accumulator_of(grad_input.dtype), _planes_at_a_time(plan)
+    own = np.empty(0 if grad_input.dtype == dtype else planes * plan.plane_size, dtype)
     elements_of_part, powers = np.empty(planes * plan.plane_size, dtype), np.empty(planes * plan.plane_size, dtype)
     gradients = np.empty(planes * plan.out_plane_size, dtype)
     sums = np.empty_like(gradients)
     scale = dtype.type(_scale(plan, is_norm))
     for part in parts_of(plan):
-        inputs, n = _planes(grad_input, part, plan.plane_size), part.planes * plan.out_plane_size
+        results, n = _planes(grad_input, part, plan.plane_size), part.planes * plan.out_plane_size
+        inputs = own[: results.size] if own.size else results
         elements = _elements(x, plan, part, elements_of_part)
         gradient = _elements(grad_output, _outputs_plan(plan), part, gradients)
         _raise(powers, elements, power, is_norm)
@@ -83,6 +90,8 @@ def lp_pool_backward(
             avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None)
         exponent = dtype.type(0 if power == math.inf else power - 1)
         _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
+        if own.size:
+            _over_elements(hand_over, results.size, results, inputs)
 
 
 def parts_of(plan: WindowPlan) -> Iterator[Part]:
@@ -114,10 +123,11 @@ def _planes(array: np.ndarray, part: Part, size: int) -> np.ndarray:
 
 
 def _elements(x: Source, plan: WindowPlan, part: Part, buffer: np.ndarray) -> np.ndarray:
-    """The elements of a part one after the other: where they stand if they do, else copied to the buffer."""
+    """The values of a part one after the other: where they stand if they do, else copied to the buffer."""
     flat, layout = x
-    if layout is None:
+    if layout is None and flat.dtype == buffer.dtype:
         return _planes(flat, part, plan.plane_size)
+    layout = contiguous_layout(plan) if layout is None else layout
     d, h, _ = plan.axes
     rows = part.planes * d.length * h.length
     run(copy_rows, rows, part.planes * plan.plane_size, buffer, flat, layout, geometry_of(plan), part.first)
@@ -179,8 +189,12 @@ def copy_rows(first, last, buffer, x, layout, g, first_plane):
         plane = slab // g[IN_D]
         at = plane_at(layout, first_plane + plane) + (slab - plane * g[IN_D]) * layout[D_STEP]
         at += (number - slab * g[IN_H]) * layout[H_STEP]
-        for j in range(g[IN_W]):
-            buffer[np.uintp(number * g[IN_W] + j)] = x[np.uintp(at + j * layout[W_STEP])]
+        to, column, width = number * g[IN_W], ZERO, np.int64(lanes(buffer))
+        while layout[DIRECT] and column + width <= g[IN_W]:
+            store(buffer, np.uintp(to + column), load(x, np.uintp(at + column), buffer))
+            column += width
+        for j in range(column, g[IN_W]):
+            buffer[np.uintp(to + j)] = element(x, np.uintp(at + j * layout[W_STEP]), buffer)
 
 
 @entry
@@ -215,6 +229,18 @@ def not_below_zero(first, last, out, size):
     for i in range(start, end):
         if out[i] < 0:  # a window without input
             out[i] = 0
+
+
+@entry
+def hand_over(first, last, out, own, size):
+    start, end = range_of_unit(first, last, size)
+    width, i = lanes(own), start
+    while i + width <= end:
+        store(out, i, load(own, i, own))
+        i += width
+    while i < end:
+        put(out, i, own[i])
+        i += np.uintp(1)
 
 
 @entry

@@ -42,13 +42,14 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
 )
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
+from numbapool.kernels.elements import value_dtype
 
 
 def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
     if isinstance(plan, BinPlan):
         return max_bins(plan, dtype)
-    algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, False)
+    algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, False)
     return Call(KERNELS[algorithm], units, program, ())
 
 
@@ -56,7 +57,7 @@ def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bo
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
     if isinstance(plan, BinPlan):
         return max_bins_with_indices(plan, dtype)
-    algorithm, units, program = schedule_of(plan, dtype.itemsize, is_contiguous, True)
+    algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
     kernel = max_windows_indices if algorithm == "windows" else max_indices
     return Call(kernel, units, program, (no_mark(plan),))
 

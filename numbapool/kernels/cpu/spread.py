@@ -48,10 +48,12 @@ from numbapool.kernels.cpu.vectors import (
     add,
     all_lanes,
     can_stream,
+    element,
     finish_streams,
     keep,
     lanes,
     load,
+    put,
     quotient,
     store,
     stream,
@@ -411,7 +413,7 @@ def scale_rows(
                 for lane in range((end - column) & (width - ONE_UP)):
                     i = column + lane
                     taps = work[np.uintp(columns) + i] * factor if varies else factor
-                    value = work.dtype.type(source[at + i]) / taps
+                    value = element(source, at + i, work) / taps
                     work[line + i] = work[line + i] + value if adds else value
                 break
             vector = quotient(load(source, at + column, work), divisor)
@@ -544,7 +546,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                         column += width
                     if column < count:
                         for lane in range((count - column) & (width - ONE_UP)):
-                            out[target + column + lane] = work[first + column + lane]
+                            put(out, target + column + lane, work[first + column + lane])
                 elif g[STRIDE_W] == 2:
                     second = np.uintp(lines[kind + g[g[RUNS_W] + (g[RUN_COUNT_W] - 1) * RUN_FIELDS]] + offset)
                     whole = whole_vectors(count, target, np.uintp(end), two)
@@ -560,7 +562,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                         store(work, stage, zipped_low(even, odd))
                         store(work, stage + width, zipped_high(even, odd))
                         for lane in range((count - column) & (two - ONE_UP)):
-                            out[target + column + lane] = work[stage + lane]
+                            put(out, target + column + lane, work[stage + lane])
                 elif g[RUN_COUNT_W] == 1 and g[STRIDE_W] <= np.int64(width):
                     stride, step = np.uintp(g[STRIDE_W]), np.uintp(0)
                     while column + width <= count and target + column + width <= np.uintp(end):
@@ -570,7 +572,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                     while column < count:
                         stop = column + stride if column + stride < count else count
                         for i in range(column, stop):
-                            out[target + i] = work[first + step]
+                            put(out, target + i, work[first + step])
                         column = stop
                         step += ONE_UP
                 else:
@@ -585,7 +587,7 @@ def write_rows(out, to, end, work, lines, offset, step_h, rows, n, g):
                                 store(out, column, vector)
                                 column += width
                             while column < stop:
-                                out[column] = value
+                                put(out, column, value)
                                 column += ONE_UP
                 to += g[IN_W]
         offset += g[PITCH]

@@ -16,11 +16,25 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype, from_dtype
 
-from numbapool.kernels.elements import REVERSED, put_values, value_dtype, values
+from numbapool.kernels.elements import (
+    BOOL,
+    HALVES,
+    INFINITY,
+    MAGNITUDE,
+    ORDERED,
+    REVERSED,
+    SIGN,
+    lowest_value,
+    put_values,
+    value_dtype,
+    values,
+    words_of,
+)
 
 VECTOR_BYTES = 32
 # Stores past the caches need this alignment; half a vector, because that is what allocators give.
@@ -64,11 +78,11 @@ def _constant_of(value_of: Callable[[np.dtype[Any]], Any]) -> Any:
     """A constant that depends on the dtype of an array: as an argument of a kernel it would cost a call 0.2 us."""
 
     def twin(array):
-        return value_of(value_dtype(array.dtype))
+        return value_of(array.dtype)
 
     @vector_operation(twin)
     def constant(typing_context, array):
-        value = value_of(value_dtype(as_dtype(array.dtype)))
+        value = value_of(as_dtype(array.dtype))
         constant_type = from_dtype(value.dtype)
         return constant_type(array), lambda context, *_: context.get_constant(constant_type, value.item())
 
@@ -76,14 +90,17 @@ def _constant_of(value_of: Callable[[np.dtype[Any]], Any]) -> Any:
 
 
 def accumulator_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of the sums of a mean: the dtype itself for floats, 64 bits for integers."""
-    return dtype if dtype.kind == "f" else np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
+    """Dtype of the sums of a mean of elements: of floats that of their values, 64 bits for integers."""
+    of_values = value_dtype(dtype)
+    return of_values if of_values.kind == "f" else np.dtype(np.uint64 if of_values.kind == "u" else np.int64)
 
 
-# What a window without any tap gives: -inf, or the least value of an integer dtype.
-lowest = _constant_of(lambda dtype: dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min))
+# What a window without any tap gives.
+lowest = _constant_of(lowest_value)
 # 0 of a dtype for sums of any number of elements: float64 for all floats.
-wide_sum = _constant_of(lambda dtype: np.float64(0) if dtype.kind == "f" else accumulator_of(dtype).type(0))
+wide_sum = _constant_of(
+    lambda dtype: np.float64(0) if value_dtype(dtype).kind == "f" else accumulator_of(dtype).type(0)
+)
 # 0 of the dtype in which elements are summed.
 no_sum = _constant_of(lambda dtype: accumulator_of(dtype).type(0))
 
@@ -190,14 +207,15 @@ def _load(array, at, like):
 def load(typing_context, array, at, like):
     """The vector of neighbours from `at` on, as the dtype of the array `like`; all of it must be inside the array.
 
-    Here integers get as wide as they are summed, and here half precision has its place.
+    Here half precision becomes float32, and integers get as wide as they are summed.
     """
     vector = _vector_type(like.dtype)
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, values[0], values[1], vector.lanes)
         value = builder.load(pointer, align=stored_type(array.dtype).bitwidth // 8)
-        return _widened(builder, decoded(builder, value, array.dtype), array, context.get_value_type(vector), vector)
+        value = decoded(context, builder, value, array.dtype)
+        return _widened(builder, value, array, context.get_value_type(vector), vector)
 
     return vector(array, types.uintp, like), codegen
 
@@ -209,12 +227,14 @@ def _element(array, at, like):
 @vector_operation(_element)
 def element(typing_context, array, at, like):
     """The one element at `at`, as the dtype of the values of the array `like`."""
-    kind = stored_type(like.dtype)
+    kind = value_type(like.dtype)
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, values[0], values[1], 0)
         value = builder.load(pointer, align=stored_type(array.dtype).bitwidth // 8)
-        return _widened(builder, decoded(builder, value, array.dtype), array, context.get_value_type(kind), kind)
+        return _widened(
+            builder, decoded(context, builder, value, array.dtype), array, context.get_value_type(kind), kind
+        )
 
     return kind(array, types.uintp, like), codegen
 
@@ -229,7 +249,7 @@ def put(typing_context, array, at, value):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], 0)
-        stored = _cut(builder, values[2], value, array, pointer)
+        stored = _cut(context, builder, values[2], value, array)
         builder.store(stored, pointer, align=stored_type(array.dtype).bitwidth // 8)
         return context.get_dummy_value()
 
@@ -248,7 +268,7 @@ def store(typing_context, array, at, vector):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = _cut(builder, values[2], vector.element, array, pointer)
+        value = _cut(context, builder, values[2], vector.element, array)
         builder.store(value, pointer, align=stored_type(array.dtype).bitwidth // 8)
         return context.get_dummy_value()
 
@@ -268,7 +288,7 @@ def stream(typing_context, array, at, vector, past_caches):
 
     def codegen(context, builder, signature, values):
         pointer = _pointer(context, builder, array, *values[:2], vector.lanes)
-        value = _cut(builder, values[2], vector.element, array, pointer)
+        value = _cut(context, builder, values[2], vector.element, array)
         with builder.if_else(values[3]) as (past, through):
             with past:
                 streamed = builder.store(value, pointer, align=STREAM_BYTES)
@@ -474,25 +494,149 @@ def quotient(typing_context, total, divisor):
     return total(total, divisor), codegen
 
 
+def _is_summed_in(array):
+    return value_dtype(array.dtype) == array.dtype
+
+
+@vector_operation(_is_summed_in)
+def is_summed_in(typing_context, array):
+    """Whether sums may grow in the elements of an array: not where they would be rounded every time."""
+    is_so = value_type(array.dtype) == array.dtype
+    return types.boolean(array), lambda *_: ir.Constant(ir.IntType(1), is_so)
+
+
+def _sums_of(array, work):
+    return array if _is_summed_in(array) else work
+
+
+@vector_operation(_sums_of)
+def sums_of(typing_context, array, work):
+    """Where the sums grow that are an array's: in the array itself if they can, else in the work array."""
+    number = 0 if value_type(array.dtype) == array.dtype else 1
+    chosen = (array, work)[number]
+
+    def codegen(context, builder, signature, values):
+        return impl_ret_borrowed(context, builder, chosen, values[number])
+
+    return chosen(array, work), codegen
+
+
 def stored_type(element: Any) -> Any:
     """Numba's type of what an array of a Numba element type holds in memory."""
     return element.members[0][1] if isinstance(element, types.Record) else element
 
 
-def decoded(builder: Any, value: Any, element: Any) -> Any:
+def value_type(element: Any) -> Any:
+    """Numba's type of the values of such an array."""
+    return from_dtype(value_dtype(as_dtype(element))) if isinstance(element, types.Record) else element
+
+
+def decoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
     """LLVM's value, scalar or vector, of what is stored in an array of a Numba element type."""
-    if not isinstance(element, types.Record):
-        return value
-    if isinstance(stored_type(element), types.Float):
-        return builder.fneg(value)
-    if element.members[0][0] == REVERSED:
-        return builder.not_(value)
-    count = getattr(value.type, "count", 0)
-    return builder.xor(value, ir.Constant(value.type, [1] * count if count else 1))
+    words = _words(element)
+    half = next((word for word in words if word in HALVES), None)
+    if ORDERED in words:
+        return _order(builder, value, half, REVERSED in words)
+    if half is not None:
+        value = _float_of_half(context, builder, value, half)
+    return _reversed(builder, value, BOOL in words) if REVERSED in words else value
 
 
-# Reversing is its own inverse.
-encoded = decoded
+def encoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
+    """What is stored for a value, the inverse of `decoded`."""
+    words = _words(element)
+    half = next((word for word in words if word in HALVES), None)
+    if ORDERED in words:
+        negative = builder.neg(value)
+        value, negative = (negative, value) if REVERSED in words else (value, negative)
+        is_negative = builder.icmp_signed("<", value, _all(value.type, 0))
+        return builder.select(is_negative, builder.or_(negative, _all(value.type, SIGN)), value)
+    value = _reversed(builder, value, BOOL in words) if REVERSED in words else value
+    return value if half is None else _half_of_float(context, builder, value, half)
+
+
+def _words(element: Any) -> list[str]:
+    return words_of(as_dtype(element)) if isinstance(element, types.Record) else []
+
+
+def _reversed(builder: Any, value: Any, is_bool: bool) -> Any:
+    if is_bool:
+        return builder.xor(value, _all(value.type, 1))
+    is_float = isinstance(getattr(value.type, "element", value.type), ir.FloatType | ir.DoubleType)
+    return builder.fneg(value) if is_float else builder.not_(value)
+
+
+def _order(builder: Any, bits: Any, half: str, is_reversed: bool) -> Any:
+    """Integers in the order of half precision."""
+    magnitude = builder.and_(bits, _all(bits.type, MAGNITUDE))
+    negative = builder.neg(magnitude)
+    choices = (magnitude, negative) if is_reversed else (negative, magnitude)
+    order = builder.select(builder.icmp_signed("<", bits, _all(bits.type, 0)), *choices)
+    is_nan = builder.icmp_signed(">", magnitude, _all(bits.type, INFINITY[half]))
+    return builder.select(is_nan, _all(bits.type, MAGNITUDE), order)
+
+
+def _float_of_half(context: Any, builder: Any, bits: Any, half: str) -> Any:
+    """Half precision to float32, by the processor's own instruction if it has one (without, LLVM's code would crash)."""
+    floats, words = _as(bits.type, ir.FloatType()), _as(bits.type, ir.IntType(32))
+    if half == "float16" and _converts_float16(context):
+        return builder.fpext(builder.bitcast(bits, _as(bits.type, ir.HalfType())), floats)
+    wide = builder.zext(bits, words)
+    if half == "bfloat16":
+        return builder.bitcast(builder.shl(wide, _all(words, 16)), floats)
+    magnitude = builder.and_(wide, _all(words, MAGNITUDE))
+    sign = builder.shl(builder.and_(wide, _all(words, SIGN)), _all(words, 16))
+    shifted = builder.shl(magnitude, _all(words, 13))
+    normal = builder.add(shifted, _all(words, (127 - 15) << 23))
+    tiny = builder.bitcast(builder.fmul(builder.uitofp(magnitude, floats), _all(floats, 2.0**-24)), words)
+    is_tiny = builder.icmp_unsigned("<", magnitude, _all(words, 1 << 10))
+    is_special = builder.icmp_unsigned(">=", magnitude, _all(words, INFINITY[half]))
+    special = builder.or_(shifted, _all(words, 0x7F800000))
+    result = builder.select(is_special, special, builder.select(is_tiny, tiny, normal))
+    return builder.bitcast(builder.or_(result, sign), floats)
+
+
+def _half_of_float(context: Any, builder: Any, value: Any, half: str) -> Any:
+    """Float32 to half precision, rounded half to even."""
+    bits, words = _as(value.type, ir.IntType(16)), _as(value.type, ir.IntType(32))
+    if half == "float16" and _converts_float16(context):
+        return builder.bitcast(builder.fptrunc(value, _as(value.type, ir.HalfType())), bits)
+    whole = builder.bitcast(value, words)
+    magnitude = builder.and_(whole, _all(words, 0x7FFFFFFF))
+    is_nan = builder.icmp_unsigned(">", magnitude, _all(words, 0x7F800000))
+    if half == "bfloat16":
+        odd = builder.and_(builder.lshr(whole, _all(words, 16)), _all(words, 1))
+        rounded = builder.add(whole, builder.add(odd, _all(words, 0x7FFF)))
+        quiet = builder.or_(whole, _all(words, 0x400000))
+        return builder.trunc(builder.lshr(builder.select(is_nan, quiet, rounded), _all(words, 16)), bits)
+    sign = builder.and_(builder.lshr(whole, _all(words, 16)), _all(words, SIGN))
+    odd = builder.and_(builder.lshr(magnitude, _all(words, 13)), _all(words, 1))
+    rebased = builder.sub(magnitude, _all(words, (127 - 15) << 23))
+    normal = builder.lshr(builder.add(rebased, builder.add(odd, _all(words, 0xFFF))), _all(words, 13))
+    # Below 2**-14 the addition of 0.5 rounds to multiples of 2**-24, which are the last bits of the sum.
+    floats = value.type
+    sum_ = builder.fadd(builder.bitcast(magnitude, floats), _all(floats, 0.5))
+    tiny = builder.sub(builder.bitcast(sum_, words), _all(words, 0x3F000000))
+    is_tiny = builder.icmp_unsigned("<", magnitude, _all(words, (127 - 14) << 23))
+    is_large = builder.icmp_unsigned(">=", magnitude, _all(words, (127 + 16) << 23))
+    large = builder.select(is_nan, _all(words, MAGNITUDE), _all(words, INFINITY[half]))
+    result = builder.select(is_large, large, builder.select(is_tiny, tiny, normal))
+    return builder.trunc(builder.or_(result, sign), bits)
+
+
+def _converts_float16(context: Any) -> bool:
+    triple, _, features = context.codegen().magic_tuple()
+    return not triple.startswith(("x86", "i686")) or "+f16c" in features
+
+
+def _as(like: Any, scalar: Any) -> Any:
+    """LLVM's type of as many scalars as a type has lanes."""
+    return ir.VectorType(scalar, like.count) if isinstance(like, ir.VectorType) else scalar
+
+
+def _all(kind: Any, value: float) -> Any:
+    """LLVM's constant of a type with the same value in all lanes."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
 
 def _vector_type(element: Any) -> Vector:
@@ -513,17 +657,18 @@ def _pointer(context, builder, array_type, array, at, lanes):
 
 def _widened(builder, value, array, target, element):
     """A value of an array as wide as `element`: integers are extended."""
-    stored, element = stored_type(array.dtype), getattr(element, "element", element)
-    if stored.bitwidth < element.bitwidth:
-        value = (builder.sext if stored.signed else builder.zext)(value, target)
+    own, element = value_type(array.dtype), getattr(element, "element", element)
+    if own.bitwidth < element.bitwidth:
+        value = (builder.sext if own.signed else builder.zext)(value, target)
     return value
 
 
-def _cut(builder, value, element, array, pointer):
+def _cut(context, builder, value, element, array):
     """The value as the array holds it: integers are cut to its width."""
-    if element.bitwidth > stored_type(array.dtype).bitwidth:
-        value = builder.trunc(value, pointer.type.pointee)
-    return encoded(builder, value, array.dtype)
+    own = value_type(array.dtype)
+    if element.bitwidth > own.bitwidth:
+        value = builder.trunc(value, _as(value.type, context.get_data_type(own)))
+    return encoded(context, builder, value, array.dtype)
 
 
 def _splat(builder, value, lanes):
