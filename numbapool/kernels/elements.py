@@ -77,7 +77,7 @@ def lowest_value(dtype: np.dtype[Any]) -> Any:
 def values(array: np.ndarray) -> np.ndarray:
     """The values of an array, as kernels read them."""
     words, half = words_of(array.dtype), half_of(array.dtype)
-    plain = array[array.dtype.names[0]] if words else array
+    plain = _stored(array)
     if ORDERED in words:
         return _order(plain, half, REVERSED in words)
     if half:
@@ -94,7 +94,12 @@ def put_values(array: np.ndarray, new: np.ndarray) -> None:
     else:
         new = _reversed(new, BOOL in words) if REVERSED in words else new
         new = _narrowed(new, half) if half else new
-    array[array.dtype.names[0] if words else ...] = new
+    _stored(array)[...] = new
+
+
+def _stored(array: np.ndarray) -> np.ndarray:
+    """What the elements hold in memory, as a view."""
+    return array if array.dtype.names is None else array[array.dtype.names[0]]
 
 
 def _reversed(plain: np.ndarray, is_bool: bool) -> np.ndarray:

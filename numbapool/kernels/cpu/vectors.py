@@ -534,10 +534,10 @@ def value_type(element: Any) -> Any:
 def decoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
     """LLVM's value, scalar or vector, of what is stored in an array of a Numba element type."""
     words = _words(element)
-    half = next((word for word in words if word in HALVES), None)
+    half = next((word for word in words if word in HALVES), "")
     if ORDERED in words:
         return _order(builder, value, half, REVERSED in words)
-    if half is not None:
+    if half:
         value = _float_of_half(context, builder, value, half)
     return _reversed(builder, value, BOOL in words) if REVERSED in words else value
 
@@ -545,14 +545,14 @@ def decoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
 def encoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
     """What is stored for a value, the inverse of `decoded`."""
     words = _words(element)
-    half = next((word for word in words if word in HALVES), None)
+    half = next((word for word in words if word in HALVES), "")
     if ORDERED in words:
         negative = builder.neg(value)
         value, negative = (negative, value) if REVERSED in words else (value, negative)
         is_negative = builder.icmp_signed("<", value, _all(value.type, 0))
         return builder.select(is_negative, builder.or_(negative, _all(value.type, SIGN)), value)
     value = _reversed(builder, value, BOOL in words) if REVERSED in words else value
-    return value if half is None else _half_of_float(context, builder, value, half)
+    return _half_of_float(context, builder, value, half) if half else value
 
 
 def _words(element: Any) -> list[str]:
