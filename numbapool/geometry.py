@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -65,6 +65,7 @@ class Plan:
 
     leading: tuple[int, ...]
     pooled: tuple[Any, ...]
+    channels: int = field(default=1, kw_only=True)  # that lie side by side in memory, behind the pooled axes
 
     @property
     def serves_once(self) -> bool:
@@ -95,6 +96,11 @@ class Plan:
     def out_plane_size(self) -> int:
         """Output elements of one plane."""
         return prod(axis.out for axis in self.pooled)
+
+    @cached_property
+    def channels_last(self) -> Plan:
+        """The same for an array whose channels, the last of its leading axes, lie side by side in memory."""
+        return replace(self, leading=self.leading[:-1], channels=self.leading[-1])
 
     def batched(self, size: int) -> Plan:
         """The same for `size` inputs, one after the other along the first axis."""

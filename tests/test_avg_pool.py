@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import numbapool
 from numbapool import reference
 from numbapool.kernels import windows
-from numbapool.kernels.cpu.avg import taps_along
+from numbapool.kernels.cpu.taps import taps_along
 from tests.cases import CASES, Case
 from tests.checks import (
     FLOATS,

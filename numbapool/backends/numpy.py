@@ -78,8 +78,9 @@ class NumpyBackend:
         fixed: tuple[np.ndarray, ...] = ()
 
         @cache
-        def prepared(is_contiguous: bool) -> Any:
-            return getattr(_target(), operation)(plan, element, is_contiguous, *parameters)
+        def prepared(is_contiguous: bool, is_moved: bool) -> Any:
+            arranged = plan.channels_last if is_moved else plan
+            return getattr(_target(), operation)(arranged, element, is_contiguous, *parameters)
 
         def call(x: np.ndarray, out: Sequence[Any] | None) -> Any:
             nonlocal entry_point, units, fixed
@@ -88,18 +89,19 @@ class NumpyBackend:
                 results = tuple([empty(shape, each) for shape, each in specs])
                 flat = [each.ravel() for each in results]
                 if entry_point is None:
-                    ready = prepared(True)
+                    ready = prepared(True, False)
                     units, fixed = ready.units, (ready.program, *ready.constants)
                     entry_point = ready.entry_point(*flat, x.ravel())
                 entry_point(0, units, *flat, x.ravel(), *fixed)
                 return results if len(results) > 1 else results[0]
-            given, arrays = _results((x,), specs, out)
+            axis = _channels(operation, plan, x)
+            given, arrays = _results((x,), specs, out, axis)
             if plan.planes * plan.out_plane_size > 0:
-                source, layout = _source(x, plan)
+                source, layout = _source(x, plan, axis)
                 source = source.view(element_dtype(source.dtype, operation in REVERSED, operation in ORDERING))
                 values, *others = map(_flat, arrays)
-                prepared(layout is None).run((source, layout), [values.view(element), *others])
-            _hand_back(given, arrays)
+                prepared(layout is None, axis is not None).run((source, layout), [values.view(element), *others])
+            _hand_back(given, arrays, axis)
             return given[0] if len(given) == 1 else tuple(given)
 
         return call
@@ -107,16 +109,20 @@ class NumpyBackend:
     def run_backward(
         self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """Run a backward operation of the CPU target; the result in a new C-contiguous array, or in `out`."""
-        given, arrays = _results(inputs, [spec], None if out is None else [out])
+        """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
+        axis = _channels(operation, plan, *inputs)
+        given, arrays = _results(inputs, [spec], None if out is None else [out], axis)
         if arrays[0].size > 0:
-            (moved, layout), *others = [_source(each, plan) for each in inputs]
+            (moved, layout), *others = [_source(each, plan, axis) for each in inputs]
             element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
             sources = [(flat.view(element_dtype(flat.dtype, operation in REVERSED)), at) for flat, at in others]
-            run = getattr(_target(), operation)
-            if run(plan, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters) is False:
+            run, arranged = getattr(_target(), operation), plan if axis is None else plan.channels_last
+            if (
+                run(arranged, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters)
+                is False
+            ):
                 raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1))
-        _hand_back(given, arrays)
+        _hand_back(given, arrays, axis)
         return given[0]
 
 
@@ -130,29 +136,62 @@ def _target() -> ModuleType:
 
 
 def _results(
-    inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None
+    inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None, axis: int | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Arrays to hand back, and arrays for kernels to write: the same where they can be."""
+    """Arrays to hand back, and arrays for kernels to write: the same memory where it can be.
+
+    Those for kernels have the axis of channels last, if it is given.
+    """
     if out is None:
-        new = [np.empty(shape, inputs[0].dtype if dtype == BFLOAT16 else dtype) for shape, dtype in specs]
-        return new, new
+        dtypes = [inputs[0].dtype if dtype == BFLOAT16 else dtype for _, dtype in specs]
+        if axis is None:
+            new = [np.empty(shape, dtype) for (shape, _), dtype in zip(specs, dtypes, strict=True)]
+            return new, new
+        shapes = [shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1] for shape, _ in specs]
+        new = [np.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+        return [np.moveaxis(each, -1, axis) for each in new], new
     if len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
     given = [_check_out(each, shape, dtype) for each, (shape, dtype) in zip(out, specs, strict=True)]
-    return given, [each if _is_plain(each, inputs, given) else np.empty(each.shape, each.dtype) for each in given]
+    views = [_moved(each, axis) for each in given]
+    return given, [each if _is_plain(each, inputs, views) else np.empty(each.shape, each.dtype) for each in views]
 
 
-def _hand_back(given: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> None:
+def _hand_back(given: Sequence[np.ndarray], arrays: Sequence[np.ndarray], axis: int | None) -> None:
     for target, array in zip(given, arrays, strict=True):
-        if target is not array:
-            np.copyto(target, array)
+        if target is not array and not np.may_share_memory(target, array):
+            np.copyto(_moved(target, axis), array)
 
 
-def _source(array: np.ndarray, plan: Plan) -> Source:
+def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> int | None:
+    """The axis of channels if they lie side by side in any array and kernels take them as they lie."""
+    axis = len(plan.leading) - 1
+    if operation in MOVING or plan.serves_once:
+        return None
+    return axis if any(_is_channels_last(each, axis) for each in arrays) else None
+
+
+def _is_channels_last(array: np.ndarray, axis: int) -> bool:
+    if array.flags.c_contiguous:
+        return False
+    flags = _moved(array, axis).flags
+    return flags.c_contiguous and flags.aligned and array.dtype.isnative
+
+
+def _moved(array: np.ndarray, axis: int | None) -> np.ndarray:
+    """A view of an array with the axis of channels last, if it is given."""
+    if axis is None:
+        return array
+    return array.transpose(*range(axis), *range(axis + 1, array.ndim), axis)
+
+
+def _source(array: np.ndarray, plan: Plan, axis: int | None) -> Source:
     """An input as the kernels read it: flat in memory order, with its layout if it is not C-contiguous."""
     if type(array) is not np.ndarray:
         array = np.asarray(array)  # numpy.matrix has no flat view
-    if array.ndim != len(plan.leading) + len(plan.pooled):
+    if axis is not None:
+        array = np.ascontiguousarray(_moved(array, axis)).reshape(-1)
+    elif array.ndim != len(plan.leading) + len(plan.pooled):
         array = array.reshape(*plan.leading, -1)  # all axes of a channel as one
     if array.dtype.kind == "V":
         array = array.view(BFLOAT16)

@@ -10,6 +10,7 @@ import numpy as np
 from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward
+from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.rows import ONE, ZERO, divided, end_tap, first_tap, plane_at, touching
@@ -57,6 +58,7 @@ from numbapool.kernels.cpu.schedule import (
     with_layout,
 )
 from numbapool.kernels.cpu.spread import simplified_for_spread, spread_program
+from numbapool.kernels.cpu.taps import inside_range, taps_along
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -67,7 +69,6 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     wide_sum,
 )
-from numbapool.kernels.windows import Axis
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
@@ -82,6 +83,11 @@ def avg_pool(
     divisor_override: int | None,
 ) -> Call:
     """Mean of each window; integers are summed in 64 bits and divided towards zero."""
+    if plan.channels > 1:
+        long = as_rows(plan)
+        if long is None:
+            return avg_channels(plan, dtype, count_include_pad, divisor_override)
+        plan = long
     if isinstance(plan, BinPlan):
         return avg_bins(plan, dtype)
     algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
@@ -108,6 +114,12 @@ def avg_pool_backward(
     divisor_override: int | None,
 ) -> None:
     """Gradient of the mean: each input element takes its share of the windows that hold it."""
+    if plan.channels > 1:
+        long = as_rows(plan)
+        if long is None:
+            avg_channels_backward(plan, grad_output[0], grad_input, count_include_pad, divisor_override)
+            return
+        plan = long
     if isinstance(plan, BinPlan):
         avg_bins_backward(plan, grad_output, grad_input)
         return
@@ -210,27 +222,6 @@ def divisors_of(
         units[:, DIVISORS] = position_of_tile[tile_of_unit.ravel()]
     program[FACTORS] = sum(map(len, lines))
     return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
-
-
-def inside_range(axis: Axis) -> tuple[int, int]:
-    """Half-open range of the windows that are inside the input, so hold all their taps and need no counting."""
-    halo = (axis.kernel - 1) * axis.dilation
-    inside0 = min(-(-axis.before // axis.stride), axis.out)
-    return inside0, min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1, inside0), axis.out)
-
-
-def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
-    """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
-    taps = np.full(count, axis.kernel, np.int64)
-    inside0, inside1 = (min(max(each - first, 0), count) for each in inside_range(axis))
-    edges = np.r_[:inside0, inside1:count]
-    start = (first + edges) * axis.stride - axis.before
-    end = axis.length + axis.after if count_include_pad else axis.length
-    counted = np.minimum(axis.kernel, (end - 1 - start) // axis.dilation + 1)
-    if not count_include_pad:
-        counted -= np.maximum(0, (axis.dilation - 1 - start) // axis.dilation)
-    taps[edges] = np.maximum(1, counted)
-    return taps
 
 
 @entry

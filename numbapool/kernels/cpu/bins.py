@@ -32,6 +32,7 @@ from numbapool.kernels.cpu.schedule import (
     contiguous_out_layout,
     geometry_of,
 )
+from numbapool.kernels.cpu.taps import bounds_of_axis, receivers_of
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -50,7 +51,6 @@ from numbapool.kernels.cpu.vectors import (
     take,
 )
 from numbapool.kernels.elements import value_dtype
-from numbapool.kernels.windows import Bins, bin_end, bin_start
 
 # Rows that are folded at once, see `rows.fold_rows`.
 ROWS_AT_ONCE = 3
@@ -120,19 +120,8 @@ def _bounds_of_starts(plan: BinPlan) -> np.ndarray:
 @lru_cache(maxsize=512)
 def _receivers(plan: BinPlan) -> np.ndarray:
     """For each input position along d the first bin that holds it, and one past the last; the same along h and w."""
-    tables = []
-    for axis in plan.axes:
-        start, end = bounds_of_axis(axis)
-        positions = np.arange(axis.length)
-        tables += [np.searchsorted(end, positions, "right"), np.searchsorted(start, positions, "right")]
-    return np.concatenate(tables).astype(np.int64)
-
-
-def bounds_of_axis(axis: Bins) -> tuple[np.ndarray, np.ndarray]:
-    """First element and end of each adaptive bin."""
-    bounds = [(bin_start(o, *axis), bin_end(o, *axis)) for o in range(axis.out)]
-    starts, ends = np.array(bounds, np.int64).reshape(-1, 2).T
-    return starts, ends
+    tables = [receivers_of(axis) for axis in plan.axes]
+    return np.concatenate([each for table in tables for each in (table.first, table.first + table.count)])
 
 
 @inlined

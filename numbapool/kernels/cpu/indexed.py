@@ -12,6 +12,7 @@ import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
+from numbapool.kernels.cpu.channels import scatter_channels
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.marks import mark_unit, no_mark
@@ -67,6 +68,8 @@ OWNED_ELEMENTS = 1 << 14
 
 def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
+    if plan.channels > 1:
+        return scatter_channels(plan, grad_output[0], indices[0], grad_input)
     block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
     operations = plan.planes * plan.out_plane_size
     if block == plan.plane_size and grad_output[1] is indices[1] is None:
@@ -82,8 +85,8 @@ def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input:
 def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
     """The same with the positions of the maxima found again."""
     flat, layout = x
-    if isinstance(plan, BinPlan):
-        maxima = np.empty(plan.planes * plan.out_plane_size, flat.dtype)
+    if plan.channels > 1 or isinstance(plan, BinPlan):
+        maxima = np.empty(plan.planes * plan.out_plane_size * plan.channels, flat.dtype)
         indices = np.empty(maxima.size, np.int64)
         max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
         scatter_add(plan, grad_output, (indices, None), grad_input)

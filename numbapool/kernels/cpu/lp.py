@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.indexed import max_pool_backward
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.max import max_pool
-from numbapool.kernels.cpu.rows import D_STEP, DIRECT, H_STEP, W_STEP, ZERO, plane_at
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, contiguous_layout, geometry_of
+from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, plane_at
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of
 from numbapool.kernels.cpu.vectors import accumulator_of, element, lanes, load, put, store
 from numbapool.kernels.windows import Axis
 
@@ -48,17 +49,17 @@ class LpCall(NamedTuple):
         """Compute the flat array in `results`."""
         (out,) = results
         dtype, planes = accumulator_of(out.dtype), _planes_at_a_time(self.plan)
-        powers = np.empty(planes * self.plan.plane_size, dtype)
-        sums = np.empty(0 if out.dtype == dtype else planes * self.plan.out_plane_size, dtype)
+        powers = np.empty(planes * in_size(self.plan), dtype)
+        sums = np.empty(0 if out.dtype == dtype else planes * out_size(self.plan), dtype)
         for part in parts_of(self.plan):
-            results_of_part = _planes(out, part, self.plan.out_plane_size)
+            results_of_part = _planes(out, part, out_size(self.plan))
             own = sums[: results_of_part.size] if sums.size else results_of_part
             elements = _elements(x, self.plan, part, powers)
             _raise(powers, elements, self.power, self.is_norm)
             _fold(powers, own, part.plan, self.power, self.is_norm)
             _finish(own, self.plan, self.power, self.is_norm)
             if sums.size:
-                _over_elements(hand_over, own.size, results_of_part, own)
+                _over_elements(convert, own.size, results_of_part, own, own)
 
 
 def lp_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, power: float, is_norm: bool) -> LpCall:
@@ -71,13 +72,13 @@ def lp_pool_backward(
 ) -> None:
     """Its gradient; 0 from windows whose norm is 0."""
     dtype, planes = accumulator_of(grad_input.dtype), _planes_at_a_time(plan)
-    own = np.empty(0 if grad_input.dtype == dtype else planes * plan.plane_size, dtype)
-    elements_of_part, powers = np.empty(planes * plan.plane_size, dtype), np.empty(planes * plan.plane_size, dtype)
-    gradients = np.empty(planes * plan.out_plane_size, dtype)
+    own = np.empty(0 if grad_input.dtype == dtype else planes * in_size(plan), dtype)
+    elements_of_part, powers = np.empty(planes * in_size(plan), dtype), np.empty(planes * in_size(plan), dtype)
+    gradients = np.empty(planes * out_size(plan), dtype)
     sums = np.empty_like(gradients)
     scale = dtype.type(_scale(plan, is_norm))
     for part in parts_of(plan):
-        results, n = _planes(grad_input, part, plan.plane_size), part.planes * plan.out_plane_size
+        results, n = _planes(grad_input, part, in_size(plan)), part.planes * out_size(plan)
         inputs = own[: results.size] if own.size else results
         elements = _elements(x, plan, part, elements_of_part)
         gradient = _elements(grad_output, _outputs_plan(plan), part, gradients)
@@ -91,7 +92,17 @@ def lp_pool_backward(
         exponent = dtype.type(0 if power == math.inf else power - 1)
         _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
         if own.size:
-            _over_elements(hand_over, results.size, results, inputs)
+            _over_elements(convert, results.size, results, inputs, inputs)
+
+
+def in_size(plan: WindowPlan) -> int:
+    """Input elements of a plane, or of all that lie side by side."""
+    return plan.plane_size * plan.channels
+
+
+def out_size(plan: WindowPlan) -> int:
+    """The same of the output."""
+    return plan.out_plane_size * plan.channels
 
 
 def parts_of(plan: WindowPlan) -> Iterator[Part]:
@@ -103,12 +114,12 @@ def parts_of(plan: WindowPlan) -> Iterator[Part]:
 
 
 def _planes_at_a_time(plan: WindowPlan) -> int:
-    return min(plan.planes, max(1, PART_ELEMENTS // plan.plane_size))
+    return min(plan.planes, max(1, PART_ELEMENTS // in_size(plan)))
 
 
 @lru_cache(maxsize=512)
 def _plan_of(plan: WindowPlan, planes: int) -> WindowPlan:
-    return WindowPlan((planes,), plan.pooled)
+    return replace(plan, leading=(planes,))
 
 
 @lru_cache(maxsize=512)
@@ -125,9 +136,13 @@ def _planes(array: np.ndarray, part: Part, size: int) -> np.ndarray:
 def _elements(x: Source, plan: WindowPlan, part: Part, buffer: np.ndarray) -> np.ndarray:
     """The values of a part one after the other: where they stand if they do, else copied to the buffer."""
     flat, layout = x
-    if layout is None and flat.dtype == buffer.dtype:
-        return _planes(flat, part, plan.plane_size)
-    layout = contiguous_layout(plan) if layout is None else layout
+    if layout is None:
+        elements = _planes(flat, part, in_size(plan))
+        if flat.dtype == buffer.dtype:
+            return elements
+        values = buffer[: elements.size]
+        _over_elements(convert, values.size, values, elements, buffer)
+        return values
     d, h, _ = plan.axes
     rows = part.planes * d.length * h.length
     run(copy_rows, rows, part.planes * plan.plane_size, buffer, flat, layout, geometry_of(plan), part.first)
@@ -141,7 +156,7 @@ def _raise(powers: np.ndarray, elements: np.ndarray, power: float, is_norm: bool
 
 
 def _fold(powers: np.ndarray, out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
-    flat = powers[: plan.planes * plan.plane_size]
+    flat = powers[: plan.planes * in_size(plan)]
     is_max = power == math.inf
     call = max_pool(plan, out.dtype, True) if is_max else avg_pool(plan, out.dtype, True, True, 1 if is_norm else None)
     call.run((flat, None), [out])
@@ -189,12 +204,8 @@ def copy_rows(first, last, buffer, x, layout, g, first_plane):
         plane = slab // g[IN_D]
         at = plane_at(layout, first_plane + plane) + (slab - plane * g[IN_D]) * layout[D_STEP]
         at += (number - slab * g[IN_H]) * layout[H_STEP]
-        to, column, width = number * g[IN_W], ZERO, np.int64(lanes(buffer))
-        while layout[DIRECT] and column + width <= g[IN_W]:
-            store(buffer, np.uintp(to + column), load(x, np.uintp(at + column), buffer))
-            column += width
-        for j in range(column, g[IN_W]):
-            buffer[np.uintp(to + j)] = element(x, np.uintp(at + j * layout[W_STEP]), buffer)
+        for j in range(g[IN_W]):
+            buffer[np.uintp(number * g[IN_W] + j)] = element(x, np.uintp(at + j * layout[W_STEP]), buffer)
 
 
 @entry
@@ -232,14 +243,15 @@ def not_below_zero(first, last, out, size):
 
 
 @entry
-def hand_over(first, last, out, own, size):
+def convert(first, last, out, source, values, size):
+    """Elements to another dtype, of which `values` is that of their values."""
     start, end = range_of_unit(first, last, size)
-    width, i = lanes(own), start
+    width, i = lanes(values), start
     while i + width <= end:
-        store(out, i, load(own, i, own))
+        store(out, i, load(source, i, values))
         i += width
     while i < end:
-        put(out, i, own[i])
+        put(out, i, element(source, i, values))
         i += np.uintp(1)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
+from numbapool.kernels.cpu.channels import as_rows, max_channels, max_channels_with_indices
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call
 from numbapool.kernels.cpu.marks import mark_unit, no_mark, store_marks
@@ -47,6 +48,11 @@ from numbapool.kernels.elements import value_dtype
 
 def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
+    if plan.channels > 1:
+        long = as_rows(plan)
+        if long is None:
+            return max_channels(plan, dtype)
+        plan = long
     if isinstance(plan, BinPlan):
         return max_bins(plan, dtype)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, False)
@@ -55,6 +61,8 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
 
 def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
+    if plan.channels > 1:
+        return max_channels_with_indices(plan, dtype)
     if isinstance(plan, BinPlan):
         return max_bins_with_indices(plan, dtype)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
