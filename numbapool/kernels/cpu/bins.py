@@ -121,7 +121,7 @@ def _bounds_of_starts(plan: BinPlan) -> np.ndarray:
 def _receivers(plan: BinPlan) -> np.ndarray:
     """For each input position along d the first bin that holds it, and one past the last; the same along h and w."""
     tables = [receivers_of(axis) for axis in plan.axes]
-    return np.concatenate([each for table in tables for each in (table.first, table.first + table.count)])
+    return np.concatenate([each for table in tables for each in (table.first, table.first + table.number)])
 
 
 @inlined

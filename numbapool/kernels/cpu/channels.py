@@ -154,8 +154,8 @@ def _program(plan: AnyPlan, is_backward: bool, streams: bool) -> np.ndarray:
     ends = np.cumsum([len(Pixels._fields), *(2 * len(table.first) for table in tables)]).tolist()
     d, h, w = plan.axes
     lengths = d.length, h.length, w.length, d.out, h.out, w.out
-    header = Pixels(plan.channels, *lengths, *(table.step for table in tables), int(streams), *ends[:3])
-    parts = [part for table in tables for part in (table.first, table.count)]
+    header = Pixels._make([plan.channels, *lengths, *(table.step for table in tables), int(streams), *ends[:3]])
+    parts = [part for table in tables for part in (table.first, table.number)]
     return np.concatenate([np.array(header, np.int64), *parts])
 
 
@@ -169,7 +169,7 @@ def divisors_of_pixels(
         factors, across = np.full(d.out * h.out, divisor_override), np.ones(w.out)
     else:
         along_d, along_h, across = (
-            taps_along(axis, 0, axis.out, count_include_pad) if isinstance(axis, Axis) else taps_of(axis).count
+            taps_along(axis, 0, axis.out, count_include_pad) if isinstance(axis, Axis) else taps_of(axis).number
             for axis in plan.axes
         )
         factors = np.multiply.outer(along_d.astype(np.float64), along_h).ravel()

@@ -14,7 +14,7 @@ class Table(NamedTuple):
     """Of each position along an axis the first on the other side, and how many there are, `step` apart."""
 
     first: np.ndarray
-    count: np.ndarray
+    number: np.ndarray
     step: int
 
 
