@@ -112,7 +112,7 @@ def test_quotient(dtype: str, divisor: int) -> None:
 
     @compiled
     def run(x, divisors, out):
-        store(out, np.uintp(0), quotient(load(x, np.uintp(0), x), load(divisors, np.uintp(0), divisors)))
+        store(out, np.uintp(0), quotient(load(x, np.uintp(0), x), load(divisors, np.uintp(0), divisors), False))
 
     out = np.zeros_like(x)
     run(x, divisors, out)

@@ -81,29 +81,30 @@ def avg_pool(
     is_contiguous: bool,
     count_include_pad: bool,
     divisor_override: int | None,
+    is_rounded: bool,
 ) -> Call:
-    """Mean of each window; integers are summed in 64 bits and divided towards zero."""
+    """Mean of each window; integers are summed in 64 bits and rounded to the nearest, halves to even, or towards zero."""
     if plan.channels > 1:
         long = as_rows(plan)
         if long is None:
-            return avg_channels(plan, dtype, count_include_pad, divisor_override)
+            return avg_channels(plan, dtype, count_include_pad, divisor_override, is_rounded)
         plan = long
     if isinstance(plan, BinPlan):
-        return avg_bins(plan, dtype)
+        return avg_bins(plan, dtype, is_rounded)
     algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
     program = program.copy()
     divisors = divisors_of(plan, algorithm, program, dtype, count_include_pad, divisor_override)
-    return Call(KERNELS[algorithm], units, program, (divisors,))
+    return Call(KERNELS[algorithm], units, program, (rows.with_rounding(divisors, is_rounded),))
 
 
 def sum_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Sum of each window; integers in 64 bits."""
-    return avg_pool(plan, dtype, is_contiguous, True, 1)
+    return avg_pool(plan, dtype, is_contiguous, True, 1, False)
 
 
 def sum_pool_backward(plan: WindowPlan, grad_output: Source, grad_input: np.ndarray) -> None:
     """Gradient of the sum: each input element takes the gradients of the windows that hold it."""
-    avg_pool_backward(plan, grad_output, grad_input, True, 1)
+    avg_pool_backward(plan, grad_output, grad_input, True, 1, False)
 
 
 def avg_pool_backward(
@@ -112,8 +113,9 @@ def avg_pool_backward(
     grad_input: np.ndarray,
     count_include_pad: bool,
     divisor_override: int | None,
+    is_rounded: bool,
 ) -> None:
-    """Gradient of the mean: each input element takes its share of the windows that hold it."""
+    """Gradient of the mean: each input element takes its share of the windows that hold it (integers have none)."""
     if plan.channels > 1:
         long = as_rows(plan)
         if long is None:
@@ -233,7 +235,7 @@ def avg_flat(first, last, out, x, g, divisors):
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, n = rows.fold_flat(add, work, x, layout, plane, planes, g, no_sum(x))
-        rows.store_flat(add, divided, out, end, work, divisors, divisors.size - 1, plane, unit, g, line, n)
+        rows.store_flat(add, divided, out, end, work, divisors, divisors.size - 2, plane, unit, g, line, n)
 
 
 @entry
@@ -282,7 +284,7 @@ def avg_whole(first, last, out, x, g, divisors):
             # The last takes what is left, because less than four vectors cannot be folded.
             n = WHOLE_BLOCK if start + 2 * WHOLE_BLOCK <= g[IN_W] else g[IN_W] - start
             total = total + rows.fold_whole(add, work, ZERO, x, at + start, n)
-        put(out, np.uintp(plane), quotient(work.dtype.type(total), divisor))
+        put(out, np.uintp(plane), quotient(work.dtype.type(total), divisor, divisors[divisors.size - 1] != 0))
 
 
 @entry

@@ -67,9 +67,9 @@ def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
     return Call(mark_max, _out_rows(plan), _program(plan), constants)
 
 
-def avg_bins(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
-    """Mean of each window; integers are summed in 64 bits and divided towards zero."""
-    constants = _bounds(plan), _work_size(plan, accumulator_of(dtype))
+def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_rounded: bool) -> Call:
+    """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
+    constants = _bounds(plan), _work_size(plan, accumulator_of(dtype)), is_rounded
     return Call(fold_mean, _out_rows(plan), _program(plan), constants)
 
 
@@ -215,7 +215,7 @@ def fold_max(first, last, out, x, g, bounds, pitch):
 
 
 @entry
-def fold_mean(first, last, out, x, g, bounds, pitch):
+def fold_mean(first, last, out, x, g, bounds, pitch, is_rounded):
     work = np.full((2 + ROWS_AT_ONCE) * pitch, no_sum(x))
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
@@ -228,7 +228,7 @@ def fold_mean(first, last, out, x, g, bounds, pitch):
             for i in range(bounds[w + o], bounds[ends + o]):
                 total = add(total, work[np.uintp(line + i)])
             size = work.dtype.type(count * (bounds[ends + o] - bounds[w + o]))
-            put(out, np.uintp(to + o), quotient(total, size))
+            put(out, np.uintp(to + o), quotient(total, size, is_rounded))
 
 
 @entry

@@ -102,10 +102,13 @@ def max_channels_with_indices(plan: AnyPlan, dtype: np.dtype[Any]) -> Call:
     return Call(mark_max, _out_rows(plan), _forward_program(plan, dtype), (no_mark(plan),))
 
 
-def avg_channels(plan: AnyPlan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None) -> Call:
-    """Mean of each window; integers are summed in 64 bits and divided towards zero."""
+def avg_channels(
+    plan: AnyPlan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None, is_rounded: bool
+) -> Call:
+    """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
     divisors = divisors_of_pixels(plan, accumulator_of(dtype), count_include_pad, divisor_override)
-    return Call(fold_mean, _out_rows(plan), _forward_program(plan, dtype), (divisors,))
+    constants = (rows.with_rounding(divisors, is_rounded),)
+    return Call(fold_mean, _out_rows(plan), _forward_program(plan, dtype), constants)
 
 
 def avg_channels_backward(
@@ -187,8 +190,8 @@ def kept(vector, divisors, at, factor, like):
 
 @inlined
 def divided(vector, divisors, at, factor, like):
-    """How sums are finished."""
-    return quotient(vector, all_lanes(divisors[at] * factor, divisors, like))
+    """How sums are finished, see `rows.divided`."""
+    return quotient(vector, all_lanes(divisors[at] * factor, divisors, like), divisors[divisors.size - 1] != 0)
 
 
 @inlined
@@ -380,7 +383,7 @@ def add_shares(line, grad, at, stage, g, divisors, factor):
         column = np.uintp(0)
         while column < channels:
             is_last = at + np.int64(target + column + width) > grad.size
-            vector = quotient(load_pixel(grad, at + np.int64(target), column, channels, stage, is_last), divisor)
+            vector = quotient(load_pixel(grad, at + np.int64(target), column, channels, stage, is_last), divisor, False)
             if channels - column < width:
                 vector = keep(vector, channels - column, zero)
             store(line, target + column, add(load(line, target + column, stage), vector))

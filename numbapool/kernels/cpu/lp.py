@@ -88,7 +88,7 @@ def lp_pool_backward(
         else:
             _fold(powers, sums[:n], part.plan, power, is_norm)
             _over_elements(weigh, n, sums, gradient, scale, dtype.type(1 / power - 1))
-            avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None)
+            avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None, False)
         exponent = dtype.type(0 if power == math.inf else power - 1)
         _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
         if own.size:
@@ -158,7 +158,11 @@ def _raise(powers: np.ndarray, elements: np.ndarray, power: float, is_norm: bool
 def _fold(powers: np.ndarray, out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
     flat = powers[: plan.planes * in_size(plan)]
     is_max = power == math.inf
-    call = max_pool(plan, out.dtype, True) if is_max else avg_pool(plan, out.dtype, True, True, 1 if is_norm else None)
+    call = (
+        max_pool(plan, out.dtype, True)
+        if is_max
+        else avg_pool(plan, out.dtype, True, True, 1 if is_norm else None, False)
+    )
     call.run((flat, None), [out])
 
 

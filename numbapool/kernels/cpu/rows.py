@@ -214,10 +214,18 @@ def as_it_is(vector, divisors, at, factor):
     return vector
 
 
+def with_rounding(divisors: np.ndarray, is_rounded: bool) -> np.ndarray:
+    """Divisors for `divided`."""
+    return np.concatenate([divisors, np.array([is_rounded], divisors.dtype)])
+
+
 @inlined
 def divided(vector, divisors, at, factor):
-    """How sums are finished: divided by a factor and the divisors from `at` on, lane by lane."""
-    return quotient(vector, times(load(divisors, at, divisors), factor))
+    """How sums are finished: divided by a factor and the divisors from `at` on, lane by lane.
+
+    The last of the divisors is 1 if integers are rounded to the nearest, else 0.
+    """
+    return quotient(vector, times(load(divisors, at, divisors), factor), divisors[divisors.size - 1] != 0)
 
 
 @inner

@@ -416,7 +416,7 @@ def scale_rows(
                     value = element(source, at + i, work) / taps
                     work[line + i] = work[line + i] + value if adds else value
                 break
-            vector = quotient(load(source, at + column, work), divisor)
+            vector = quotient(load(source, at + column, work), divisor, False)
             if end - column < width:
                 vector = keep(vector, end - column, zero)
             if adds:

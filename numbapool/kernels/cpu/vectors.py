@@ -456,21 +456,25 @@ def times(typing_context, vector, factor):
     return vector(vector, vector.element), codegen
 
 
-def _quotient(total, divisor):
+def _quotient(total, divisor, is_rounded):
     if total.dtype.kind == "f":
         return total / divisor
     negative = (total < 0) != (divisor < 0)
     with np.errstate(over="ignore"):
-        magnitude = abs(total).astype(np.uint64) // np.maximum(abs(divisor), 1).astype(np.uint64)
+        divided, by = abs(total).astype(np.uint64), np.maximum(abs(divisor), 1).astype(np.uint64)
+        magnitude = divided // by
+        rest = divided - magnitude * by
+        above = (rest > by - rest) | ((rest == by - rest) & (magnitude % np.uint64(2) == 1))
+        magnitude = magnitude + np.where(above & is_rounded, np.uint64(1), np.uint64(0))
         result = np.where(negative, np.uint64(0) - magnitude, magnitude).astype(total.dtype)
     return np.where(divisor == 0, total.dtype.type(0), result)
 
 
 @vector_operation(_quotient)
-def quotient(typing_context, total, divisor):
-    """`total / divisor`, of vectors or of scalars; integers towards zero (C's rule), in 64 bits that wrap, and 0 for 0.
+def quotient(typing_context, total, divisor, is_rounded):
+    """`total / divisor`, of vectors or of scalars; integers in 64 bits that wrap, and 0 for 0.
 
-    Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
+    Integers are rounded towards zero (C's rule), or to the nearest, and halves to the even one. Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
     """
 
     def codegen(context, builder, signature, values):
@@ -487,11 +491,21 @@ def quotient(typing_context, total, divisor):
         ]
         is_zero = builder.icmp_signed("==", values[1], zero)
         one = ir.Constant(zero.type, [1] * total.lanes if isinstance(total, Vector) else 1)
-        magnitude = builder.udiv(magnitudes[0], builder.select(is_zero, one, magnitudes[1]))
+        by = builder.select(is_zero, one, magnitudes[1])
+        magnitude = builder.udiv(magnitudes[0], by)
+        rest = builder.sub(magnitudes[0], builder.mul(magnitude, by))
+        missing = builder.sub(by, rest)
+        is_odd = builder.icmp_unsigned("==", builder.and_(magnitude, one), one)
+        is_above = builder.or_(
+            builder.icmp_unsigned(">", rest, missing),
+            builder.and_(builder.icmp_unsigned("==", rest, missing), is_odd),
+        )
+        rounded = builder.select(is_above, builder.add(magnitude, one), magnitude)
+        magnitude = builder.select(values[2], rounded, magnitude)
         result = builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
         return builder.select(is_zero, zero, result)
 
-    return total(total, divisor), codegen
+    return total(total, divisor, types.boolean), codegen
 
 
 def _is_summed_in(array):
