@@ -21,7 +21,7 @@ from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, run
 from numbapool.kernels.cpu.marks import no_mark
-from numbapool.kernels.cpu.rows import ZERO
+from numbapool.kernels.cpu.rows import ONE_UP, ZERO
 from numbapool.kernels.cpu.schedule import STREAMED_BYTES, AnyPlan
 from numbapool.kernels.cpu.taps import receivers_of, taps_along, taps_of
 from numbapool.kernels.cpu.vectors import (
@@ -33,26 +33,23 @@ from numbapool.kernels.cpu.vectors import (
     element,
     finish_streams,
     indices_of,
-    is_summed_in,
     keep,
     lanes,
     larger,
     load,
+    load_marks,
     lowest,
     no_sum,
     put,
     quotient,
     store,
     stream,
-    sums_of,
     take,
 )
 from numbapool.kernels.windows import Axis
 
-# Channels that a unit of work scatters gradients to: a cache line of float32.
-OWN_CHANNELS = 16
-# Sums that grow beside the gradient may take up to this many elements.
-MOST_SUMS = 1 << 18
+# Taps that are folded at once.
+GROUP = 4
 
 
 class Pixels(NamedTuple):
@@ -125,18 +122,6 @@ def avg_channels_backward(
     run(spread_mean, units, grad_input.size, grad_input, grad_output, _backward_program(plan), divisors)
 
 
-def scatter_channels(plan: AnyPlan, grad_output: np.ndarray, indices: np.ndarray, grad_input: np.ndarray) -> bool:
-    """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
-    bad = np.zeros(1, np.int64)
-    block = OWN_CHANNELS
-    if accumulator_of(grad_input.dtype) != grad_input.dtype:
-        block = max(1, min(OWN_CHANNELS, MOST_SUMS // plan.plane_size))
-    sizes = plan.channels, plan.plane_size, plan.out_plane_size, block
-    units = plan.planes * -(-plan.channels // block)
-    run(scatter, units, grad_output.size, grad_input, grad_output, indices, *sizes, bad)
-    return not bad[0]
-
-
 def _out_rows(plan: AnyPlan) -> int:
     d, h, _ = plan.axes
     return plan.planes * d.out * h.out
@@ -202,58 +187,172 @@ def row_of_outputs(number, g):
     return image, g[TABLE_D] + slab - image * g[OUT_D], g[TABLE_H] + number - slab * g[OUT_H]
 
 
+@inlined
+def next_tap(i, j, k, rows_h, taps):
+    """The tap after one in row-major order."""
+    k += 1
+    if k == taps:
+        k = ZERO
+        j += 1
+        if j == rows_h:
+            j = ZERO
+            i += 1
+    return i, j, k
+
+
+@inlined
+def tap_at(g, corner, i, j, k):
+    """Pixel of a tap in its image, `corner` being the first of the window."""
+    return corner + (i * g[STEP_D] * g[IN_H] + j * g[STEP_H]) * g[IN_W] + k * g[STEP_W]
+
+
+@inlined
+def rounded_up(n, width):
+    """As many elements as the vectors hold that n elements take."""
+    return (n + width - ONE_UP) // width * width
+
+
 @inner
+def fold_group(
+    combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, stage, streams, divisors, divisor, factor
+):
+    """Fold up to `GROUP` pixels, and what the work array holds if anything is there before, to a pixel of n channels.
+
+    The pixels are in ascending order. Nothing from `end` on is touched but channels of the pixel itself.
+    """
+    width, last = lanes(work), d
+    if taps < GROUP:
+        last = c if taps == 3 else b if taps == 2 else a
+    whole = n if last + rounded_up(n, width) <= x.size and to + rounded_up(n, width) <= end else n // width * width
+    column = np.uintp(0)
+    if taps == GROUP and not has_before:
+        while column < whole:
+            vector = combine(load(x, a + column, work), load(x, b + column, work))
+            other = combine(load(x, c + column, work), load(x, d + column, work))
+            vector = finish(combine(vector, other), divisors, divisor, factor, work)
+            stream(out, to + column, vector, streams)
+            column += width
+    while column < whole:
+        vector = load(x, a + column, work)
+        if taps > 1:
+            vector = combine(vector, load(x, b + column, work))
+        if taps > 2:
+            other = load(x, c + column, work)
+            if taps > 3:
+                other = combine(other, load(x, d + column, work))
+            vector = combine(vector, other)
+        if has_before:
+            vector = combine(load(work, column, work), vector)
+        stream(out, to + column, finish(vector, divisors, divisor, factor, work), streams)
+        column += width
+    if column < n:
+        for lane in range((n - column) & (width - ONE_UP)):
+            value = element(x, a + column + lane, work)
+            if taps > 1:
+                value = combine(value, element(x, b + column + lane, work))
+            if taps > 2:
+                other = element(x, c + column + lane, work)
+                if taps > 3:
+                    other = combine(other, element(x, d + column + lane, work))
+                value = combine(value, other)
+            work[stage + lane] = combine(work[column + lane], value) if has_before else value
+        store(work, stage, finish(load(work, stage, work), divisors, divisor, factor, work))
+        for lane in range((n - column) & (width - ONE_UP)):
+            put(out, to + column + lane, work[stage + lane])
+
+
+@inlined
 def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor, identity):
     """Fold the windows of a row of outputs; the first pixel of its image is at `at`."""
-    width, channels = lanes(work), np.uintp(g[CHANNELS])
-    row_step, slab_step = g[IN_W] * g[CHANNELS], g[IN_H] * g[IN_W] * g[CHANNELS]
-    corner = at + g[d] * slab_step + g[h] * row_step
+    width, n = lanes(work), np.uintp(g[CHANNELS])
     rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
-    tap_step, target = np.uintp(g[STEP_W] * g[CHANNELS]), np.uintp(to)
-    end = target + np.uintp(g[OUT_W]) * channels
+    target, stage = np.uintp(to), rounded_up(n, width)
+    end = target + np.uintp(g[OUT_W]) * n
     streams = g[STREAMS] != 0 and can_stream(out, target) and g[CHANNELS] * out.itemsize % STREAM_BYTES == 0
-    nothing = all_lanes(identity, work, work)
     for ow in range(g[OUT_W]):
-        first, taps = corner + g[g[TABLE_W] + ow] * g[CHANNELS], g[g[TABLE_W] + g[OUT_W] + ow]
-        reach = first + (rows_d - 1) * g[STEP_D] * slab_step + (rows_h - 1) * g[STEP_H] * row_step
-        reach += (taps - 1) * g[STEP_W] * g[CHANNELS]
-        column = np.uintp(0)
-        while column < channels:
-            vector = nothing
-            is_last = reach + np.int64(column + width) > x.size
-            for i in range(rows_d if taps > 0 else ZERO):
-                for j in range(rows_h):
-                    p = np.uintp(first + i * g[STEP_D] * slab_step + j * g[STEP_H] * row_step) + column
-                    if is_last:
-                        for lane in range(min(channels - column, width)):
-                            value = element(x, p + lane, work)
-                            for k in range(1, taps):
-                                value = combine(value, element(x, p + lane + np.uintp(k) * tap_step, work))
-                            work[lane] = value
-                        row = load(work, np.uintp(0), work)
-                    else:
-                        # Rows on their own and then together: sums of many rounded terms are closer.
-                        row = load(x, p, work)
-                        for _ in range(1, taps):
-                            p += tap_step
-                            row = combine(row, load(x, p, work))
-                    vector = combine(vector, row)
-            vector = finish(vector, divisors, ow, factor, work)
-            if target + column + width <= end:
-                stream(out, target + column, vector, streams)
+        taps = g[g[TABLE_W] + g[OUT_W] + ow]
+        corner, left = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow], rows_d * rows_h * taps
+        if left == 0:
+            nothing = finish(all_lanes(identity, work, work), divisors, ow, factor, work)
+            store(work, np.uintp(0), nothing)
+            for c in range(n):
+                put(out, target + c, work[0])
+        i, j, k, has_before = ZERO, ZERO, ZERO, False
+        while left > 0:
+            count = min(left, GROUP)
+            p = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+            q, r, s = p, p, p
+            i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 1:
+                q = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 2:
+                r = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 3:
+                s = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            left -= count
+            if left > 0:
+                fold_group(
+                    combine,
+                    kept,
+                    work,
+                    np.uintp(0),
+                    stage,
+                    x,
+                    p,
+                    q,
+                    r,
+                    s,
+                    count,
+                    work,
+                    has_before,
+                    n,
+                    stage,
+                    False,
+                    divisors,
+                    ow,
+                    factor,
+                )
+                has_before = True
             else:
-                store(work, np.uintp(0), vector)
-                for lane in range(min(channels - column, width)):
-                    put(out, target + column + lane, work[lane])
-            column += width
-        target += channels
+                fold_group(
+                    combine,
+                    finish,
+                    out,
+                    target,
+                    end,
+                    x,
+                    p,
+                    q,
+                    r,
+                    s,
+                    count,
+                    work,
+                    has_before,
+                    n,
+                    stage,
+                    streams,
+                    divisors,
+                    ow,
+                    factor,
+                )
+        target += n
     if streams:
         finish_streams()
 
 
+@inlined
+def work_size(g, like):
+    """Elements of a pixel, and of a vector on its way to the end of one."""
+    width = lanes(like)
+    return np.int64(rounded_up(np.uintp(g[CHANNELS]), width) + width)
+
+
 @entry
 def fold_max(first, last, out, x, g):
-    work = np.full(np.int64(lanes(np.full(1, lowest(x)))), lowest(x))
+    work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
     size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
@@ -262,7 +361,7 @@ def fold_max(first, last, out, x, g):
 
 @entry
 def fold_mean(first, last, out, x, g, divisors):
-    work = np.full(np.int64(lanes(np.full(1, no_sum(x)))), no_sum(x))
+    work = np.full(work_size(g, np.full(1, no_sum(x))), no_sum(x))
     size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
@@ -272,7 +371,7 @@ def fold_mean(first, last, out, x, g, divisors):
 
 @entry
 def mark_max(first, last, out, indices, x, g, none):
-    work = np.full(np.int64(lanes(np.full(1, lowest(x)))), lowest(x))
+    work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
     marks = np.full(work.size, none)
     size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
     for number in range(first, last):
@@ -281,66 +380,99 @@ def mark_max(first, last, out, indices, x, g, none):
 
 
 @inner
-def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
-    """Scan the windows of a row of outputs in row-major order for maxima and their positions in the plane."""
-    width, channels = lanes(work), np.uintp(g[CHANNELS])
-    target = np.uintp(to)
-    end = target + np.uintp(g[OUT_W]) * channels
-    rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
-    for ow in range(g[OUT_W]):
-        in_w, taps = g[g[TABLE_W] + ow], g[g[TABLE_W] + g[OUT_W] + ow]
-        corner = (g[d] * g[IN_H] + g[h]) * g[IN_W] + in_w
-        count = rows_d * rows_h * taps
-        reach = (
-            corner + ((rows_d - 1) * g[STEP_D] * g[IN_H] + (rows_h - 1) * g[STEP_H]) * g[IN_W] + (taps - 1) * g[STEP_W]
-        )
-        column = np.uintp(0)
-        while column < channels:
-            best, mark = all_lanes(identity, work, work), all_lanes(none, marks, work)
-            is_last = at + reach * g[CHANNELS] + np.int64(column + width) > x.size
-            if count > 0:
-                best = load_pixel(x, at + corner * g[CHANNELS], column, channels, work, is_last)
-                mark = all_lanes(marks.dtype.type(corner), marks, work)
-            for i in range(rows_d if taps > 0 else ZERO):
-                for j in range(rows_h):
-                    position = corner + (i * g[STEP_D] * g[IN_H] + j * g[STEP_H]) * g[IN_W]
-                    for _ in range(taps):
-                        value = load_pixel(x, at + position * g[CHANNELS], column, channels, work, is_last)
-                        value_mark = all_lanes(marks.dtype.type(position), marks, work)
-                        best, mark = take(best, mark, value, value_mark)
-                        position += g[STEP_W]
-            if target + column + width <= end:
-                store(out, target + column, best)
-                store(indices, target + column, indices_of(mark))
-            else:
-                store(work, np.uintp(0), best)
-                store(marks, np.uintp(0), mark)
-                for lane in range(min(channels - column, width)):
-                    put(out, target + column + lane, work[lane])
-                    put(indices, target + column + lane, max(np.int64(marks[lane]), np.int64(-1)))
-            column += width
-        target += channels
+def mark_group(x, a, b, c, d, at, channels, taps, work, marks, is_first, n):
+    """Take up to `GROUP` pixels of the image at `at` into the maxima and marks before, in order."""
+    width, column = lanes(work), np.uintp(0)
+    p, q = np.uintp(at + a * channels), np.uintp(at + b * channels)
+    r, s = np.uintp(at + c * channels), np.uintp(at + d * channels)
+    last = s
+    if taps < GROUP:
+        last = r if taps == 3 else q if taps == 2 else p
+    whole = n if last + rounded_up(n, width) <= x.size else n // width * width
+    mark_a, mark_b = all_lanes(marks.dtype.type(a), marks, work), all_lanes(marks.dtype.type(b), marks, work)
+    mark_c, mark_d = all_lanes(marks.dtype.type(c), marks, work), all_lanes(marks.dtype.type(d), marks, work)
+    while column < whole:
+        best, mark = load(x, p + column, work), mark_a
+        if not is_first:
+            best, mark = take(load(work, column, work), load_marks(marks, column, work), best, mark)
+        if taps > 1:
+            best, mark = take(best, mark, load(x, q + column, work), mark_b)
+        if taps > 2:
+            best, mark = take(best, mark, load(x, r + column, work), mark_c)
+        if taps > 3:
+            best, mark = take(best, mark, load(x, s + column, work), mark_d)
+        store(work, column, best)
+        store(marks, column, mark)
+        column += width
+    if column < n:
+        for lane in range((n - column) & (width - ONE_UP)):
+            i = column + lane
+            value = element(x, p + i, work)
+            if is_first or rows.replaces(value, work[i]):
+                work[i], marks[i] = value, a
+            if taps > 1:
+                value = element(x, q + i, work)
+                if rows.replaces(value, work[i]):
+                    work[i], marks[i] = value, b
+            if taps > 2:
+                value = element(x, r + i, work)
+                if rows.replaces(value, work[i]):
+                    work[i], marks[i] = value, c
+            if taps > 3:
+                value = element(x, s + i, work)
+                if rows.replaces(value, work[i]):
+                    work[i], marks[i] = value, d
 
 
 @inlined
-def load_pixel(source, at, column, channels, work, is_last):
-    """Channels of a pixel from `column` on; no others if it is the last of the array."""
-    position = np.uintp(at) + column
-    if is_last:
-        for lane in range(min(channels - column, lanes(work))):
-            work[lane] = element(source, position + lane, work)
-        vector = load(work, np.uintp(0), work)
-    else:
-        vector = load(source, position, work)
-    return vector
+def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
+    """Scan the windows of a row of outputs in row-major order for maxima and their positions in the plane."""
+    width, n = lanes(work), np.uintp(g[CHANNELS])
+    rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
+    target = np.uintp(to)
+    end = target + np.uintp(g[OUT_W]) * n
+    for ow in range(g[OUT_W]):
+        taps = g[g[TABLE_W] + g[OUT_W] + ow]
+        corner, left = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow], rows_d * rows_h * taps
+        if left == 0:
+            rows.fill(work, ZERO, identity, np.int64(n))
+            rows.fill(marks, ZERO, none, np.int64(n))
+        i, j, k, is_first = ZERO, ZERO, ZERO, True
+        while left > 0:
+            count = min(left, GROUP)
+            p = tap_at(g, corner, i, j, k)
+            q, r, s = p, p, p
+            i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 1:
+                q = tap_at(g, corner, i, j, k)
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 2:
+                r = tap_at(g, corner, i, j, k)
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            if count > 3:
+                s = tap_at(g, corner, i, j, k)
+                i, j, k = next_tap(i, j, k, rows_h, taps)
+            left -= count
+            mark_group(x, p, q, r, s, at, g[CHANNELS], count, work, marks, is_first, n)
+            is_first = False
+        whole, column = rows.whole_vectors(n, target, end, width), np.uintp(0)
+        while column < whole:
+            store(out, target + column, load(work, column, work))
+            store(indices, target + column, indices_of(load_marks(marks, column, work)))
+            column += width
+        if column < n:
+            for lane in range((n - column) & (width - ONE_UP)):
+                put(out, target + column + lane, work[column + lane])
+                put(indices, target + column + lane, max(np.int64(marks[column + lane]), np.int64(-1)))
+        target += n
 
 
 @entry
 def spread_mean(first, last, grad_input, grad, g, divisors):
-    stage = np.full(np.int64(lanes(np.full(1, no_sum(grad_input)))), no_sum(grad_input))
-    width, channels = lanes(stage), np.uintp(g[CHANNELS])
-    line = np.full(np.int64(g[OUT_W] * g[CHANNELS]) + stage.size, no_sum(grad_input))
-    out_row, in_row = g[OUT_W] * g[CHANNELS], g[IN_W] * g[CHANNELS]
+    n, out_row, in_row = np.uintp(g[CHANNELS]), g[OUT_W] * g[CHANNELS], g[IN_W] * g[CHANNELS]
+    stage = np.full(work_size(g, np.full(1, no_sum(grad_input))), no_sum(grad_input))
+    line = np.full(out_row + stage.size, no_sum(grad_input))
+    width = lanes(line)
     for number in range(first, last):
         slab = number // g[IN_H]
         image = slab // g[IN_D]
@@ -348,75 +480,59 @@ def spread_mean(first, last, grad_input, grad, g, divisors):
         h_first, h_count = g[h], g[h + g[IN_H]]
         is_same = number > first and h > g[TABLE_H] and h_first == g[h - 1] and h_count == g[h - 1 + g[IN_H]]
         if not is_same:
-            rows.fill(line, ZERO, no_sum(grad_input), out_row)
+            adds = False
             for i in range(g[d + g[IN_D]]):
                 for j in range(h_count):
                     row = (g[d] + i * g[STEP_D]) * g[OUT_H] + h_first + j * g[STEP_H]
                     at = (image * g[OUT_D] * g[OUT_H] + row) * out_row
-                    add_shares(line, grad, at, stage, g, divisors, divisors[g[OUT_W] + row])
+                    add_shares(line, grad, at, stage, g, divisors, divisors[g[OUT_W] + row], adds)
+                    adds = True
+            if not adds:
+                rows.fill(line, ZERO, no_sum(grad_input), out_row)
         target = np.uintp(number * in_row)
         end = target + np.uintp(in_row)
         for w in range(g[IN_W]):
             source, count = np.uintp(g[g[TABLE_W] + w] * g[CHANNELS]), g[g[TABLE_W] + g[IN_W] + w]
-            column = np.uintp(0)
-            while column < channels:
-                vector = all_lanes(no_sum(grad_input), stage, stage)
-                for k in range(count):
-                    vector = add(vector, load(line, source + np.uintp(k * g[STEP_W] * g[CHANNELS]) + column, stage))
-                if target + column + width <= end:
+            step, column = np.uintp(g[STEP_W] * g[CHANNELS]), np.uintp(0)
+            whole = rows.whole_vectors(n, target, end, width)
+            while column < n:
+                vector = all_lanes(no_sum(grad_input), line, line)
+                if count > 0:
+                    vector = load(line, source + column, line)
+                    for k in range(1, count):
+                        vector = add(vector, load(line, source + np.uintp(k) * step + column, line))
+                if column < whole:
                     store(grad_input, target + column, vector)
                 else:
                     store(stage, np.uintp(0), vector)
-                    for lane in range(min(channels - column, width)):
+                    for lane in range((n - column) & (width - ONE_UP)):
                         put(grad_input, target + column + lane, stage[lane])
                 column += width
-            target += channels
+            target += n
 
 
 @inner
-def add_shares(line, grad, at, stage, g, divisors, factor):
-    """Add a row of gradients, divided, to a line."""
-    width, channels, zero = lanes(stage), np.uintp(g[CHANNELS]), stage.dtype.type(0)
-    target = np.uintp(0)
+def add_shares(line, grad, at, stage, g, divisors, factor, adds):
+    """A row of gradients, divided, to a line, or if it `adds`, onto it."""
+    width, n, zero = lanes(line), np.uintp(g[CHANNELS]), line.dtype.type(0)
+    source, target = np.uintp(at), np.uintp(0)
     for ow in range(g[OUT_W]):
-        divisor = all_lanes(divisors[ow] * factor, divisors, stage)
+        divisor = all_lanes(divisors[ow] * factor, divisors, line)
+        whole = n if source + rounded_up(n, width) <= grad.size else n // width * width
         column = np.uintp(0)
-        while column < channels:
-            is_last = at + np.int64(target + column + width) > grad.size
-            vector = quotient(load_pixel(grad, at + np.int64(target), column, channels, stage, is_last), divisor, False)
-            if channels - column < width:
-                vector = keep(vector, channels - column, zero)
-            store(line, target + column, add(load(line, target + column, stage), vector))
+        while column < n:
+            if column < whole:
+                vector = load(grad, source + column, line)
+            else:
+                for lane in range((n - column) & (width - ONE_UP)):
+                    stage[lane] = element(grad, source + column + lane, line)
+                vector = load(stage, np.uintp(0), line)
+            vector = quotient(vector, divisor, False)
+            if adds:
+                if n - column < width:
+                    vector = keep(vector, n - column, zero)
+                vector = add(load(line, target + column, line), vector)
+            store(line, target + column, vector)
             column += width
-        target += channels
-
-
-@entry
-def scatter(first, last, grad_input, grad, indices, channels, plane_size, out_plane_size, block, bad):
-    """Gradients to the positions that indices name; a unit owns some channels of an image."""
-    blocks = (channels + block - 1) // block
-    sums = sums_of(grad_input, np.full(ZERO if is_summed_in(grad_input) else plane_size * block, no_sum(grad_input)))
-    for number in range(first, last):
-        image = number // blocks
-        own = (number - image * blocks) * block
-        n = np.uintp(min(block, channels - own))
-        to = image * plane_size * channels + own
-        sums_at, sums_step = np.uintp(0), np.uintp(block)
-        if is_summed_in(grad_input):
-            sums_at, sums_step = np.uintp(to), np.uintp(channels)
-        for position in range(np.uintp(plane_size)):
-            for c in range(n):
-                sums[sums_at + position * sums_step + c] = no_sum(grad_input)
-        at = np.uintp(image * out_plane_size * channels + own)
-        for _ in range(out_plane_size):
-            for c in range(n):
-                index = np.int64(indices[at + c])
-                if np.uintp(index) < np.uintp(plane_size):
-                    sums[sums_at + np.uintp(index) * sums_step + c] += element(grad, at + c, sums)
-                elif index != -1:
-                    bad[0] = 1
-            at += np.uintp(channels)
-        if not is_summed_in(grad_input):
-            for position in range(np.uintp(plane_size)):
-                for c in range(n):
-                    put(grad_input, np.uintp(to) + position * np.uintp(channels) + c, sums[position * sums_step + c])
+        source += n
+        target += n

@@ -12,7 +12,6 @@ import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
-from numbapool.kernels.cpu.channels import scatter_channels
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.marks import mark_unit, no_mark
@@ -68,11 +67,13 @@ OWNED_ELEMENTS = 1 << 14
 
 def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
-    if plan.channels > 1:
-        return scatter_channels(plan, grad_output[0], indices[0], grad_input)
     block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
-    operations = plan.planes * plan.out_plane_size
-    if block == plan.plane_size and grad_output[1] is indices[1] is None:
+    operations = plan.planes * plan.out_plane_size * plan.channels
+    if plan.channels > 1:
+        blocks = plan.planes * -(-plan.plane_size // block)
+        arguments = grad_input, grad_output[0], indices[0], geometry_of(plan), block, plan.channels, bad
+        run(scatter_pixels, blocks, operations, *arguments)
+    elif block == plan.plane_size and grad_output[1] is indices[1] is None:
         arguments = grad_input, grad_output[0], indices[0], plan.plane_size, plan.out_plane_size, bad
         run(scatter_planes, plan.planes, operations, *arguments)
     else:
@@ -157,8 +158,8 @@ def _block(plan: WindowPlan) -> int:
     d, h, w = plan.axes
     reach_d, reach_h, reach_w = ((axis.kernel - 1) * axis.dilation for axis in plan.axes)
     reach = (reach_d * h.length + reach_h) * w.length + reach_w
-    shared = plan.planes * plan.plane_size // FEWEST_UNITS
-    block = max(OWNED_ELEMENTS, 4 * reach, min(32 * reach, 16 * OWNED_ELEMENTS, shared))
+    shared, owned = plan.planes * plan.plane_size // FEWEST_UNITS, -(-OWNED_ELEMENTS // plan.channels)
+    block = max(owned, 4 * reach, min(32 * reach, 16 * owned, shared))
     row, slab = w.length * h.stride, w.length * h.length * d.stride
     whole = slab if block >= slab else row if block >= row else 1
     return min(plan.plane_size, -(-block // whole) * whole)
@@ -180,13 +181,19 @@ def windows_of_range(g, first, last):
 
 
 @inlined
-def own_block(number, g, block, grad_input, sums):
-    """Plane and range of elements in it that a unit of work owns, their position, and that of their sums, which are set to 0."""
+def own_range(number, g, block):
+    """Plane and range of elements in it that a unit of work owns, and their position."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
     blocks = (plane_size + block - 1) // block
     plane = number // blocks
     first = (number - plane * blocks) * block
-    end, to = min(first + block, plane_size), plane * plane_size + first
+    return plane, first, min(first + block, plane_size), plane * plane_size + first
+
+
+@inlined
+def own_block(number, g, block, grad_input, sums):
+    """The same, and the position of the sums, which are set to 0."""
+    plane, first, end, to = own_range(number, g, block)
     sums_at = to if is_summed_in(grad_input) else ZERO
     rows.fill(sums, sums_at, no_sum(grad_input), end - first)
     return plane, first, end, to, sums_at
@@ -314,6 +321,32 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
             ):
                 bad[0] = 1
         hand_over(grad_input, to, sums, own1 - own0)
+
+
+@entry
+def scatter_pixels(first, last, grad_input, grad, indices, g, block, channels, bad):
+    """`scatter` of arrays whose channels lie side by side."""
+    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    n, sums = np.uintp(channels), own_sums(grad_input, block * channels)
+    for number in range(first, last):
+        plane, own0, own1, to = own_range(number, g, block)
+        sums_at = np.uintp(to * channels) if is_summed_in(grad_input) else np.uintp(0)
+        rows.fill(sums, np.int64(sums_at), no_sum(grad_input), (own1 - own0) * channels)
+        owned, first_owned = np.uintp(own1 - own0), np.uintp(own0)
+        od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
+        for od in range(od0, od1):
+            for oh in range(oh0, oh1):
+                at = np.uintp((((plane * g[OUT_D] + od) * g[OUT_H] + oh) * g[OUT_W] + ow0) * channels)
+                for _ in range(ow0, ow1):
+                    for c in range(n):
+                        index = np.int64(indices[at + c])
+                        position = np.uintp(index) - first_owned
+                        if position < owned:
+                            sums[sums_at + position * n + c] += element(grad, at + c, sums)
+                        elif np.uintp(index + 1) > np.uintp(plane_size):
+                            bad[0] = 1
+                    at += n
+        hand_over(grad_input, to * channels, sums, (own1 - own0) * channels)
 
 
 @entry

@@ -474,7 +474,8 @@ def _quotient(total, divisor, is_rounded):
 def quotient(typing_context, total, divisor, is_rounded):
     """`total / divisor`, of vectors or of scalars; integers in 64 bits that wrap, and 0 for 0.
 
-    Integers are rounded towards zero (C's rule), or to the nearest, and halves to the even one. Magnitudes are divided as unsigned, because the least int64 over -1 would trap.
+    Integers are rounded towards zero (C's rule), or to the nearest, and halves to the even one. Magnitudes are divided as
+    unsigned, because the least int64 over -1 would trap.
     """
 
     def codegen(context, builder, signature, values):
