@@ -380,7 +380,7 @@ def lp_pool_backward(
 ) -> Array:
     """Gradient of `lp_pool`; 0 from windows whose norm is 0, and for p = infinity to the first largest magnitude.
 
-    Of a true norm it is 0 for elements that are 0, as in torch.linalg.vector_norm.
+    A window that hands on 0, because its gradient is 0 or its norm infinite, does so whatever the slope of an element. Of a true norm it is 0 for elements that are 0, as in torch.linalg.vector_norm.
 
     Examples
     --------
@@ -390,11 +390,12 @@ def lp_pool_backward(
     plane_shape = _plane_shape(x, kernel_size, rank)
     if norm_type == math.inf:
         arguments = kernel_size, stride, padding, dilation, ceil_mode
+        grad_input = max_pool_backward(grad_output, np.abs(x), *arguments, rank=rank)
         with np.errstate(invalid="ignore"):  # infinity times the sign of 0
-            return max_pool_backward(grad_output, np.abs(x), *arguments, rank=rank) * np.sign(x)
+            return np.where((grad_input == 0) | (x == 0), x.dtype.type(0), grad_input * np.sign(x))
     out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
     whole = math.prod(_per_axis(kernel_size, len(plane_shape)))
-    grad_input: list[float] = []
+    slopes: list[float] = []
     for plane, gradients in zip(_planes(x, plane_shape), _planes(grad_output, out_shape)):
         shares: list[list[float]] = [[] for _ in plane]
         for gradient, window in zip(gradients, windows):
@@ -407,9 +408,10 @@ def lp_pool_backward(
                         slope = float(np.sign(value)) * _power(abs(value), norm_type - 1) if value != 0 else 0.0
                     else:
                         slope = _power(value, norm_type - 1)
-                    shares[position].append(gradient * _power(total, 1 / norm_type - 1) * scale * slope)
-        grad_input.extend(_sum(share) for share in shares)
-    return _array(grad_input, x.dtype, x.shape)
+                    share = gradient * _power(total, 1 / norm_type - 1) * scale
+                    shares[position].append(share * slope if share != 0 else 0.0)
+        slopes.extend(_sum(share) for share in shares)
+    return _array(slopes, x.dtype, x.shape)
 
 
 def adaptive_max_pool(x: Array, output_size: Any, *, rank: int) -> tuple[Array, Array]:

@@ -536,13 +536,14 @@ def norm_values(rng: random.Random, x: Array, geometry: Geometry) -> Array:
     """Magnitudes whose powers stay in range, and sums of powers without cancellation.
 
     A root of a sum of both signs has no bound on its error near zero, and an odd power is what makes one; the roots of
-    negative numbers are NaN, but C's pow says inf for minus infinity where sqrt says NaN. The gradient of a power below 1
-    is infinite at 0, and a power that is not finite makes NaN of the gradient 0 of an element in no window.
+    negative numbers are NaN, but C's pow says inf for minus infinity where sqrt says NaN. Where torch multiplies 0 with
+    what is not finite we say 0 and it NaN: the gradients of elements in no window, of infinity, and of powers below 1 at 0.
     """
     power = geometry.parameters["norm_type"]
     magnitudes = np.where(np.isfinite(x) & (x != 0), np.clip(np.abs(x), 1e-3, 1e3), np.abs(x)).astype(x.dtype)
     if power < 1:
         magnitudes[magnitudes == 0] = 1
+    magnitudes[np.isinf(magnitudes) & (power > 1)] = 2
     if geometry.has_gaps:
         magnitudes[~np.isfinite(magnitudes)] = 2
     if geometry.parameters.get("true_norm", True) or power % 2 == 0 or power == math.inf:

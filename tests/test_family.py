@@ -19,7 +19,7 @@ from tests.conftest import ArrayKind
 
 ORDERED = (*FLOATS, *INTEGERS, "bool")
 SUMMABLE = (*FLOATS, *INTEGERS)
-INF = math.inf
+INF, NAN = math.inf, math.nan
 
 
 @dataclass(frozen=True)
@@ -286,10 +286,21 @@ def test_bins_of_long_axes_are_exact() -> None:
 
 def test_the_gradient_of_a_norm_of_zero_is_zero() -> None:
     x = np.zeros((1, 1, 4))
-    for power in (1, 2, 3, 1.5, INF):
+    for power in (1, 2, 3, 1.5, 0.5, INF):
         for norm in (False, True):
             grad = numbapool.lp_pool1d_backward(np.ones((1, 1, 2)), x, power, 2, true_norm=norm)
             assert (grad == 0).all()
+    assert not numbapool.lp_pool1d_backward(np.full((1, 1, 2), INF), x, INF, 2).any()
+
+
+@pytest.mark.parametrize(("power", "value"), [(2, INF), (3, NAN), (1.5, -1.0), (INF, NAN), (0.5, 0.0)])
+def test_elements_in_no_window_have_no_gradient(power: float, value: float) -> None:
+    x = np.array([[[1.0, value]]])
+    expected = reference.lp_pool_backward(np.ones((1, 1, 1)), x, power, 1, 2, rank=1)
+    assert expected.tolist() == [[[1, 0]]]
+    assert_same(numbapool.lp_pool1d_backward(np.ones((1, 1, 1)), x, power, 1, 2), expected)
+    slope_at_zero = numbapool.lp_pool1d_backward(np.ones((1, 1, 1)), np.array([[[0.0, 2.0]]]), 0.5, 2, true_norm=True)
+    assert slope_at_zero.tolist() == [[[0, 1]]]
 
 
 def test_windows_are_drawn_by_a_generator() -> None:

@@ -271,17 +271,24 @@ def weigh(first, last, sums, gradient, scale, exponent, size):
 
 @entry
 def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size):
-    """Times the derivative of the power of each element, but for its factor p, which that of the root cancels."""
+    """Times the derivative of the power of each element, but for its factor p, which that of the root cancels.
+
+    What is 0 stays 0, however steep the power: elements in no window, or only in such of norm 0. So do magnitudes at 0.
+    """
     start, end = range_of_unit(first, last, size)
+    zero = grad_input.dtype.type(0)
     if is_magnitude:
         for i in range(start, end):
-            grad_input[i] *= np.sign(elements[i])
+            is_flat = grad_input[i] == 0 or elements[i] == 0
+            grad_input[i] = zero if is_flat else grad_input[i] * np.sign(elements[i])
     if exponent == 1:
         for i in range(start, end):
-            grad_input[i] *= abs(elements[i]) if is_magnitude else elements[i]
+            slope = abs(elements[i]) if is_magnitude else elements[i]
+            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slope
     elif exponent == 2:
         for i in range(start, end):
-            grad_input[i] *= elements[i] * elements[i]
+            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * elements[i] * elements[i]
     elif exponent != 0:
         for i in range(start, end):
-            grad_input[i] *= power_of(abs(elements[i]) if is_magnitude else elements[i], exponent)
+            slope = power_of(abs(elements[i]) if is_magnitude else elements[i], exponent)
+            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slope
