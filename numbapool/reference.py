@@ -380,7 +380,8 @@ def lp_pool_backward(
 ) -> Array:
     """Gradient of `lp_pool`; 0 from windows whose norm is 0, and for p = infinity to the first largest magnitude.
 
-    A window that hands on 0, because its gradient is 0 or its norm infinite, does so whatever the slope of an element. Of a true norm it is 0 for elements that are 0, as in torch.linalg.vector_norm.
+    A window that hands on 0, because its gradient is 0 or its norm infinite, does so whatever the slope of an element. Of a
+    true norm the gradient is 0 for elements that are 0, as in torch.linalg.vector_norm.
 
     Examples
     --------

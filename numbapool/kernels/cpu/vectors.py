@@ -481,7 +481,7 @@ def quotient(typing_context, total, divisor, is_rounded):
     def codegen(context, builder, signature, values):
         element = getattr(total, "element", total)
         if isinstance(element, types.Float):
-            return builder.fdiv(*values)
+            return builder.fdiv(values[0], values[1])
         zero = ir.Constant(values[0].type, None)
         is_negative = [builder.icmp_signed("<", value, zero) for value in values]
         if not element.signed:
