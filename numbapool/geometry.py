@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -26,6 +26,8 @@ Sizes: TypeAlias = int | Sequence[int | None] | None
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
 # Which axis of an array holds the channels.
 DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
+# How quotients of integers are rounded.
+Rounding: TypeAlias = Literal["truncate", "nearest"]
 
 # min or max of two lengths; other functions where lengths are symbols.
 Least: TypeAlias = Callable[[int, int], int]
@@ -615,11 +617,20 @@ def as_flag(name: str, value: Any) -> bool:
 
 def as_data_format(value: Any) -> DataFormat:
     """`data_format` as one of the two words."""
+    return cast(DataFormat, _as_word("data_format", value, tuple(LAYOUTS)))
+
+
+def as_rounding(value: Any) -> bool:
+    """`rounding` as whether quotients of integers are rounded to the nearest integer, instead of truncated."""
+    return _as_word("rounding", value, ("truncate", "nearest")) == "nearest"
+
+
+def _as_word(name: str, value: Any, words: tuple[str, ...]) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"data_format must be a str, got {value!r} of type {type(value).__name__}")
-    if value not in LAYOUTS:
-        raise ValueError(f"data_format must be one of {get_args(DataFormat)}, got {value!r}")
-    return cast(DataFormat, value)
+        raise TypeError(f"{name} must be a str, got {value!r} of type {type(value).__name__}")
+    if value not in words:
+        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+    return value
 
 
 def as_divisor(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from numbapool import functional
-from numbapool.geometry import DataFormat, Extent, Padding, Sizes
+from numbapool.geometry import DataFormat, Extent, Padding, Rounding, Sizes
 
 Pullback = Callable[..., Any]
 
@@ -61,6 +61,7 @@ class _AvgPool:
     divisor_override: int | None = None
     dilation: Extent = 1
     _: KW_ONLY
+    rounding: Rounding = "truncate"
     data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
@@ -68,7 +69,8 @@ class _AvgPool:
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return self._forward(x, *self._window(), dilation=self.dilation, data_format=self.data_format)
+        options = {"dilation": self.dilation, "rounding": self.rounding, "data_format": self.data_format}
+        return self._forward(x, *self._window(), **options)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
@@ -179,6 +181,7 @@ class _AdaptiveMaxPool:
 class _AdaptiveAvgPool:
     output_size: Sizes
     _: KW_ONLY
+    rounding: Rounding = "truncate"
     data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
@@ -186,7 +189,7 @@ class _AdaptiveAvgPool:
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return self._forward(x, self.output_size, data_format=self.data_format)
+        return self._forward(x, self.output_size, rounding=self.rounding, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
@@ -760,11 +763,12 @@ class GlobalAvgPool:
     """
 
     _: KW_ONLY
+    rounding: Rounding = "truncate"
     data_format: DataFormat = "channels_first"
 
     def __call__(self, x: Any) -> Any:
         """Pool `x`."""
-        return functional.global_avg_pool(x, data_format=self.data_format)
+        return functional.global_avg_pool(x, rounding=self.rounding, data_format=self.data_format)
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""

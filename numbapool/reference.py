@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
@@ -134,13 +135,15 @@ def avg_pool(
     divisor_override: int | None = None,
     *,
     dilation: Ints = 1,
+    rounding: str = "truncate",
     rank: int | None = None,
 ) -> Array:
     """Average over sliding windows.
 
     The sum of a window's elements is divided by `divisor_override` if given, else by the number of its taps; those in
     the padding count with `count_include_pad`, those beyond it never do. Floats are summed exactly and rounded;
-    integers are summed in 64 bits, divided towards zero and wrapped to the dtype.
+    integers are summed in 64 bits, divided as `rounding` says ('truncate': towards zero; 'nearest': halves to the even
+    integer) and wrapped to the dtype.
 
     Returns
     -------
@@ -155,6 +158,9 @@ def avg_pool(
     array([[3.75, 5.25]])
     >>> avg_pool(image, (2, 2), padding=((1, 0), (0, 0)), count_include_pad=False)
     array([[2., 3.]])
+    >>> halves = np.array([[-3, -4, 2, 3, 3, 4]])
+    >>> avg_pool(halves, (2,)), avg_pool(halves, (2,), rounding="nearest")
+    (array([[-3,  2,  3]]), array([[-4,  2,  4]]))
     """
     plane_shape = _plane_shape(x, kernel_size, rank)
     out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
@@ -166,7 +172,8 @@ def avg_pool(
                 averages.append(0)
             elif x.dtype.kind in "iu":
                 total = _wrap(sum(values), np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64))
-                averages.append(_wrap(_divide(total, _divisor(window, count_include_pad, divisor_override)), x.dtype))
+                divisor = _divisor(window, count_include_pad, divisor_override)
+                averages.append(_wrap(_divide(total, divisor, rounding), x.dtype))
             else:
                 averages.append(_sum(values) / _divisor(window, count_include_pad, divisor_override))
     return _array(averages, x.dtype, _leading(x, plane_shape) + out_shape)
@@ -442,8 +449,8 @@ def adaptive_max_pool_backward(
     return scatter(grad_output, indices, x.shape, rank, x.dtype)
 
 
-def adaptive_avg_pool(x: Array, output_size: Any, *, rank: int) -> Array:
-    """Mean over bins, see `adaptive_max_pool`; integers are divided towards zero.
+def adaptive_avg_pool(x: Array, output_size: Any, *, rounding: str = "truncate", rank: int) -> Array:
+    """Mean over bins, see `adaptive_max_pool`; integers are divided as in `avg_pool`.
 
     Examples
     --------
@@ -457,7 +464,7 @@ def adaptive_avg_pool(x: Array, output_size: Any, *, rank: int) -> Array:
             values = [plane[position] for position in positions]
             if x.dtype.kind in "iu":
                 total = _wrap(sum(values), np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64))
-                means.append(_divide(total, len(values)))
+                means.append(_divide(total, len(values), rounding))
             else:
                 means.append(_sum(values) / len(values))
     return _array(means, x.dtype, x.shape[: x.ndim - rank] + out_shape)
@@ -736,8 +743,10 @@ def _sum(values: Iterable[float]) -> float:
         return sum(values, 0.0)
 
 
-def _divide(dividend: int, divisor: int) -> int:
-    """Division of integers towards zero, as in C."""
+def _divide(dividend: int, divisor: int, rounding: str) -> int:
+    """Division of integers: to the nearest one, halves to the even one, or towards zero, as in C."""
+    if rounding == "nearest":
+        return round(Fraction(dividend, divisor))  # exact, and so Python rounds
     quotient = abs(dividend) // abs(divisor)
     return quotient if (dividend < 0) == (divisor < 0) else -quotient
 

@@ -139,17 +139,18 @@ def test_arguments_are_torchs(name: str) -> None:
     assert (first.name, first.default) == ("x", first.empty)
     keywords = {each.name: each.default for each in rest if each.kind is each.KEYWORD_ONLY}
     beyond_torch = {"data_format": "channels_first", "out": None}
-    assert keywords == (beyond_torch if "max" in name else {"dilation": 1} | beyond_torch)
+    assert keywords == (beyond_torch if "max" in name else {"dilation": 1, "rounding": "truncate"} | beyond_torch)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_arguments_of_backward(name: str) -> None:
-    """The gradient, then the forward pass's arguments in its order."""
+    """The gradient, then the forward pass's arguments in its order, but for those that say nothing about gradients."""
     gradient, *rest = parameters(getattr(numbapool, f"{name}_backward"))
     assert (gradient.name, gradient.default) == ("grad_output", gradient.empty)
     without = {each.name: (each.default, each.kind) for each in rest if each.name != "indices"}
     forward = {each.name: (each.default, each.kind) for each in parameters(getattr(numbapool, name))}
-    forward.pop("return_indices", None)
+    for each in ("return_indices", "rounding"):
+        forward.pop(each, None)
     assert list(without.items()) == list(forward.items())
     assert [each.kind for each in rest if each.name == "indices"] == (
         [inspect.Parameter.KEYWORD_ONLY] if "max" in name else []

@@ -674,9 +674,9 @@ def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
             yield f"{kind}_gather", (x.clone().requires_grad_(), indices, *windows)
             yield f"{kind}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
         for kind, windows in (
-            ("avg_pool", (*WINDOW, False, None)),
+            ("avg_pool", (*WINDOW, False, None, True)),
             ("sum_pool", WINDOW),
-            ("adaptive_avg_pool", ([3, 4],)),
+            ("adaptive_avg_pool", ([3, 4], True)),
         ):
             values = getattr(torch.ops.numbapool, kind)(x, *windows)
             yield kind, (x.clone().requires_grad_(), *windows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numba
@@ -102,26 +104,32 @@ def test_lanes(dtype: str) -> None:
     np.testing.assert_array_equal(out[4 * n :], np.full(n, x[7]))
 
 
-@pytest.mark.parametrize("divisor", [1, 2, 3, -1, -7, 2**62])
+@pytest.mark.parametrize("is_rounded", [False, True])
+@pytest.mark.parametrize("divisor", [1, 2, 3, 14, -1, -2, -7, 2**62])
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "float64"])
-def test_quotient(dtype: str, divisor: int) -> None:
+def test_quotient(dtype: str, divisor: int, is_rounded: bool) -> None:
     info = np.finfo(dtype) if dtype == "float64" else np.iinfo(dtype)
     x = np.array([info.min, info.max, 7, 8], dtype)
     divisors = np.full(4, divisor, "float64" if dtype == "float64" else "int64")
     load, quotient, store = vectors.load, vectors.quotient, vectors.store
 
     @compiled
-    def run(x, divisors, out):
-        store(out, np.uintp(0), quotient(load(x, np.uintp(0), x), load(divisors, np.uintp(0), divisors), False))
+    def run(x, divisors, out, is_rounded):
+        at = np.uintp(0)
+        store(out, at, quotient(load(x, at, x), load(divisors, at, divisors), is_rounded))
+        for i in range(4):
+            out[i + 4] = quotient(x[i], x.dtype.type(divisors[i]), is_rounded)
 
-    out = np.zeros_like(x)
-    run(x, divisors, out)
+    out = np.zeros(8, dtype)
+    run(x, divisors, out, is_rounded)
     if dtype == "float64":
         expected = x / divisors
-    else:  # by C's rule, towards zero, and in 64 bits that wrap
-        quotients = [abs(int(each)) // abs(divisor) * (-1 if (each < 0) != (divisor < 0) else 1) for each in x]
+    else:  # by C's rule, towards zero, or as Python rounds, halves to the even one; in 64 bits that wrap
+        quotients = [(round if is_rounded else math.trunc)(Fraction(int(each), divisor)) for each in x]
         expected = np.array([each % 2**64 for each in quotients], np.uint64).astype(dtype)
-    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(out[:4], expected)
+    if dtype != "uint64" or divisor > 0:  # a scalar divisor has the dtype of the sum
+        np.testing.assert_array_equal(out[4:], expected)
 
 
 def test_integers_are_widened_and_cut() -> None:

@@ -65,7 +65,7 @@ class Operation:
     target: str = ""  # or of its backward operation
     windows: str = "sliding"  # where they lie, see `torch_operators.WINDOWS`
     parameters: str = ""  # beyond the windows, as torch declares them
-    fixed: tuple[Any, ...] = ()  # parameters of the target that no caller chooses
+    fixed: tuple[Any, ...] = ()  # parameters of the target, before those, that no caller chooses
     dtypes: Any = field(default_factory=lambda: FLOATS)  # of the first tensor
     dtype_of: Callable[[np.dtype[Any]], np.dtype[Any]] = field(default=lambda dtype: dtype)  # of the result
 
@@ -106,8 +106,17 @@ OPERATIONS = {
     **extrema("min_pool", "min_pool", "sliding"),
     **extrema("adaptive_max_pool", "max_pool", "adaptive"),
     **extrema("fractional_max_pool", "max_pool", "fractional"),
-    **sums("avg_pool", "avg_pool", SUMMABLE, parameters=", bool count_include_pad, int? divisor_override"),
-    **sums("adaptive_avg_pool", "avg_pool", SUMMABLE, windows="adaptive", fixed=(True, None)),
+    **sums(
+        "avg_pool", "avg_pool", SUMMABLE, parameters=", bool count_include_pad, int? divisor_override, bool is_rounded"
+    ),
+    **sums(
+        "adaptive_avg_pool",
+        "avg_pool",
+        SUMMABLE,
+        windows="adaptive",
+        parameters=", bool is_rounded",
+        fixed=(True, None),
+    ),
     **sums("sum_pool", "sum_pool", ORDERED, dtype_of=sum_dtype),
     **unpooling("max_unpool"),
 }
@@ -331,7 +340,7 @@ def recorded_or_computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
 def computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     """Results of a call, values only; indices too, whether it shows them or not."""
     operation, plan = OPERATIONS[call.name], call.plan
-    dtype, parameters = operation.dtype_of(DTYPES[x.dtype]), call.parameters or operation.fixed
+    dtype, parameters = operation.dtype_of(DTYPES[x.dtype]), (*operation.fixed, *call.parameters)
     shape = plan.out_shape if operation.result == "output" else plan.shape
     specs: tuple[Spec, ...] = ((shape, dtype),)
     if call.index_dtype is not None and operation.indices == "made":
@@ -554,14 +563,14 @@ def norm_gradient(pool: Callable[..., Any], taps: int, grad: Tensor, x: Tensor, 
     share = torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, total).pow(1 / power - 1)) * grad
     slope = x.sign() * x.abs().pow(power - 1) if is_norm else x.pow(power - 1)
     scale, divisor = (1, 1) if is_norm else (taps, None)
-    spread = pool("avg_pool_backward", share * scale, None, True, divisor)
+    spread = pool("avg_pool_backward", share * scale, None, True, divisor, False)
     return spread * slope
 
 
 def _total(pool: Callable[..., Any], taps: int, x: Tensor, power: float, is_norm: bool) -> Tensor:
     powers = (x.abs() if is_norm else x).pow(power)
     scale, divisor = (1, 1) if is_norm else (taps, None)
-    total: Tensor = pool("avg_pool", powers, None, True, divisor) * scale
+    total: Tensor = pool("avg_pool", powers, None, True, divisor, False) * scale
     return total
 
 

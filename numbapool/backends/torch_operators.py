@@ -32,12 +32,14 @@ from numbapool.geometry import (
     FLOATS,
     BinPlan,
     Plan,
+    Rounding,
     Sizes,
     adaptive_lengths,
     adaptive_plan,
     adaptive_sizes,
     as_divisor,
     as_flag,
+    as_rounding,
     check_dtype,
     check_same_shape,
     check_whole,
@@ -268,7 +270,8 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         is_placed = OPERATIONS[name].windows == "placed"
         name = name if is_placed else f"adaptive_{name}"
         sizes = len(plan.pooled) if is_placed else [axis.out for axis in plan.pooled]
-        return _call(name, Arguments(x, indices, plan.shape, (sizes,), (), is_narrow))
+        parameters = call.parameters[len(OPERATIONS[name].fixed) :]
+        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, is_narrow))
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
@@ -316,15 +319,15 @@ def min_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any
 
 def avg_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
     """`numbapool.avg_pool1d` to `avg_pool3d`."""
-    *window, count_include_pad, divisor_override = arguments
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
-    return torch.ops.numbapool.avg_pool(x, *_sliding(rank, x, *window), *parameters)
+    *window, count_include_pad, divisor_override, rounding = arguments
+    flag, divisor = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return torch.ops.numbapool.avg_pool(x, *_sliding(rank, x, *window), flag, divisor, as_rounding(rounding))
 
 
 def avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
     """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
     *window, count_include_pad, divisor_override = arguments
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
     _check_gradient(x, grad_output)
     return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window), *parameters)
 
@@ -380,16 +383,16 @@ def adaptive_max_pool_backward(
     return _extremum_backward("adaptive_max_pool", rank, x, grad_output, bins, indices)
 
 
-def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes) -> Any:
+def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes, rounding: Rounding) -> Any:
     """`numbapool.adaptive_avg_pool1d` to `adaptive_avg_pool3d`."""
-    return torch.ops.numbapool.adaptive_avg_pool(x, *_bins(rank, x, output_size))
+    return torch.ops.numbapool.adaptive_avg_pool(x, *_bins(rank, x, output_size), as_rounding(rounding))
 
 
 def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes) -> Any:
     """`numbapool.adaptive_avg_pool1d_backward` to `adaptive_avg_pool3d_backward`."""
     _check_gradient(x, grad_output)
     bins = _bins(rank, x, output_size)
-    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, list(x.shape), *bins)
+    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, list(x.shape), *bins, False)
 
 
 def fractional_max_pool(
@@ -442,9 +445,9 @@ def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tens
     return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)
 
 
-def global_avg_pool(rank: int, x: Tensor) -> Any:
+def global_avg_pool(rank: int, x: Tensor, rounding: Rounding) -> Any:
     """`numbapool.global_avg_pool`."""
-    return _of_channels(x, adaptive_avg_pool(1, _flat(x), 1))
+    return _of_channels(x, adaptive_avg_pool(1, _flat(x), 1, rounding))
 
 
 def global_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor) -> Any:

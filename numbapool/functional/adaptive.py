@@ -10,7 +10,7 @@ from numbapool.functional.calls import (
     adaptive_mean,
     adaptive_mean_backward,
 )
-from numbapool.geometry import DataFormat, Sizes
+from numbapool.geometry import DataFormat, Rounding, Sizes
 
 
 def adaptive_max_pool1d(
@@ -331,7 +331,12 @@ def adaptive_max_pool3d_backward(
 
 
 def adaptive_avg_pool1d(
-    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+    x: Any,
+    output_size: Sizes,
+    *,
+    rounding: Rounding = "truncate",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Mean over bins of the last axis, as many as `output_size` says.
 
@@ -341,6 +346,9 @@ def adaptive_avg_pool1d(
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 1 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -350,7 +358,7 @@ def adaptive_avg_pool1d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        Integers are summed in 64 bits, which wrap, and divided towards zero.
+        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -371,7 +379,7 @@ def adaptive_avg_pool1d(
     >>> numbapool.adaptive_avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 2)
     array([[[2., 4.]]])
     """
-    return adaptive_mean(1, x, output_size, data_format, out)
+    return adaptive_mean(1, x, output_size, rounding, data_format, out)
 
 
 def adaptive_avg_pool1d_backward(
@@ -416,7 +424,12 @@ def adaptive_avg_pool1d_backward(
 
 
 def adaptive_avg_pool2d(
-    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+    x: Any,
+    output_size: Sizes,
+    *,
+    rounding: Rounding = "truncate",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Mean over bins of the last two axes, as many as `output_size` says.
 
@@ -426,6 +439,9 @@ def adaptive_avg_pool2d(
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 2 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -435,7 +451,7 @@ def adaptive_avg_pool2d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
-        Integers are summed in 64 bits, which wrap, and divided towards zero.
+        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -458,7 +474,7 @@ def adaptive_avg_pool2d(
     array([[[[ 3.,  4.,  5.,  6.],
              [11., 12., 13., 14.]]]])
     """
-    return adaptive_mean(2, x, output_size, data_format, out)
+    return adaptive_mean(2, x, output_size, rounding, data_format, out)
 
 
 def adaptive_avg_pool2d_backward(
@@ -504,7 +520,12 @@ def adaptive_avg_pool2d_backward(
 
 
 def adaptive_avg_pool3d(
-    x: Any, output_size: Sizes, *, data_format: DataFormat = "channels_first", out: Any = None
+    x: Any,
+    output_size: Sizes,
+    *,
+    rounding: Rounding = "truncate",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Mean over bins of the last three axes, as many as `output_size` says.
 
@@ -514,6 +535,9 @@ def adaptive_avg_pool3d(
         Any registered array type; floating or any integer; any strides.
     output_size : int, None, or 3 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -523,7 +547,7 @@ def adaptive_avg_pool3d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        Integers are summed in 64 bits, which wrap, and divided towards zero.
+        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -544,7 +568,7 @@ def adaptive_avg_pool3d(
     >>> numbapool.adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 1)
     array([[[[[3.5]]]]])
     """
-    return adaptive_mean(3, x, output_size, data_format, out)
+    return adaptive_mean(3, x, output_size, rounding, data_format, out)
 
 
 def adaptive_avg_pool3d_backward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import mean, mean_backward
-from numbapool.geometry import DataFormat, Extent, Padding
+from numbapool.geometry import DataFormat, Extent, Padding, Rounding
 
 
 def avg_pool1d(
@@ -18,6 +18,7 @@ def avg_pool1d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    rounding: Rounding = "truncate",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -44,6 +45,9 @@ def avg_pool1d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int,), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -53,7 +57,7 @@ def avg_pool1d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -74,7 +78,18 @@ def avg_pool1d(
     array([[[2.        , 3.33333333, 4.        ]]])
     """
     return mean(
-        1, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+        1,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        dilation,
+        rounding,
+        data_format,
+        out,
     )
 
 
@@ -142,6 +157,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    rounding: Rounding = "truncate",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -168,6 +184,9 @@ def avg_pool2d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int, int), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -177,7 +196,7 @@ def avg_pool2d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
-        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -203,7 +222,18 @@ def avg_pool2d(
              [11.5, 13.5]]]])
     """
     return mean(
-        2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+        2,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        dilation,
+        rounding,
+        data_format,
+        out,
     )
 
 
@@ -272,6 +302,7 @@ def avg_pool3d(
     divisor_override: int | None = None,
     *,
     dilation: Extent = 1,
+    rounding: Rounding = "truncate",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -298,6 +329,9 @@ def avg_pool3d(
         Divisor of every window, instead of the number of its elements; not 0.
     dilation : int or (int, int, int), keyword-only
         Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -307,7 +341,7 @@ def avg_pool3d(
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided towards zero.
+        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -329,7 +363,18 @@ def avg_pool3d(
     array([[[[[3.5]]]]])
     """
     return mean(
-        3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+        3,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        dilation,
+        rounding,
+        data_format,
+        out,
     )
 
 

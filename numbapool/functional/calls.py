@@ -19,12 +19,14 @@ from numbapool.geometry import (
     Extent,
     Padding,
     Plan,
+    Rounding,
     Sizes,
     adaptive_plan,
     as_data_format,
     as_divisor,
     as_flag,
     as_norm_type,
+    as_rounding,
     check_dtype,
     check_rank,
     check_same_shape,
@@ -172,6 +174,7 @@ def mean(
     count_include_pad: bool,
     divisor_override: int | None,
     dilation: Extent,
+    rounding: Rounding,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
@@ -181,17 +184,28 @@ def mean(
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
     if backend.is_traced(x):
-        arguments = kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
-        return backend.trace("avg_pool", rank, out, x, *arguments)
+        window = kernel_size, stride, padding, dilation, ceil_mode
+        return backend.trace("avg_pool", rank, out, x, *window, count_include_pad, divisor_override, rounding)
     is_plain = (
         type(kernel_size) is type(padding) is type(dilation) is int
         and type(ceil_mode) is type(count_include_pad) is bool
         and (stride is None or type(stride) is int)
         and (divisor_override is None or type(divisor_override) is int)
+        and type(rounding) is str
     )
     bind = _bind_plain_mean if is_plain else _bind_mean
     bound = bind(
-        backend, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+        backend,
+        spec,
+        rank,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
+        rounding,
     )
     return bound(x, None if out is None else (out,))
 
@@ -207,12 +221,13 @@ def _bind_mean(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
+    rounding: Rounding,
 ) -> Callable[..., Any]:
     shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     check_dtype("x", dtype, SUMMABLE)
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
-    return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), *parameters)
+    flag, divisor = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), flag, divisor, as_rounding(rounding))
 
 
 @lru_cache(maxsize=1024)
@@ -253,7 +268,7 @@ def mean_backward(
         return backend.trace("avg_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
     _check_gradient(backend, plan.out_shape, grad_output, dtype)
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
+    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, *parameters)
 
 
@@ -388,17 +403,17 @@ def adaptive_extremum_backward(
     return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
 
 
-def adaptive_mean(rank: int, x: Any, output_size: Sizes, data_format: DataFormat, out: Any) -> Any:
+def adaptive_mean(rank: int, x: Any, output_size: Sizes, rounding: Rounding, data_format: DataFormat, out: Any) -> Any:
     """Mean over bins."""
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(adaptive_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
-        return backend.trace("adaptive_avg_pool", rank, out, x, output_size)
+        return backend.trace("adaptive_avg_pool", rank, out, x, output_size, rounding)
     plan = adaptive_plan(shape, rank, output_size)
     check_dtype("x", dtype, SUMMABLE)
-    bound = _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), True, None)
+    bound = _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), True, None, as_rounding(rounding))
     return bound(x, None if out is None else (out,))
 
 
@@ -414,7 +429,7 @@ def adaptive_mean_backward(
         return backend.trace("adaptive_avg_pool_backward", rank, out, x, grad_output, output_size)
     plan = adaptive_plan(shape, rank, output_size)
     _check_gradient(backend, plan.out_shape, grad_output, dtype)
-    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None, False)
 
 
 def fractional_extremum(
@@ -549,17 +564,17 @@ def unpool_backward(
     return backend.run_backward("gather_all", plan, (grad_output, indices), (shape, dtype), out)
 
 
-def whole_mean(x: Any, data_format: DataFormat, out: Any) -> Any:
+def whole_mean(x: Any, rounding: Rounding, data_format: DataFormat, out: Any) -> Any:
     """Mean over all axes of a channel."""
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(whole_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
-        return backend.trace("global_avg_pool", len(shape) - 2, out, x)
+        return backend.trace("global_avg_pool", len(shape) - 2, out, x, rounding)
     plan, out_shape = whole_plan(shape)
     check_dtype("x", dtype, SUMMABLE)
-    bound = _bind(backend, "avg_pool", plan, ((out_shape, dtype),), True, None)
+    bound = _bind(backend, "avg_pool", plan, ((out_shape, dtype),), True, None, as_rounding(rounding))
     return bound(x, None if out is None else (out,))
 
 
@@ -573,7 +588,7 @@ def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: 
         return backend.trace("global_avg_pool_backward", len(shape) - 2, out, x, grad_output)
     plan, out_shape = whole_plan(shape)
     _check_gradient(backend, out_shape, grad_output, dtype)
-    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None)
+    return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None, False)
 
 
 def whole_extremum(x: Any, return_indices: bool, data_format: DataFormat, out: Any) -> Any:

@@ -12,16 +12,25 @@ from numbapool.functional.calls import (
     whole_norm,
     whole_norm_backward,
 )
-from numbapool.geometry import DataFormat
+from numbapool.geometry import DataFormat, Rounding
 
 
-def global_avg_pool(x: Any, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:
+def global_avg_pool(
+    x: Any,
+    *,
+    rounding: Rounding = "truncate",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
+) -> Any:
     """Mean of each channel: over all axes after the first two.
 
     Parameters
     ----------
     x : array, shape (N, C, ...) with at least one more axis
         Any registered array type; floating, complex or any integer; any strides.
+    rounding : 'truncate' or 'nearest', keyword-only
+        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
+        nothing else is affected.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, ..., C).
@@ -31,7 +40,7 @@ def global_avg_pool(x: Any, *, data_format: DataFormat = "channels_first", out: 
     Returns
     -------
     out : same type and dtype as `x`, shape (N, C, 1, ...)
-        Integers are summed in 64 bits, which wrap, and divided towards zero.
+        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
 
     Raises
     ------
@@ -48,7 +57,7 @@ def global_avg_pool(x: Any, *, data_format: DataFormat = "channels_first", out: 
     <BLANKLINE>
             [[5.5]]]])
     """
-    return whole_mean(x, data_format, out)
+    return whole_mean(x, rounding, data_format, out)
 
 
 def global_avg_pool_backward(

@@ -479,18 +479,19 @@ def quotient(typing_context, total, divisor, is_rounded):
     """
 
     def codegen(context, builder, signature, values):
+        dividend, given, to_nearest = values
         element = getattr(total, "element", total)
         if isinstance(element, types.Float):
-            return builder.fdiv(values[0], values[1])
-        zero = ir.Constant(values[0].type, None)
-        is_negative = [builder.icmp_signed("<", value, zero) for value in values]
+            return builder.fdiv(dividend, given)
+        zero = ir.Constant(dividend.type, None)
+        is_negative = [builder.icmp_signed("<", value, zero) for value in (dividend, given)]
         if not element.signed:
             is_negative[0] = ir.Constant(is_negative[0].type, None)
         magnitudes = [
             builder.select(negative, builder.sub(zero, value), value)
-            for negative, value in zip(is_negative, values, strict=True)
+            for negative, value in zip(is_negative, (dividend, given), strict=True)
         ]
-        is_zero = builder.icmp_signed("==", values[1], zero)
+        is_zero = builder.icmp_signed("==", given, zero)
         one = ir.Constant(zero.type, [1] * total.lanes if isinstance(total, Vector) else 1)
         by = builder.select(is_zero, one, magnitudes[1])
         magnitude = builder.udiv(magnitudes[0], by)
@@ -502,7 +503,7 @@ def quotient(typing_context, total, divisor, is_rounded):
             builder.and_(builder.icmp_unsigned("==", rest, missing), is_odd),
         )
         rounded = builder.select(is_above, builder.add(magnitude, one), magnitude)
-        magnitude = builder.select(values[2], rounded, magnitude)
+        magnitude = builder.select(to_nearest, rounded, magnitude)
         result = builder.select(builder.xor(*is_negative), builder.sub(zero, magnitude), magnitude)
         return builder.select(is_zero, zero, result)
 
