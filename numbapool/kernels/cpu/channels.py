@@ -22,16 +22,13 @@ from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, run
 from numbapool.kernels.cpu.marks import no_mark
 from numbapool.kernels.cpu.rows import ONE_UP, ZERO
-from numbapool.kernels.cpu.schedule import STREAMED_BYTES, AnyPlan
+from numbapool.kernels.cpu.schedule import AnyPlan
 from numbapool.kernels.cpu.taps import receivers_of, taps_along, taps_of
 from numbapool.kernels.cpu.vectors import (
-    STREAM_BYTES,
     accumulator_of,
     add,
     all_lanes,
-    can_stream,
     element,
-    finish_streams,
     indices_of,
     keep,
     lanes,
@@ -43,7 +40,6 @@ from numbapool.kernels.cpu.vectors import (
     put,
     quotient,
     store,
-    stream,
     take,
 )
 from numbapool.kernels.windows import Axis
@@ -69,13 +65,12 @@ class Pixels(NamedTuple):
     step_d: int
     step_h: int
     step_w: int
-    streams: int  # 1 if results are written past the caches
     table_d: int
     table_h: int
     table_w: int
 
 
-(CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, STEP_D, STEP_H, STEP_W, STREAMS, TABLE_D, TABLE_H, TABLE_W) = range(
+(CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, STEP_D, STEP_H, STEP_W, TABLE_D, TABLE_H, TABLE_W) = range(
     len(Pixels._fields)
 )
 
@@ -89,14 +84,14 @@ def as_rows(plan: AnyPlan) -> WindowPlan | None:
     return WindowPlan(plan.leading, (*plan.axes[:2], long))
 
 
-def max_channels(plan: AnyPlan, dtype: np.dtype[Any]) -> Call:
+def max_channels(plan: AnyPlan) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, _out_rows(plan), _forward_program(plan, dtype), ())
+    return Call(fold_max, _out_rows(plan), _program(plan, False), ())
 
 
-def max_channels_with_indices(plan: AnyPlan, dtype: np.dtype[Any]) -> Call:
+def max_channels_with_indices(plan: AnyPlan) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    return Call(mark_max, _out_rows(plan), _forward_program(plan, dtype), (no_mark(plan),))
+    return Call(mark_max, _out_rows(plan), _program(plan, False), (no_mark(plan),))
 
 
 def avg_channels(
@@ -105,7 +100,7 @@ def avg_channels(
     """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
     divisors = divisors_of_pixels(plan, accumulator_of(dtype), count_include_pad, divisor_override)
     constants = (rows.with_rounding(divisors, is_rounded),)
-    return Call(fold_mean, _out_rows(plan), _forward_program(plan, dtype), constants)
+    return Call(fold_mean, _out_rows(plan), _program(plan, False), constants)
 
 
 def avg_channels_backward(
@@ -119,7 +114,7 @@ def avg_channels_backward(
     divisors = divisors_of_pixels(plan, accumulator_of(grad_input.dtype), count_include_pad, divisor_override)
     d, h, _ = plan.axes
     units = plan.planes * d.length * h.length
-    run(spread_mean, units, grad_input.size, grad_input, grad_output, _backward_program(plan), divisors)
+    run(spread_mean, units, grad_input.size, grad_input, grad_output, _program(plan, True), divisors)
 
 
 def _out_rows(plan: AnyPlan) -> int:
@@ -127,22 +122,14 @@ def _out_rows(plan: AnyPlan) -> int:
     return plan.planes * d.out * h.out
 
 
-def _forward_program(plan: AnyPlan, dtype: np.dtype[Any]) -> np.ndarray:
-    out_bytes = plan.planes * plan.out_plane_size * plan.channels * dtype.itemsize
-    return _program(plan, False, out_bytes >= STREAMED_BYTES)
-
-
-def _backward_program(plan: AnyPlan) -> np.ndarray:
-    return _program(plan, True, False)
-
-
 @lru_cache(maxsize=512)
-def _program(plan: AnyPlan, is_backward: bool, streams: bool) -> np.ndarray:
+def _program(plan: AnyPlan, is_backward: bool) -> np.ndarray:
+    """What the kernels know of a plan, see `Pixels`."""
     tables = [(receivers_of if is_backward else taps_of)(axis) for axis in plan.axes]
     ends = np.cumsum([len(Pixels._fields), *(2 * len(table.first) for table in tables)]).tolist()
     d, h, w = plan.axes
     lengths = d.length, h.length, w.length, d.out, h.out, w.out
-    header = Pixels._make([plan.channels, *lengths, *(table.step for table in tables), int(streams), *ends[:3]])
+    header = Pixels._make([plan.channels, *lengths, *(table.step for table in tables), *ends[:3]])
     parts = [part for table in tables for part in (table.first, table.number)]
     return np.concatenate([np.array(header, np.int64), *parts])
 
@@ -212,9 +199,9 @@ def rounded_up(n, width):
     return (n + width - ONE_UP) // width * width
 
 
-@inner
+@inlined
 def fold_group(
-    combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, stage, streams, divisors, divisor, factor
+    combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, stage, divisors, divisor, factor
 ):
     """Fold up to `GROUP` pixels, and what the work array holds if anything is there before, to a pixel of n channels.
 
@@ -230,7 +217,14 @@ def fold_group(
             vector = combine(load(x, a + column, work), load(x, b + column, work))
             other = combine(load(x, c + column, work), load(x, d + column, work))
             vector = finish(combine(vector, other), divisors, divisor, factor, work)
-            stream(out, to + column, vector, streams)
+            store(out, to + column, vector)
+            column += width
+    elif taps == GROUP:
+        while column < whole:
+            vector = combine(load(x, a + column, work), load(x, b + column, work))
+            other = combine(load(x, c + column, work), load(x, d + column, work))
+            vector = combine(load(work, column, work), combine(vector, other))
+            store(out, to + column, finish(vector, divisors, divisor, factor, work))
             column += width
     while column < whole:
         vector = load(x, a + column, work)
@@ -243,7 +237,7 @@ def fold_group(
             vector = combine(vector, other)
         if has_before:
             vector = combine(load(work, column, work), vector)
-        stream(out, to + column, finish(vector, divisors, divisor, factor, work), streams)
+        store(out, to + column, finish(vector, divisors, divisor, factor, work))
         column += width
     if column < n:
         for lane in range((n - column) & (width - ONE_UP)):
@@ -261,14 +255,13 @@ def fold_group(
             put(out, to + column + lane, work[stage + lane])
 
 
-@inlined
+@inner
 def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor, identity):
     """Fold the windows of a row of outputs; the first pixel of its image is at `at`."""
     width, n = lanes(work), np.uintp(g[CHANNELS])
     rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
     target, stage = np.uintp(to), rounded_up(n, width)
     end = target + np.uintp(g[OUT_W]) * n
-    streams = g[STREAMS] != 0 and can_stream(out, target) and g[CHANNELS] * out.itemsize % STREAM_BYTES == 0
     for ow in range(g[OUT_W]):
         taps = g[g[TABLE_W] + g[OUT_W] + ow]
         corner, left = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow], rows_d * rows_h * taps
@@ -310,7 +303,6 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
                     has_before,
                     n,
                     stage,
-                    False,
                     divisors,
                     ow,
                     factor,
@@ -333,14 +325,11 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
                     has_before,
                     n,
                     stage,
-                    streams,
                     divisors,
                     ow,
                     factor,
                 )
         target += n
-    if streams:
-        finish_streams()
 
 
 @inlined
@@ -379,7 +368,7 @@ def mark_max(first, last, out, indices, x, g, none):
         mark_pixels(out, indices, number * out_row, x, image * size, work, marks, g, d, h, lowest(x), none)
 
 
-@inner
+@inlined
 def mark_group(x, a, b, c, d, at, channels, taps, work, marks, is_first, n):
     """Take up to `GROUP` pixels of the image at `at` into the maxima and marks before, in order."""
     width, column = lanes(work), np.uintp(0)
@@ -424,7 +413,7 @@ def mark_group(x, a, b, c, d, at, channels, taps, work, marks, is_first, n):
                     work[i], marks[i] = value, d
 
 
-@inlined
+@inner
 def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
     """Scan the windows of a row of outputs in row-major order for maxima and their positions in the plane."""
     width, n = lanes(work), np.uintp(g[CHANNELS])

@@ -51,7 +51,7 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     if plan.channels > 1:
         long = as_rows(plan)
         if long is None:
-            return max_channels(plan, dtype)
+            return max_channels(plan)
         plan = long
     if isinstance(plan, BinPlan):
         return max_bins(plan, dtype)
@@ -62,7 +62,7 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
 def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
     if plan.channels > 1:
-        return max_channels_with_indices(plan, dtype)
+        return max_channels_with_indices(plan)
     if isinstance(plan, BinPlan):
         return max_bins_with_indices(plan, dtype)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
