@@ -54,6 +54,12 @@ def _transposed(array: NDArray[Any]) -> NDArray[Any]:
     return array.copy(order="F")
 
 
+def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
+    """The second axis strides least, as (N, C, ...) arrays of pipelines that hold their channels last."""
+    axis = 1 if array.ndim > 1 else 0
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, axis, -1)), -1, axis)
+
+
 def _byteswapped(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(array.dtype.newbyteorder())
 
@@ -98,6 +104,7 @@ ARRAY_KINDS = (
     ArrayKind("numpy_readonly", _readonly, refuses_out=ValueError),
     ArrayKind("numpy_strided", _strided),
     ArrayKind("numpy_transposed", _transposed),
+    ArrayKind("numpy_channels_last", _channels_last),
     ArrayKind("numpy_byteswapped", _byteswapped, refuses_out=TypeError),
     ArrayKind("numpy_unaligned", _unaligned),
     ArrayKind("torch", _torch, library="torch"),

@@ -94,8 +94,8 @@ class NumpyBackend:
                     entry_point = ready.entry_point(*flat, x.ravel())
                 entry_point(0, units, *flat, x.ravel(), *fixed)
                 return results if len(results) > 1 else results[0]
-            axis = _channels(operation, plan, x)
-            given, arrays = _results((x,), specs, out, axis)
+            kept, axis = _channels(operation, plan, x)
+            given, arrays = _results((x,), specs, out, kept, axis)
             if plan.planes * plan.out_plane_size > 0:
                 source, layout = _source(x, plan, axis)
                 source = source.view(element_dtype(source.dtype, operation in REVERSED, operation in ORDERING))
@@ -110,8 +110,8 @@ class NumpyBackend:
         self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
-        axis = _channels(operation, plan, *inputs)
-        given, arrays = _results(inputs, [spec], None if out is None else [out], axis)
+        kept, axis = _channels(operation, plan, *inputs)
+        given, arrays = _results(inputs, [spec], None if out is None else [out], kept, axis)
         if arrays[0].size > 0:
             (moved, layout), *others = [_source(each, plan, axis) for each in inputs]
             element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
@@ -136,20 +136,21 @@ def _target() -> ModuleType:
 
 
 def _results(
-    inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None, axis: int | None
+    inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None, kept: int | None, axis: int | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Arrays to hand back, and arrays for kernels to write: the same memory where it can be.
 
-    Those for kernels have the axis of channels last, if it is given.
+    New ones have the axis `kept` last in memory, and those for kernels `axis` as their last axis; see `_channels`.
     """
     if out is None:
         dtypes = [inputs[0].dtype if dtype == BFLOAT16 else dtype for _, dtype in specs]
-        if axis is None:
+        if kept is None:
             new = [np.empty(shape, dtype) for (shape, _), dtype in zip(specs, dtypes, strict=True)]
             return new, new
-        shapes = [shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1] for shape, _ in specs]
+        shapes = [shape[:kept] + shape[kept + 1 :] + shape[kept : kept + 1] for shape, _ in specs]
         new = [np.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
-        return [np.moveaxis(each, -1, axis) for each in new], new
+        given = [np.moveaxis(each, -1, kept) for each in new]
+        return given, [np.empty(each.shape, each.dtype) for each in given] if axis is None else new
     if len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
     given = [_check_out(each, shape, dtype) for each, (shape, dtype) in zip(out, specs, strict=True)]
@@ -163,16 +164,17 @@ def _hand_back(given: Sequence[np.ndarray], arrays: Sequence[np.ndarray], axis: 
             np.copyto(_moved(target, axis), array)
 
 
-def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> int | None:
-    """The axis of channels if they lie side by side in any array and kernels take them as they lie."""
+def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> tuple[int | None, int | None]:
+    """The axis of channels if they lie side by side in any array, and the same if kernels take them as they lie."""
     axis = len(plan.leading) - 1
-    if operation in MOVING or plan.serves_once:
-        return None
-    return axis if any(_is_channels_last(each, axis) for each in arrays) else None
+    if not any(_is_channels_last(each, axis) for each in arrays):
+        return None, None
+    return axis, None if operation in MOVING or plan.serves_once else axis
 
 
 def _is_channels_last(array: np.ndarray, axis: int) -> bool:
-    if array.flags.c_contiguous:
+    # Images of one pixel are contiguous in both orders: their steps decide, as in torch.
+    if array.flags.c_contiguous and not (array.shape[-1] == 1 and array.strides[-1] > array.strides[axis]):
         return False
     flags = _moved(array, axis).flags
     return flags.c_contiguous and flags.aligned and array.dtype.isnative
@@ -260,7 +262,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
     check_same_shape("out", out.shape, shape, "the shape of the result,")
-    if _standard(out.dtype) != dtype and out.dtype != dtype:
+    if (BFLOAT16 if half_of(out.dtype) == "bfloat16" else out.dtype) != dtype:
         raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")

@@ -374,6 +374,12 @@ def _computed(
     arrays = [as_array(each) for each in inputs]
     if out is None and memory_format is torch.contiguous_format:
         results = compute(*arrays, None)
+        if inputs[0].dim() in CHANNELS_LAST:  # else torch has no memory format, and results are as NumPy's
+            results = (
+                np.ascontiguousarray(results)
+                if type(results) is np.ndarray
+                else tuple(map(np.ascontiguousarray, results))
+            )
         return as_tensor(results) if type(results) is np.ndarray else tuple(map(as_tensor, results))
     if out is None:
         new = [

@@ -71,8 +71,8 @@ def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input:
     operations = plan.planes * plan.out_plane_size * plan.channels
     if plan.channels > 1:
         blocks = plan.planes * -(-plan.plane_size // block)
-        arguments = grad_input, grad_output[0], indices[0], geometry_of(plan), block, plan.channels, bad
-        run(scatter_pixels, blocks, operations, *arguments)
+        sizes = block, plan.channels
+        run(scatter_pixels, blocks, operations, grad_input, grad_output[0], indices[0], geometry_of(plan), *sizes, bad)
     elif block == plan.plane_size and grad_output[1] is indices[1] is None:
         arguments = grad_input, grad_output[0], indices[0], plan.plane_size, plan.out_plane_size, bad
         run(scatter_planes, plan.planes, operations, *arguments)
