@@ -41,9 +41,13 @@ LARGEST_INT64 = 2**63 - 1
 # Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
 SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))
 FLOATS = dict.fromkeys([np.dtype("float16"), BFLOAT16]) | SINGLE_AND_DOUBLE
+COMPLEX = dict.fromkeys(map(np.dtype, ("complex64", "complex128")))
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
-SUMMABLE = FLOATS | INTEGERS
-ORDERED = SUMMABLE | {np.dtype(bool): None}
+BOOL = {np.dtype(bool): None}
+ORDERED = FLOATS | INTEGERS | BOOL  # what maxima take
+AVERAGED = FLOATS | COMPLEX | INTEGERS  # what means take
+SUMMED = AVERAGED | BOOL  # what sums take
+INEXACT = FLOATS | COMPLEX  # what gradients of sums and means take
 INDICES = {np.dtype(np.int64): None}
 
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
@@ -103,6 +107,11 @@ class Plan:
     def channels_last(self) -> Plan:
         """The same for an array whose channels, the last of its leading axes, lie side by side in memory."""
         return replace(self, leading=self.leading[:-1], channels=self.leading[-1])
+
+    @cached_property
+    def in_parts(self) -> Plan:
+        """The same for a complex array seen as a real one: the parts of an element lie side by side, as channels do."""
+        return replace(self, channels=2 * self.channels)
 
     def batched(self, size: int) -> Plan:
         """The same for `size` inputs, one after the other along the first axis."""

@@ -327,7 +327,7 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
 class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.no_grad
     """Within this context, pooling calls of torch and torch.nn.functional are numbapool's.
 
-    Tensors that numbapool has no kernels for (other devices, half precision) still go to torch, and so do calls with `out`.
+    Tensors that numbapool has no kernels for (other devices, layouts and dtypes) still go to torch, and so do calls with `out`.
     `torch.utils.checkpoint` computes again in backward, which must then be in the context too.
 
     Examples

@@ -3,6 +3,8 @@
 NumPy only holds the arrays. Every window is a list of taps and every result one visit of that list, so that a reader
 can check a rule by eye. Nothing here is fast, shared with the engine, or checked: arguments are taken to be good.
 
+The real and the imaginary parts of complex arrays are pooled on their own (sums and means take them).
+
 Arguments mean the same in every function:
 
 x : array, shape (..., length of each pooled axis)
@@ -161,6 +163,8 @@ def avg_pool(
     >>> halves = np.array([[-3, -4, 2, 3, 3, 4]])
     >>> avg_pool(halves, (2,)), avg_pool(halves, (2,), rounding="nearest")
     (array([[-3,  2,  3]]), array([[-4,  2,  4]]))
+    >>> avg_pool(np.array([[1 + 2j, 3 - 4j]]), (2,))
+    array([[2.-1.j]])
     """
     plane_shape = _plane_shape(x, kernel_size, rank)
     out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
@@ -308,12 +312,13 @@ def sum_pool(
     """
     plane_shape = _plane_shape(x, kernel_size, rank)
     out_shape, windows = _windows(plane_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64)
+    is_integer = x.dtype.kind in "biu"
+    dtype = np.dtype(np.uint64 if x.dtype.kind == "u" else np.int64) if is_integer else x.dtype
     sums: list[Any] = []
     for plane in _planes(x, plane_shape):
         for window in windows:
             values = [plane[position] for position in window.inside]
-            sums.append(_sum(values) if dtype.kind == "f" else _wrap(sum(values), dtype))
+            sums.append(_wrap(sum(values), dtype) if is_integer else _sum(values))
     return _array(sums, dtype, _leading(x, plane_shape) + out_shape)
 
 
@@ -692,12 +697,19 @@ def _leading(x: Array, plane_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _planes(x: Array, plane_shape: tuple[int, ...]) -> list[list[Any]]:
-    """Every plane of `x` as a flat list of Python numbers."""
+    """Every plane of `x` as a flat list of Python numbers: of complex ones all real parts, then all imaginary ones."""
+    if x.dtype.kind == "c":
+        return _planes(x.real, plane_shape) + _planes(x.imag, plane_shape)
     planes: list[list[Any]] = x.reshape(math.prod(_leading(x, plane_shape)), math.prod(plane_shape)).tolist()
     return planes
 
 
 def _array(values: list[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Values in the order of `_planes` as an array."""
+    if dtype.kind == "c":
+        array = np.empty(shape, dtype)
+        array.real, array.imag = _array(values, array.real.dtype, (2, *shape))
+        return array
     with np.errstate(over="ignore"):  # a float beyond the dtype's largest is inf
         return np.array(values, dtype).reshape(shape)
 

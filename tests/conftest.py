@@ -38,7 +38,7 @@ def _readonly(array: NDArray[Any]) -> NDArray[Any]:
 
 def _strided(array: NDArray[Any]) -> NDArray[Any]:
     """A view with gaps and every other axis reversed; reading a gap shows, for it holds what would win a maximum."""
-    highest = {"b": True, "f": np.nan}.get(array.dtype.kind)
+    highest = {"b": True, "f": np.nan, "c": complex(np.nan, np.nan)}.get(array.dtype.kind)
     memory = np.full(
         [2 * length for length in array.shape],
         np.iinfo(array.dtype).max if highest is None else highest,

@@ -20,7 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -977,7 +977,7 @@ OPERATIONS = {
         "global_avg_pool",
         SUMMABLE,
         global_geometry,
-        lambda x, rank: reference.adaptive_avg_pool(x, 1, rank=rank),
+        lambda x, rank, **more: reference.adaptive_avg_pool(x, 1, rank=rank, **more),
         lambda grad_output, x, rank: reference.adaptive_avg_pool_backward(grad_output, x, 1, rank=rank),
         theirs=torch_global_mean,
         ranks=ANY_RANK,
@@ -995,6 +995,16 @@ OPERATIONS = {
         values=norm_values,
         ranks=ANY_RANK,
     ),
+}
+# Means once more: of integers rounded to the nearest, of floats the same.
+OPERATIONS |= {
+    f"{name} to the nearest": replace(
+        OPERATIONS[name],
+        definition=partial(OPERATIONS[name].definition, rounding="nearest"),
+        theirs=None,
+        fixed={"rounding": "nearest"},
+    )
+    for name in ("avg_pool", "adaptive_avg_pool", "global_avg_pool")
 }
 
 
@@ -1129,7 +1139,10 @@ def bad_array(rng: random.Random, name: str, array: Array, call: Call) -> tuple[
             shapes += [(*array.shape[:-1], 0), (*array.shape[: -call.rank - 1], 0, *array.shape[-call.rank :])]
         shapes = [shape for shape in shapes if shape != array.shape and not (name == "x" and is_good(shape, call))]
         return np.zeros(rng.choice(shapes), plain(array).dtype), Error(ValueError, name)
-    known = {"x": call.operation.dtypes, "indices": ("int64",), "_random_samples": FLOATS}
+    function = call.operation.function
+    # Dtypes that are not drawn, but accepted.
+    undrawn = ("float16", "complex64") if "avg" in function or "sum" in function else ("float16",)
+    known = {"x": (*call.operation.dtypes, *undrawn), "indices": ("int64",), "_random_samples": FLOATS}
     accepted = known.get(name, (array.dtype.newbyteorder("=").name,))
     kinds: list[Any] = ["complex64", "object", "M8[s]", "m8[s]", "U3", "S2", "V4", "float16", "longdouble"]
     kinds += ["bool", "int32", "uint64", "float32", "float64", [("a", "f4")]]

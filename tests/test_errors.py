@@ -22,6 +22,7 @@ MAX_BACKWARD = [name for name in BACKWARD if "max" in name]
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 every_forward = pytest.mark.parametrize("operation", FORWARD)
 every_backward = pytest.mark.parametrize("operation", BACKWARD)
+every_max = pytest.mark.parametrize("operation", [*MAX_FORWARD, *MAX_BACKWARD])
 every_average = pytest.mark.parametrize("operation", [name for name in OPERATIONS if "avg" in name])
 every_max_forward = pytest.mark.parametrize("operation", MAX_FORWARD)
 every_max_backward = pytest.mark.parametrize("operation", MAX_BACKWARD)
@@ -276,7 +277,7 @@ class TestOtherParameters:
     def test_unknown_argument(self, operation: str) -> None:
         refused(TypeError, operation, "kernel", kernel=2)
 
-    @pytest.mark.parametrize("operation", [name for name in OPERATIONS if "max" in name])
+    @every_max
     @pytest.mark.parametrize("name", ["count_include_pad", "divisor_override"])
     def test_argument_of_the_average(self, operation: str, name: str) -> None:
         refused(TypeError, operation, name, **{name: True})
@@ -294,11 +295,15 @@ class TestInput:
         refused(TypeError, operation, "x is a masked array", x=np.ma.zeros(shape_of(operation, 6), np.float32))
 
     @every_operation
-    @pytest.mark.parametrize(
-        "dtype", ["longdouble", "complex64", "complex128", "O", "U3", "S3", "M8[s]", "m8[s]", "V4", "f4,f4"]
-    )
+    @pytest.mark.parametrize("dtype", ["longdouble", "clongdouble", "O", "U3", "S3", "M8[s]", "m8[s]", "V4", "f4,f4"])
     def test_dtype(self, operation: str, dtype: str) -> None:
         refused(TypeError, operation, "x", str(np.dtype(dtype)), x=np.empty(shape_of(operation, 6), dtype))
+
+    @every_max
+    @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+    def test_maximum_of_complex(self, operation: str, dtype: str) -> None:
+        """They have no order."""
+        refused(TypeError, operation, "x", dtype, "accepted here: float16", x=np.empty(shape_of(operation, 6), dtype))
 
     @every_average
     def test_mean_of_bool(self, operation: str) -> None:

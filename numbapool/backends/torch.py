@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.numpy import backend as numpy_backend
-from numbapool.geometry import FLOATS, ORDERED, SUMMABLE, Plan, check_same_shape, sum_dtype
+from numbapool.geometry import AVERAGED, FLOATS, INEXACT, ORDERED, SUMMED, Plan, check_same_shape, sum_dtype
 from numbapool.kernels.elements import BFLOAT16
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ DTYPES: dict[Any, np.dtype[Any]] = {
     torch.bfloat16: BFLOAT16,
     torch.float32: np.dtype("float32"),
     torch.float64: np.dtype("float64"),
+    torch.complex64: np.dtype("complex64"),
+    torch.complex128: np.dtype("complex128"),
     torch.int8: np.dtype("int8"),
     torch.int16: np.dtype("int16"),
     torch.int32: np.dtype("int32"),
@@ -87,7 +89,7 @@ def sums(name: str, forward: str, dtypes: Any, **options: Any) -> dict[str, Oper
     back = f"{name}_backward"
     return {
         name: Operation("output", tangent=name, adjoint=back, forward=forward, dtypes=dtypes, **options),
-        back: Operation("input", tangent=back, adjoint=name, target=f"{forward}_backward", **options),
+        back: Operation("input", tangent=back, adjoint=name, target=f"{forward}_backward", dtypes=INEXACT, **options),
     }
 
 
@@ -107,17 +109,17 @@ OPERATIONS = {
     **extrema("adaptive_max_pool", "max_pool", "adaptive"),
     **extrema("fractional_max_pool", "max_pool", "fractional"),
     **sums(
-        "avg_pool", "avg_pool", SUMMABLE, parameters=", bool count_include_pad, int? divisor_override, bool is_rounded"
+        "avg_pool", "avg_pool", AVERAGED, parameters=", bool count_include_pad, int? divisor_override, bool is_rounded"
     ),
     **sums(
         "adaptive_avg_pool",
         "avg_pool",
-        SUMMABLE,
+        AVERAGED,
         windows="adaptive",
         parameters=", bool is_rounded",
         fixed=(True, None),
     ),
-    **sums("sum_pool", "sum_pool", ORDERED, dtype_of=sum_dtype),
+    **sums("sum_pool", "sum_pool", SUMMED, dtype_of=sum_dtype),
     **unpooling("max_unpool"),
 }
 # Rows by the names of the target's operations; where several have the same, what they compute is the same.
@@ -417,8 +419,8 @@ def _check_out(out: Any) -> None:
     _check_no_gradient("out", out)
     if is_recorded(out):
         raise ValueError(f"out must be a plain tensor on the CPU like x, got {_type_name(out)} on {out.device}")
-    if out.is_neg():
-        raise ValueError("out must not be a lazily negated view")
+    if out.is_neg() or out.is_conj():
+        raise ValueError("out must not be a lazily negated or conjugated view")
     if out.is_inference() and not torch.is_inference_mode_enabled():
         raise ValueError("out must not be an inference tensor outside of torch.inference_mode()")
     if any(stride == 0 and length > 1 for length, stride in zip(out.shape, out.stride(), strict=True)):

@@ -30,6 +30,7 @@ from numbapool.backends.torch import (
 )
 from numbapool.geometry import (
     FLOATS,
+    INEXACT,
     BinPlan,
     Plan,
     Rounding,
@@ -55,6 +56,7 @@ from numbapool.geometry import (
 from numbapool.kernels.windows import Axis
 
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
+FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
 
 library = torch.library.Library("numbapool", "DEF")
 
@@ -328,7 +330,7 @@ def avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any
     """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
     *window, count_include_pad, divisor_override = arguments
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
-    _check_gradient(x, grad_output)
+    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
     return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window), *parameters)
 
 
@@ -339,7 +341,7 @@ def sum_pool(rank: int, x: Tensor, *window: Any) -> Any:
 
 def sum_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *window: Any) -> Any:
     """`numbapool.sum_pool1d_backward` to `sum_pool3d_backward`."""
-    _check_gradient(x, grad_output)
+    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
     return torch.ops.numbapool.sum_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window))
 
 
@@ -390,7 +392,7 @@ def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes, rounding: Roundi
 
 def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes) -> Any:
     """`numbapool.adaptive_avg_pool1d_backward` to `adaptive_avg_pool3d_backward`."""
-    _check_gradient(x, grad_output)
+    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
     bins = _bins(rank, x, output_size)
     return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, list(x.shape), *bins, False)
 
@@ -519,9 +521,9 @@ def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> 
         raise TypeError(f"{name} has dtype {tensor.dtype}; accepted here: {', '.join(map(str, accepted))}")
 
 
-def _check_gradient(x: Tensor, grad_output: Tensor) -> None:
-    _check_tensor("x", x, FLOATING)
-    _check_tensor("grad_output", grad_output, FLOATING)
+def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> None:
+    _check_tensor("x", x, accepted)
+    _check_tensor("grad_output", grad_output, accepted)
     if grad_output.dtype != x.dtype:
         raise TypeError(f"grad_output must have the dtype of x, {x.dtype}, got {grad_output.dtype}")
     if grad_output.device != x.device:

@@ -26,7 +26,7 @@ def adaptive_max_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     output_size : int, None, or 1 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
@@ -129,7 +129,7 @@ def adaptive_max_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     output_size : int, None, or 2 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
@@ -240,7 +240,7 @@ def adaptive_max_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     output_size : int, None, or 3 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
@@ -343,7 +343,7 @@ def adaptive_avg_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; floating or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     output_size : int, None, or 1 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     rounding : 'truncate' or 'nearest', keyword-only
@@ -392,7 +392,7 @@ def adaptive_avg_pool1d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool1d`
         Gradient with respect to that output.
     x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool1d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -412,7 +412,7 @@ def adaptive_avg_pool1d_backward(
     ValueError
         As `adaptive_avg_pool1d`; also a gradient of the wrong shape.
     TypeError
-        As `adaptive_avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `adaptive_avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -436,7 +436,7 @@ def adaptive_avg_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     output_size : int, None, or 2 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     rounding : 'truncate' or 'nearest', keyword-only
@@ -487,7 +487,7 @@ def adaptive_avg_pool2d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool2d`
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -507,7 +507,7 @@ def adaptive_avg_pool2d_backward(
     ValueError
         As `adaptive_avg_pool2d`; also a gradient of the wrong shape.
     TypeError
-        As `adaptive_avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `adaptive_avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -532,7 +532,7 @@ def adaptive_avg_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     output_size : int, None, or 3 of them
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     rounding : 'truncate' or 'nearest', keyword-only
@@ -581,7 +581,7 @@ def adaptive_avg_pool3d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool3d`
         Gradient with respect to that output.
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_avg_pool3d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -601,7 +601,7 @@ def adaptive_avg_pool3d_backward(
     ValueError
         As `adaptive_avg_pool3d`; also a gradient of the wrong shape.
     TypeError
-        As `adaptive_avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `adaptive_avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------

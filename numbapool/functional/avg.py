@@ -27,7 +27,7 @@ def avg_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float32, float64 or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     kernel_size : int or (int,)
         Size of the window, in elements.
     stride : int or (int,), optional
@@ -114,7 +114,7 @@ def avg_pool1d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool1d`
         Gradient with respect to that output.
     x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool1d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -134,7 +134,7 @@ def avg_pool1d_backward(
     ValueError
         As `avg_pool1d`; also a gradient of the wrong shape.
     TypeError
-        As `avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def avg_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; float32, float64 or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     kernel_size : int or (int, int)
         Size of the window, in elements.
     stride : int or (int, int), optional
@@ -258,7 +258,7 @@ def avg_pool2d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool2d`
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
-        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -278,7 +278,7 @@ def avg_pool2d_backward(
     ValueError
         As `avg_pool2d`; also a gradient of the wrong shape.
     TypeError
-        As `avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `avg_pool2d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -311,7 +311,7 @@ def avg_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float32, float64 or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     kernel_size : int or (int, int, int)
         Size of the window, in elements.
     stride : int or (int, int, int), optional
@@ -399,7 +399,7 @@ def avg_pool3d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool3d`
         Gradient with respect to that output.
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, float32 or float64; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
         As in the forward pass, see `avg_pool3d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -419,7 +419,7 @@ def avg_pool3d_backward(
     ValueError
         As `avg_pool3d`; also a gradient of the wrong shape.
     TypeError
-        As `avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------

@@ -10,11 +10,13 @@ import numpy as np
 
 from numbapool.dispatch import Backend, Spec, backend_of
 from numbapool.geometry import (
+    AVERAGED,
     FLOATS,
     INDICES,
+    INEXACT,
     ORDERED,
     SINGLE_AND_DOUBLE,
-    SUMMABLE,
+    SUMMED,
     DataFormat,
     Extent,
     Padding,
@@ -225,7 +227,7 @@ def _bind_mean(
 ) -> Callable[..., Any]:
     shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    check_dtype("x", dtype, SUMMABLE)
+    check_dtype("x", dtype, AVERAGED)
     flag, divisor = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
     return _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), flag, divisor, as_rounding(rounding))
 
@@ -267,7 +269,7 @@ def mean_backward(
         arguments = grad_output, *window, count_include_pad, divisor_override
         return backend.trace("avg_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype, INEXACT)
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, *parameters)
 
@@ -291,7 +293,7 @@ def window_sum(
     if backend.is_traced(x):
         return backend.trace("sum_pool", rank, out, x, kernel_size, stride, padding, dilation, ceil_mode)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    check_dtype("x", dtype, ORDERED)
+    check_dtype("x", dtype, SUMMED)
     return _bind(backend, "sum_pool", plan, ((plan.out_shape, sum_dtype(dtype)),))(x, None if out is None else (out,))
 
 
@@ -316,7 +318,7 @@ def window_sum_backward(
         arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode
         return backend.trace("sum_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype, INEXACT)
     return backend.run_backward("sum_pool_backward", plan, (grad_output,), (shape, dtype), out)
 
 
@@ -412,7 +414,7 @@ def adaptive_mean(rank: int, x: Any, output_size: Sizes, rounding: Rounding, dat
     if backend.is_traced(x):
         return backend.trace("adaptive_avg_pool", rank, out, x, output_size, rounding)
     plan = adaptive_plan(shape, rank, output_size)
-    check_dtype("x", dtype, SUMMABLE)
+    check_dtype("x", dtype, AVERAGED)
     bound = _bind(backend, "avg_pool", plan, ((plan.out_shape, dtype),), True, None, as_rounding(rounding))
     return bound(x, None if out is None else (out,))
 
@@ -428,7 +430,7 @@ def adaptive_mean_backward(
     if backend.is_traced(x, grad_output):
         return backend.trace("adaptive_avg_pool_backward", rank, out, x, grad_output, output_size)
     plan = adaptive_plan(shape, rank, output_size)
-    _check_gradient(backend, plan.out_shape, grad_output, dtype)
+    _check_gradient(backend, plan.out_shape, grad_output, dtype, INEXACT)
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None, False)
 
 
@@ -573,7 +575,7 @@ def whole_mean(x: Any, rounding: Rounding, data_format: DataFormat, out: Any) ->
     if backend.is_traced(x):
         return backend.trace("global_avg_pool", len(shape) - 2, out, x, rounding)
     plan, out_shape = whole_plan(shape)
-    check_dtype("x", dtype, SUMMABLE)
+    check_dtype("x", dtype, AVERAGED)
     bound = _bind(backend, "avg_pool", plan, ((out_shape, dtype),), True, None, as_rounding(rounding))
     return bound(x, None if out is None else (out,))
 
@@ -587,7 +589,7 @@ def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: 
     if backend.is_traced(x, grad_output):
         return backend.trace("global_avg_pool_backward", len(shape) - 2, out, x, grad_output)
     plan, out_shape = whole_plan(shape)
-    _check_gradient(backend, out_shape, grad_output, dtype)
+    _check_gradient(backend, out_shape, grad_output, dtype, INEXACT)
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None, False)
 
 
@@ -644,8 +646,14 @@ def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, data_format:
     return backend.run_backward("lp_pool_backward", plan, (grad_output, x), (shape, dtype), out, *parameters)
 
 
-def _check_gradient(backend: Backend, out_shape: tuple[int, ...], grad_output: Any, dtype: np.dtype[Any]) -> None:
-    check_dtype("x", dtype, FLOATS)
+def _check_gradient(
+    backend: Backend,
+    out_shape: tuple[int, ...],
+    grad_output: Any,
+    dtype: np.dtype[Any],
+    accepted: dict[np.dtype[Any], None] = FLOATS,
+) -> None:
+    check_dtype("x", dtype, accepted)
     grad_shape, grad_dtype = backend.describe("grad_output", grad_output)
     check_same_shape("grad_output", grad_shape, out_shape, OUTPUT)
     if grad_dtype != dtype:

@@ -28,7 +28,7 @@ def fractional_max_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int)
         Size of the window, in elements.
     output_size : int or (int, int), optional
@@ -159,7 +159,7 @@ def fractional_max_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int, int)
         Size of the window, in elements.
     output_size : int or (int, int, int), optional

@@ -26,7 +26,7 @@ def lp_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; floating; any strides.
+        Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     kernel_size : int or (int,)
@@ -153,7 +153,7 @@ def lp_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating; any strides.
+        Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     kernel_size : int or (int, int)
@@ -280,7 +280,7 @@ def lp_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating; any strides.
+        Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     kernel_size : int or (int, int, int)

@@ -25,7 +25,7 @@ def min_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float32, float64, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int,)
         Size of the window, in elements.
     stride : int or (int,), optional
@@ -98,7 +98,7 @@ def min_pool1d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `min_pool1d`
         Gradient with respect to that output.
     x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `min_pool1d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
@@ -152,7 +152,7 @@ def min_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; float32, float64, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int)
         Size of the window, in elements.
     stride : int or (int, int), optional
@@ -231,7 +231,7 @@ def min_pool2d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `min_pool2d`
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
-        The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `min_pool2d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only
@@ -289,7 +289,7 @@ def min_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float32, float64, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int, int)
         Size of the window, in elements.
     stride : int or (int, int, int), optional
@@ -363,7 +363,7 @@ def min_pool3d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `min_pool3d`
         Gradient with respect to that output.
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass; float32 or float64. With `indices` only its shape and dtype are used.
+        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `min_pool3d`.
     indices : int64 array, shape of `grad_output`, optional, keyword-only

@@ -24,7 +24,7 @@ def sum_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; floating, complex, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
     kernel_size : int or (int,)
         Size of the window, in elements.
     stride : int or (int,), optional
@@ -86,7 +86,7 @@ def sum_pool1d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool1d`
         Gradient with respect to that output.
     x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool1d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -105,7 +105,7 @@ def sum_pool1d_backward(
     ValueError
         As `sum_pool1d`; also a gradient of the wrong shape.
     TypeError
-        As `sum_pool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `sum_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def sum_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating, complex, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
     kernel_size : int or (int, int)
         Size of the window, in elements.
     stride : int or (int, int), optional
@@ -196,7 +196,7 @@ def sum_pool2d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool2d`
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -215,7 +215,7 @@ def sum_pool2d_backward(
     ValueError
         As `sum_pool2d`; also a gradient of the wrong shape.
     TypeError
-        As `sum_pool2d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `sum_pool2d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------
@@ -243,7 +243,7 @@ def sum_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating, complex, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
     kernel_size : int or (int, int, int)
         Size of the window, in elements.
     stride : int or (int, int, int), optional
@@ -305,7 +305,7 @@ def sum_pool3d_backward(
     grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool3d`
         Gradient with respect to that output.
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `sum_pool3d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -324,7 +324,7 @@ def sum_pool3d_backward(
     ValueError
         As `sum_pool3d`; also a gradient of the wrong shape.
     TypeError
-        As `sum_pool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+        As `sum_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
 
     Examples
     --------

@@ -25,7 +25,7 @@ def max_unpool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     indices : int64 array, shape of `x`
         Position in the row of the result, as `max_pool1d` returns it.
     kernel_size, stride, padding : int or (int,)
@@ -134,7 +134,7 @@ def max_unpool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     indices : int64 array, shape of `x`
         Flat position in the plane of the result, as `max_pool2d` returns it.
     kernel_size, stride, padding : int or (int, int)
@@ -242,7 +242,7 @@ def max_unpool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     indices : int64 array, shape of `x`
         Flat position in the volume of the result, as `max_pool3d` returns it.
     kernel_size, stride, padding : int or (int, int, int)

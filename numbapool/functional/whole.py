@@ -27,7 +27,7 @@ def global_avg_pool(
     Parameters
     ----------
     x : array, shape (N, C, ...) with at least one more axis
-        Any registered array type; floating, complex or any integer; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     rounding : 'truncate' or 'nearest', keyword-only
         How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
         nothing else is affected.
@@ -70,7 +70,7 @@ def global_avg_pool_backward(
     grad_output : array of the type and dtype of `x`, shape (N, C, 1, ...)
         Gradient with respect to the output.
     x : array, shape (N, C, ...)
-        The input of the forward pass, floating; only its shape and dtype are used.
+        The input of the forward pass, floating or complex; only its shape and dtype are used.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, ..., C).
@@ -107,7 +107,7 @@ def global_max_pool(
     Parameters
     ----------
     x : array, shape (N, C, ...) with at least one more axis
-        Any registered array type; floating, any integer or bool; any strides.
+        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     return_indices : bool
         Also return where each maximum is.
     data_format : 'channels_first' or 'channels_last', keyword-only
@@ -186,7 +186,7 @@ def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "c
     Parameters
     ----------
     x : array, shape (N, C, ...) with at least one more axis
-        Any registered array type; floating; any strides.
+        Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     data_format : 'channels_first' or 'channels_last', keyword-only

@@ -43,8 +43,13 @@ def words_of(dtype: np.dtype[Any]) -> list[str]:
 
 @cache
 def element_dtype(dtype: np.dtype[Any], is_reversed: bool = False, is_ordered: bool = False) -> np.dtype[Any]:
-    """The dtype as which kernels get an array: half precision as one of records, bool as bytes, which order the same."""
+    """The dtype as which kernels get an array: half precision as one of records, bool as bytes, which order the same.
+
+    A complex element is two of these, its parts.
+    """
     half, is_bool = half_of(dtype), dtype.kind == "b"
+    if dtype.kind == "c":
+        return np.dtype(f"f{dtype.itemsize // 2}")
     words = [REVERSED] * is_reversed + [BOOL] * (is_bool and is_reversed) + [ORDERED] * (is_ordered and half != "")
     plain = np.dtype(np.uint16 if half else np.uint8 if is_bool else dtype)
     words += [half] * (half != "")
