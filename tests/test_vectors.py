@@ -176,3 +176,30 @@ def test_stream(past_caches: bool) -> None:
         is_aligned = run(x, out, np.uintp(at), past_caches)
         assert is_aligned == ((out.ctypes.data + 4 * at) % vectors.STREAM_BYTES == 0)
         np.testing.assert_array_equal(out, [*[0] * at, *x, *[0] * (8 - at)])
+
+
+@pytest.mark.parametrize("exponent", [2.5, -1.5, 1 / 3, 0.1, 4, 5, -1, -3, -2, 12.5, 100, 0.01])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_power(dtype: str, exponent: float) -> None:
+    """Of numbers of every magnitude, and of zeros, infinities and NaN; negative ones have powers of whole exponents."""
+    rng = np.random.default_rng(0)
+    special = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3.4e38, 1e-38, 2.0]
+    bases = np.concatenate([10 ** rng.uniform(-38, 38, 500), -(10 ** rng.uniform(-3, 3, 500)), special, [3.0] * 4])
+    x = bases.astype(dtype)
+    load, power, store = vectors.load, vectors.power, vectors.store
+    width = np.uintp(LANES[dtype])
+
+    @compiled
+    def run(x, exponent, out):
+        at = np.uintp(0)
+        while at + width <= np.uintp(x.size):
+            store(out, at, power(load(x, at, x), exponent))
+            at += width
+
+    out = np.zeros_like(x)
+    run(x, x.dtype.type(exponent), out)
+    with np.errstate(all="ignore"):
+        exact = x.astype(np.longdouble) ** np.longdouble(x.dtype.type(exponent))
+        expected = exact.astype(dtype)
+    np.testing.assert_array_max_ulp(out[np.isfinite(expected)], expected[np.isfinite(expected)], 1)
+    np.testing.assert_array_equal(out[~np.isfinite(expected)], expected[~np.isfinite(expected)])

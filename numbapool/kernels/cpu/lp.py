@@ -15,13 +15,13 @@ import numpy as np
 
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward
-from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.indexed import max_pool_backward
-from numbapool.kernels.cpu.launch import Source, run
+from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.max import max_pool
 from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, plane_at
 from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of
-from numbapool.kernels.cpu.vectors import accumulator_of, element, lanes, load, put, store
+from numbapool.kernels.cpu.vectors import accumulator_of, element, lanes, load, power, put, store
 from numbapool.kernels.windows import Axis
 
 # Elements whose powers are kept at a time.
@@ -157,13 +157,13 @@ def _raise(powers: np.ndarray, elements: np.ndarray, power: float, is_norm: bool
 
 def _fold(powers: np.ndarray, out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
     flat = powers[: plan.planes * in_size(plan)]
-    is_max = power == math.inf
-    call = (
-        max_pool(plan, out.dtype, True)
-        if is_max
-        else avg_pool(plan, out.dtype, True, True, 1 if is_norm else None, False)
-    )
-    call.run((flat, None), [out])
+    _fold_call(plan, out.dtype, power == math.inf, is_norm).run((flat, None), [out])
+
+
+@lru_cache(maxsize=512)
+def _fold_call(plan: WindowPlan, dtype: np.dtype[Any], is_max: bool, is_norm: bool) -> Call:
+    """Remembered, because there is one for every part: 0.2 ms each."""
+    return max_pool(plan, dtype, True) if is_max else avg_pool(plan, dtype, True, True, 1 if is_norm else None, False)
 
 
 def _finish(out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> None:
@@ -183,16 +183,35 @@ def _over_elements(kernel: Any, size: int, *arguments: Any) -> None:
     run(kernel, -(-size // UNIT_ELEMENTS), size, *arguments, size)
 
 
-@inlined
-def power_of(value, exponent):
-    """The usual powers without a call of `pow`, which takes 20 ns."""
-    if exponent == 0.5:
-        result = np.sqrt(value)
+@inner
+def raise_line(line, exponent, start, end):
+    """`line[start:end] **= exponent`; the usual powers without logarithms."""
+    if exponent == 0:
+        for i in range(start, end):
+            line[i] = 1
+    elif exponent == 2:
+        for i in range(start, end):
+            line[i] *= line[i]
+    elif exponent == 3:
+        for i in range(start, end):
+            line[i] *= line[i] * line[i]
+    elif exponent == 0.5:
+        for i in range(start, end):
+            line[i] = np.sqrt(line[i])
     elif exponent == -0.5:
-        result = 1 / np.sqrt(value)
-    else:
-        result = value**exponent
-    return result
+        for i in range(start, end):
+            line[i] = 1 / np.sqrt(line[i])
+    elif exponent != 1:
+        width, i = lanes(line), start
+        while i + width <= end:
+            store(line, i, power(load(line, i, line), exponent))
+            i += width
+        stage = np.ones(np.int64(width), line.dtype)
+        for lane in range(end - i):
+            stage[lane] = line[i + lane]
+        store(stage, np.uintp(0), power(load(stage, np.uintp(0), stage), exponent))
+        for lane in range(end - i):
+            line[i + lane] = stage[lane]
 
 
 @inlined
@@ -214,28 +233,20 @@ def copy_rows(first, last, buffer, x, layout, g, first_plane):
 
 @entry
 def raise_elements(first, last, powers, elements, exponent, is_magnitude, size):
-    start, end = range_of_unit(first, last, size)
-    for i in range(start, end):
-        powers[i] = abs(elements[i]) if is_magnitude else elements[i]
-    if exponent == 2:
+    for unit in range(first, last):
+        start, end = range_of_unit(unit, unit + 1, size)
         for i in range(start, end):
-            powers[i] = elements[i] * elements[i]
-    elif exponent == 3:
-        for i in range(start, end):
-            powers[i] = powers[i] * elements[i] * elements[i]
-    elif exponent != 1:
-        for i in range(start, end):
-            powers[i] = power_of(powers[i], exponent)
+            powers[i] = abs(elements[i]) if is_magnitude else elements[i]
+        raise_line(powers, exponent, start, end)
 
 
 @entry
 def take_root(first, last, out, scale, exponent, size):
-    start, end = range_of_unit(first, last, size)
-    for i in range(start, end):
-        out[i] *= scale
-    if exponent != 1:
+    for unit in range(first, last):
+        start, end = range_of_unit(unit, unit + 1, size)
         for i in range(start, end):
-            out[i] = power_of(out[i], exponent)
+            out[i] *= scale
+        raise_line(out, exponent, start, end)
 
 
 @entry
@@ -261,12 +272,16 @@ def convert(first, last, out, source, values, size):
 
 @entry
 def weigh(first, last, sums, gradient, scale, exponent, size):
-    """Sums of powers, to gradients with respect to them."""
-    start, end = range_of_unit(first, last, size)
+    """Sums of powers, to gradients with respect to them: 0 where the sum is."""
+    totals = np.empty(UNIT_ELEMENTS, sums.dtype)
     zero = sums.dtype.type(0)
-    for i in range(start, end):
-        total = sums[i] * scale
-        sums[i] = zero if total == 0 else gradient[i] * scale * power_of(total, exponent)
+    for unit in range(first, last):
+        start, end = range_of_unit(unit, unit + 1, size)
+        for i in range(start, end):
+            totals[i - start] = sums[i] * scale
+        raise_line(totals, exponent, np.uintp(0), end - start)
+        for i in range(start, end):
+            sums[i] = zero if sums[i] == 0 else gradient[i] * scale * totals[i - start]
 
 
 @entry
@@ -275,20 +290,15 @@ def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size
 
     What is 0 stays 0, however steep the power: elements in no window, or only in such of norm 0. So do magnitudes at 0.
     """
-    start, end = range_of_unit(first, last, size)
+    slopes = np.empty(UNIT_ELEMENTS, grad_input.dtype)
     zero = grad_input.dtype.type(0)
-    if is_magnitude:
+    for unit in range(first, last):
+        start, end = range_of_unit(unit, unit + 1, size)
         for i in range(start, end):
-            is_flat = grad_input[i] == 0 or elements[i] == 0
-            grad_input[i] = zero if is_flat else grad_input[i] * np.sign(elements[i])
-    if exponent == 1:
+            slopes[i - start] = abs(elements[i]) if is_magnitude else elements[i]
+        raise_line(slopes, exponent, np.uintp(0), end - start)
+        if is_magnitude:
+            for i in range(start, end):
+                slopes[i - start] = zero if elements[i] == 0 else slopes[i - start] * np.sign(elements[i])
         for i in range(start, end):
-            slope = abs(elements[i]) if is_magnitude else elements[i]
-            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slope
-    elif exponent == 2:
-        for i in range(start, end):
-            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * elements[i] * elements[i]
-    elif exponent != 0:
-        for i in range(start, end):
-            slope = power_of(abs(elements[i]) if is_magnitude else elements[i], exponent)
-            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slope
+            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slopes[i - start]
