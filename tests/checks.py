@@ -58,6 +58,16 @@ def spread_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Array:
     return (rng.standard_normal(shape) * 10.0 ** rng.integers(-2, 3, shape)).astype(dtype)
 
 
+def in_order(array: Array, rank: int) -> Array:
+    """As it is: the last of `rank` pooled axes strides least."""
+    return array
+
+
+def channels_last(array: Array, rank: int) -> Array:
+    """The same with the axis before the pooled ones striding least."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -rank - 1, -1)), -1, -rank - 1)
+
+
 @cache
 def out_shape(case: Case) -> tuple[int, ...]:
     """Shape of the result of `case`."""

@@ -22,6 +22,8 @@ from tests.checks import (
     Array,
     assert_same,
     assert_sums,
+    channels_last,
+    in_order,
     out_shape,
     public,
     spread_values,
@@ -374,8 +376,9 @@ def torch_calls(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
         lengths.append(draw(st.integers(kernel, 40 if rank == 1 else 12)))
         for name, value in zip(arguments, (kernel, draw(st.integers(1, 4)), draw(st.integers(0, kernel // 2)))):
             arguments[name].append(value)
-    leading = draw(st.sampled_from([(1,), (3,), (1, 1), (2, 3)]))
+    leading = draw(st.sampled_from([(1,), (3,), (1, 1), (2, 3), (2, 9)]))
     x = spread_values((*leading, *lengths), draw(st.sampled_from([*FLOATS, "int64"])), draw(st.integers(0, 2**16)))
+    x = draw(st.sampled_from([in_order, channels_last]))(x, rank)
     others: dict[str, Any] = {"ceil_mode": draw(st.booleans()), "count_include_pad": draw(st.booleans())}
     if rank > 1:
         others["divisor_override"] = draw(st.none() | st.integers(-9, -1) | st.integers(1, 9))

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
@@ -18,6 +20,7 @@ from tests.cases import Case
 from tests.checks import Array, public, spread_values, tied_values
 from tests.processes import call_in_process
 from tests.test_jit_modes import SELECTED, gapped
+from tests.test_max_pool import torch_calls
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -238,6 +241,27 @@ def test_results_go_where_they_are_asked_to(half: str) -> None:
         numbapool.max_pool2d_backward(np.ones(out.shape, np.float32), x, 2)
     with pytest.raises(TypeError, match="accepted here: float16, bfloat16, float32, float64"):
         numbapool.avg_pool2d_backward(np.ones(out.shape, np.int64), np.ones(x.shape, np.int64), 2)
+
+
+@given(torch_calls(), st.sampled_from([*HALVES]))
+@settings(max_examples=100)
+def test_against_torch(call: tuple[Array, dict[str, Any]], half: str) -> None:
+    """torch in float32, on the same values in any order of memory, with windows of any kind."""
+    torch = pytest.importorskip("torch")
+    (values, arguments), rank = call, len(call[1]["kernel_size"])
+    with np.errstate(over="ignore"):
+        x = values.astype(HALVES[half])
+    leaf = torch.from_numpy(np.ascontiguousarray(widened(x))).requires_grad_()
+    expected, positions = getattr(torch.nn.functional, f"max_pool{rank}d")(leaf, **arguments, return_indices=True)
+    out, indices = public("max_pool", rank)(x, **arguments, return_indices=True)
+    assert_equal(out, expected.detach().numpy())
+    np.testing.assert_array_equal(indices, positions.numpy())
+    assert_equal(public("max_pool", rank)(x, **arguments), expected.detach().numpy())
+    grad = spread_values(out.shape, "float32").astype(HALVES[half])
+    expected.backward(torch.from_numpy(widened(grad)))
+    actual = public("max_pool_backward", rank)(grad, x, **arguments)
+    size = reference.max_pool_backward(np.abs(widened(grad)), widened(x), **arguments)
+    assert_rounded(actual, leaf.grad.numpy(), size)
 
 
 @every_half

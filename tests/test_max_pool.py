@@ -20,6 +20,8 @@ from tests.checks import (
     Array,
     assert_same,
     assert_sums,
+    channels_last,
+    in_order,
     public,
     spread_values,
     taps,
@@ -417,10 +419,12 @@ def torch_calls(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
         lengths.append(length)
         for name, value in zip(arguments, (kernel, draw(st.integers(1, 4)), padding, dilation)):
             arguments[name].append(value)
-    leading = draw(st.sampled_from([(1,), (3,), (1, 1), (2, 3)]))
+    leading = draw(st.sampled_from([(1,), (3,), (1, 1), (2, 3), (2, 9)]))
     dtype = draw(st.sampled_from(FLOATS if rank == 1 else ("float32", "float64", "int64", "uint8")))
     values = draw(st.sampled_from([tied_values, spread_values]))
-    x = values((*leading, *lengths), dtype, draw(st.integers(0, 2**16)))
+    x = draw(st.sampled_from([in_order, channels_last]))(
+        values((*leading, *lengths), dtype, draw(st.integers(0, 2**16))), rank
+    )
     return x, {name: tuple(value) for name, value in arguments.items()} | {"ceil_mode": ceil_mode}
 
 
