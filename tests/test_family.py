@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
-from tests.checks import FLOATS, INTEGERS, Array, assert_same, public, spread_values, tied_values, widths_of
+from tests.checks import (
+    FLOATS,
+    INTEGERS,
+    Array,
+    assert_same,
+    channels_last,
+    in_order,
+    public,
+    spread_values,
+    tied_values,
+    widths_of,
+)
 from tests.conftest import ArrayKind
 
 ORDERED = (*FLOATS, *INTEGERS, "bool")
@@ -555,3 +566,64 @@ GENERATOR = np.random.default_rng(0)
 def test_errors(error: type[Exception], words: str, call: Callable[[], Any]) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+# In parts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_norms_of_several_parts(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """One image or plane at a time, whichever way the channels lie."""
+    from numbapool.kernels.cpu import lp
+
+    x = np.random.default_rng(0).uniform(0.5, 2, (3, 4, 9, 8)).astype(dtype)
+    grad = np.random.default_rng(1).uniform(0.5, 2, (3, 4, 4, 4)).astype(dtype)
+    precise = {"rtol": 1e-5 if dtype == "float32" else 2e-3}
+    arguments = {"norm_type": 3, "kernel_size": 2}
+    exact = reference.lp_pool(x.astype(float), 3, (2, 2))
+    slope = reference.lp_pool_backward(grad.astype(float), x.astype(float), 3, (2, 2))
+    monkeypatch.setattr(lp, "PART_ELEMENTS", 1)
+    for order in (in_order, channels_last):
+        np.testing.assert_allclose(numbapool.lp_pool2d(order(x, 2), **arguments), exact, **precise)
+        for given in (grad, order(grad, 2)):
+            actual = numbapool.lp_pool2d_backward(given, order(x, 2), **arguments)
+            np.testing.assert_allclose(actual, slope, **precise)
+
+
+def test_powers_beyond_float32() -> None:
+    x = np.array([[[1, 1, 0.5, 0.25]]], np.float32)
+    assert numbapool.lp_pool1d(x, 1e39, 2, true_norm=True).tolist() == [[[1, 0]]]
+
+
+# Channels that lie side by side -----------------------------------------------------------------------------------------
+
+
+def test_channels_last_steps_beyond_32_bits() -> None:
+    x = channels_last(np.random.default_rng(0).random((1, 16, 4, 4)), 2)
+    grad = np.random.default_rng(1).random((1, 16, 1, 1))
+    for arguments in ((2, 2**33, 2**33, 2**33 + 1), (2, 2**33 + 1, 2**33, 2**34 + 1)):
+        kernel, stride, padding, dilation = arguments
+        planar = numbapool.avg_pool2d(np.ascontiguousarray(x), kernel, stride, padding, dilation=dilation)
+        given = np.broadcast_to(grad, planar.shape)
+        assert_same(numbapool.avg_pool2d(x, kernel, stride, padding, dilation=dilation), planar)
+        expected = numbapool.avg_pool2d_backward(
+            given, np.ascontiguousarray(x), kernel, stride, padding, dilation=dilation
+        )
+        shared = channels_last(given, 2)
+        assert_same(numbapool.avg_pool2d_backward(shared, x, kernel, stride, padding, dilation=dilation), expected)
+    for size in (2**59, 2**61):
+        expected = numbapool.max_pool2d(np.ascontiguousarray(x), size, 1, size // 2)
+        assert_same(numbapool.max_pool2d(x, size, 1, size // 2), expected)
+
+
+def test_channels_last_means_of_many_pixels() -> None:
+    x = channels_last(np.random.default_rng(0).random((1, 3, 700, 700), np.float32), 2)
+    exact = x.astype(np.float64).mean((2, 3), keepdims=True)
+    np.testing.assert_allclose(numbapool.global_avg_pool(x), exact, rtol=2e-7)
+    np.testing.assert_allclose(numbapool.avg_pool2d(x, 700), exact, rtol=2e-7)
+
+
+def test_records_are_no_numbers() -> None:
+    for dtype in (np.dtype([]), np.dtype([("bfloat16", "f8")]), np.dtype([("bfloat16", ">u2")])):
+        with pytest.raises(TypeError, match="x has dtype"):
+            numbapool.max_pool2d(np.zeros((1, 1, 4, 4), dtype), 2)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
 from numbapool.geometry import Plan, check_same_shape, dtype_name
-from numbapool.kernels.elements import BFLOAT16, element_dtype, half_of, moved_dtype
+from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype
 from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class NumpyBackend:
         _, dtype = specs[0]
         element = element_dtype(dtype, operation in REVERSED, operation in ORDERING)
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
-        is_small = 0 < largest < SMALL_SIZE and dtype == element and operation != "lp_pool"
+        is_small = 0 < largest < SMALL_SIZE and dtype == element and operation != "lp_pool" and plan.shape[-1] > 1
         entry_point: Any = None
         units = 0
         fixed: tuple[np.ndarray, ...] = ()
@@ -263,7 +263,9 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 def _standard(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A dtype in native byte order; what stands for bfloat16 in place of another library's."""
-    return BFLOAT16 if half_of(dtype) == "bfloat16" else dtype.newbyteorder("=")
+    if dtype.name == "bfloat16":
+        return BFLOAT16
+    return dtype if dtype.names is not None else dtype.newbyteorder("=")
 
 
 class _Writeable:
@@ -295,7 +297,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
     check_same_shape("out", out.shape, shape, "the shape of the result,")
-    if (BFLOAT16 if half_of(out.dtype) == "bfloat16" else out.dtype) != dtype:
+    if (BFLOAT16 if out.dtype.name == "bfloat16" else out.dtype) != dtype:
         raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")

@@ -376,12 +376,6 @@ def _computed(
     arrays = [as_array(each) for each in inputs]
     if out is None and memory_format is torch.contiguous_format:
         results = compute(*arrays, None)
-        if inputs[0].dim() in CHANNELS_LAST:  # else torch has no memory format, and results are as NumPy's
-            results = (
-                np.ascontiguousarray(results)
-                if type(results) is np.ndarray
-                else tuple(map(np.ascontiguousarray, results))
-            )
         return as_tensor(results) if type(results) is np.ndarray else tuple(map(as_tensor, results))
     if out is None:
         new = [
@@ -407,7 +401,8 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """The memory of an array as a tensor."""
+    """An array as a contiguous tensor, of the same memory unless channels are last in it."""
+    array = np.ascontiguousarray(array)
     if array.dtype.kind == "V":
         bits: Tensor = from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return bits

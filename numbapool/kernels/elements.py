@@ -38,7 +38,7 @@ def half_of(dtype: np.dtype[Any]) -> str:
 
 def words_of(dtype: np.dtype[Any]) -> list[str]:
     """What the bytes of elements stand for: nothing but themselves if there are no words."""
-    return [] if dtype.names is None else dtype.names[0].split()
+    return dtype.names[0].split() if dtype.names else []
 
 
 @cache
@@ -86,7 +86,7 @@ def values(array: np.ndarray) -> np.ndarray:
     if ORDERED in words:
         return _order(plain, half, REVERSED in words)
     if half:
-        plain = _widened(plain, half)
+        plain = _floats(plain, half)
     return _reversed(plain, BOOL in words) if REVERSED in words else plain
 
 
@@ -119,7 +119,7 @@ def _order(bits: np.ndarray, half: str, is_reversed: bool) -> np.ndarray:
     return np.where(magnitude > INFINITY[half], np.int16(MAGNITUDE), order)
 
 
-def _widened(bits: np.ndarray, half: str) -> np.ndarray:
+def _floats(bits: np.ndarray, half: str) -> np.ndarray:
     if half == "float16":
         return bits.view(np.float16).astype(np.float32)
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)

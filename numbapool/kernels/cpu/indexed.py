@@ -88,7 +88,7 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
     flat, layout = x
     if plan.channels > 1 or isinstance(plan, BinPlan):
         maxima = np.empty(plan.planes * plan.out_plane_size * plan.channels, flat.dtype)
-        indices = np.empty(maxima.size, np.int64)
+        indices = np.empty(maxima.size, np.int32 if plan.plane_size < 1 << 31 else np.int64)
         max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
         scatter_add(plan, grad_output, (indices, None), grad_input)
         return

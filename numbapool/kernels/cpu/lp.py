@@ -87,9 +87,9 @@ def lp_pool_backward(
             max_pool_backward(part.plan, (gradient, None), (powers[: inputs.size], None), inputs)
         else:
             _fold(powers, sums[:n], part.plan, power, is_norm)
-            _over_elements(weigh, n, sums, gradient, scale, dtype.type(1 / power - 1))
+            _over_elements(weigh, n, sums, gradient, scale, 1 / power - 1)
             avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None, False)
-        exponent = dtype.type(0 if power == math.inf else power - 1)
+        exponent = 0.0 if power == math.inf else power - 1
         _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
         if own.size:
             _over_elements(convert, results.size, results, inputs, inputs)
@@ -125,7 +125,7 @@ def _plan_of(plan: WindowPlan, planes: int) -> WindowPlan:
 @lru_cache(maxsize=512)
 def _outputs_plan(plan: WindowPlan) -> WindowPlan:
     """A plan whose input has the shape of the output of another."""
-    return WindowPlan(plan.leading, tuple(Axis(axis.out, axis.out, 1, 1, 1, 0, 0) for axis in plan.pooled))
+    return replace(plan, pooled=tuple(Axis(axis.out, axis.out, 1, 1, 1, 0, 0) for axis in plan.pooled))
 
 
 def _planes(array: np.ndarray, part: Part, size: int) -> np.ndarray:
@@ -151,7 +151,7 @@ def _elements(x: Source, plan: WindowPlan, part: Part, buffer: np.ndarray) -> np
 
 def _raise(powers: np.ndarray, elements: np.ndarray, power: float, is_norm: bool) -> None:
     """Powers of elements, of their magnitudes if a norm is asked for."""
-    exponent = powers.dtype.type(1 if power == math.inf else power)
+    exponent = 1.0 if power == math.inf else power
     _over_elements(raise_elements, elements.size, powers, elements, exponent, is_norm or power == math.inf)
 
 
@@ -171,7 +171,7 @@ def _finish(out: np.ndarray, plan: WindowPlan, power: float, is_norm: bool) -> N
     if power == math.inf:
         _over_elements(not_below_zero, out.size, out)
     else:
-        _over_elements(take_root, out.size, out, kind(_scale(plan, is_norm)), kind(1 / power))
+        _over_elements(take_root, out.size, out, kind(_scale(plan, is_norm)), 1 / power)
 
 
 def _scale(plan: WindowPlan, is_norm: bool) -> float:

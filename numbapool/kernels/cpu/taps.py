@@ -40,7 +40,9 @@ def receivers_of(axis: Axis | Bins) -> Table:
     step, padded = axis.dilation // common, positions + axis.before
     least = np.maximum(0, -(((axis.kernel - 1) * axis.dilation - padded) // axis.stride))
     if step > 1:
-        turn = padded // common * pow(axis.stride // common, -1, step) % step
+        # In Python's integers, because the products may be beyond 64 bits.
+        inverse = pow(axis.stride // common, -1, step)
+        turn = np.array([position // common * inverse % step for position in padded.tolist()], np.int64)
         least += (turn - least) % step
     count = (np.minimum(axis.out - 1, padded // axis.stride) - least) // step + 1
     return Table(least, np.where(padded % common == 0, np.maximum(count, 0), 0), step)

@@ -464,7 +464,7 @@ def _power(base, exponent):
 
 @vector_operation(_power)
 def power(typing_context, base, exponent):
-    """All lanes of a vector to the power of a float other than 0.
+    """All lanes of a vector to the power of a float64 other than 0.
 
     For float32 in float64, by 2 ** (exponent * log2): 4.6 ns a lane where a call of `pow` takes 10.6, and closer.
     """
@@ -480,10 +480,10 @@ def power(typing_context, base, exponent):
                 result = builder.insert_element(result, lane_power, at)
             return result
         doubles = builder.fpext(vector, context.get_value_type(wide))
-        result = _power_of_doubles(builder, doubles, builder.fpext(exponent, ir.DoubleType()))
+        result = _power_of_doubles(builder, doubles, exponent)
         return builder.fptrunc(result, vector.type)
 
-    return base(base, base.element), codegen
+    return base(base, types.float64), codegen
 
 
 # Bits of the square root of 1/2: the exponent of a float64 less these says into which power of 2 around 1 it falls.
