@@ -285,7 +285,7 @@ def test_out(backend: ArrayKind) -> None:
     for seed, gradient in enumerate(gradients):
         x = spread_values((2, 3, 12, 40), "float64", seed)
         assert public("avg_pool", 2)(given(x), 2, out=out) is out
-        assert_same(backend.to_numpy(out), public("avg_pool", 2)(x, 2))
+        assert_same(backend.to_numpy(out), backend.to_numpy(public("avg_pool", 2)(given(x), 2)))
         check(x, 2)
         assert public("avg_pool_backward", 2)(given(gradient), given(x), 2, out=grad_input) is grad_input
         assert_same(backend.to_numpy(grad_input), check_backward(gradient, x, 2))

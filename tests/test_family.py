@@ -585,8 +585,8 @@ def test_norms_of_several_parts(monkeypatch: pytest.MonkeyPatch, dtype: str) -> 
     monkeypatch.setattr(lp, "PART_ELEMENTS", 1)
     for order in (in_order, channels_last):
         np.testing.assert_allclose(numbapool.lp_pool2d(order(x, 2), **arguments), exact, **precise)
-        for given in (grad, order(grad, 2)):
-            actual = numbapool.lp_pool2d_backward(given, order(x, 2), **arguments)
+        for gradient in (grad, order(grad, 2)):
+            actual = numbapool.lp_pool2d_backward(gradient, order(x, 2), **arguments)
             np.testing.assert_allclose(actual, slope, **precise)
 
 
@@ -604,12 +604,12 @@ def test_channels_last_steps_beyond_32_bits() -> None:
     for arguments in ((2, 2**33, 2**33, 2**33 + 1), (2, 2**33 + 1, 2**33, 2**34 + 1)):
         kernel, stride, padding, dilation = arguments
         planar = numbapool.avg_pool2d(np.ascontiguousarray(x), kernel, stride, padding, dilation=dilation)
-        given = np.broadcast_to(grad, planar.shape)
+        spread = np.broadcast_to(grad, planar.shape)
         assert_same(numbapool.avg_pool2d(x, kernel, stride, padding, dilation=dilation), planar)
         expected = numbapool.avg_pool2d_backward(
-            given, np.ascontiguousarray(x), kernel, stride, padding, dilation=dilation
+            spread, np.ascontiguousarray(x), kernel, stride, padding, dilation=dilation
         )
-        shared = channels_last(given, 2)
+        shared = channels_last(spread, 2)
         assert_same(numbapool.avg_pool2d_backward(shared, x, kernel, stride, padding, dilation=dilation), expected)
     for size in (2**59, 2**61):
         expected = numbapool.max_pool2d(np.ascontiguousarray(x), size, 1, size // 2)
