@@ -61,7 +61,7 @@ def test_torch_judges_too() -> None:
     """Each operation in some of its cases, and what it says counts."""
     pytest.importorskip("torch")
     left = set(fuzz.OPERATIONS)
-    for number in range(1000):
+    for number in range(2000):
         call = fuzz.draw(6, number, 1)
         if call.error is None and call.torchs() is not None:
             left.discard(call.notes[0])
