@@ -299,6 +299,7 @@ def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size
         raise_line(slopes, exponent, np.uintp(0), end - start)
         if is_magnitude:
             for i in range(start, end):
-                slopes[i - start] = zero if elements[i] == 0 else slopes[i - start] * np.sign(elements[i])
+                slopes[i - start] *= np.sign(elements[i])
+                grad_input[i] = zero if elements[i] == 0 else grad_input[i]
         for i in range(start, end):
             grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slopes[i - start]
