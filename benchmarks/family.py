@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.cases import CHANNELS_LAST, FAMILY, HALF, HALVES, PAST_CACHE
 from benchmarks.engines import present
 from benchmarks.machine import describe
-from benchmarks.peers import disturbance, make_table, measure, times
+from benchmarks.peers import disturbance, jobs_of, make_table, measure, times
 from benchmarks.report import duration, record, table
 
 PASSES = ("forward", "indices", "backward")
@@ -45,13 +45,7 @@ def family(pattern: str, passes: Sequence[str], quick: bool, rounds: int, second
     tables, sentences, results = [], [], {}
     for title, (cases, candidates) in SECTIONS.items():
         engines = [name for name in candidates if name in present()]
-        jobs = [
-            (case, pass_)
-            for case in cases
-            if pattern in case.name and (case.quick or not quick)
-            for pass_ in case.passes
-            if pass_ in (passes or PASSES)
-        ]
+        jobs = jobs_of(cases, pattern, quick, passes or PASSES)
         measured, refusals = measure(jobs, engines, rounds, seconds, console)
         results[title] = measured
         sentences += refusals

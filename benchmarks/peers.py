@@ -57,13 +57,7 @@ the case or has another result. By `python -m benchmarks peers --write`."""
 def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds: float, write: bool) -> None:
     """Compare with the other libraries that are installed."""
     console = Console()
-    jobs = [
-        (case, pass_)
-        for case in BENCHMARKS
-        if pattern in case.name and (case.quick or not quick)
-        for pass_ in case.passes
-        if pass_ in (passes or PASSES)
-    ]
+    jobs = jobs_of(BENCHMARKS, pattern, quick, passes or PASSES)
     if not jobs:
         raise click.BadParameter(f"no case's name contains {pattern!r}", param_hint="-k")
     engines = present()
@@ -83,6 +77,17 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
             + "\n\n![Speed-up of each case against each library](performance-speedup.png)"
         )
         record("peers", text, tables, results)
+
+
+def jobs_of(cases: Sequence[Timed], pattern: str, quick: bool, passes: Sequence[str]) -> list[tuple[Timed, str]]:
+    """The cases that are asked for, with each of their passes that is."""
+    return [
+        (case, pass_)
+        for case in cases
+        if pattern in case.name and (case.quick or not quick)
+        for pass_ in case.passes
+        if pass_ in passes
+    ]
 
 
 def measure(

@@ -239,7 +239,7 @@ class TorchBackend:
         """Run a backward operation; the result in a new tensor, or in `out`."""
         given = None if out is None else (out,)
         shape, _ = spec
-        tensors = list(inputs)
+        tensors = inputs
         memory_format = format_of_any(tensors)
         if not needs_derivatives(tensors[0]):  # in the others it is constant
             compute = partial(_backward, operation, plan, spec, parameters)

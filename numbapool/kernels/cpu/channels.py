@@ -239,10 +239,7 @@ def fold_group(
         if taps > 1:
             vector = combine(vector, load(x, b + column, work))
         if taps > 2:
-            other = load(x, c + column, work)
-            if taps > 3:
-                other = combine(other, load(x, d + column, work))
-            vector = combine(vector, other)
+            vector = combine(vector, load(x, c + column, work))
         if has_before:
             vector = combine(load(work, column, work), vector)
         store(out, to + column, finish(vector, divisors, divisor, factor, work))
