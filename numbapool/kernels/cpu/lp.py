@@ -89,8 +89,9 @@ def lp_pool_backward(
             _fold(powers, sums[:n], part.plan, power, is_norm)
             _over_elements(weigh, n, sums, gradient, scale, 1 / power - 1)
             avg_pool_backward(part.plan, (sums[:n], None), inputs, True, 1 if is_norm else None, False)
-        exponent = 0.0 if power == math.inf else power - 1
-        _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_norm or power == math.inf)
+        is_largest = power == math.inf
+        exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
+        _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_magnitude, is_largest)
         if own.size:
             _over_elements(convert, results.size, results, inputs, inputs)
 
@@ -285,10 +286,11 @@ def weigh(first, last, sums, gradient, scale, exponent, size):
 
 
 @entry
-def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size):
+def times_powers(first, last, grad_input, elements, exponent, is_magnitude, is_largest, size):
     """Times the derivative of the power of each element, but for its factor p, which that of the root cancels.
 
-    What is 0 stays 0, however steep the power: elements in no window, or only in such of norm 0. So do magnitudes at 0.
+    What is 0 stays 0, however steep the power: elements in no window, or only in such of norm 0, of which an element that
+    is 0 and yet the largest tells. Magnitudes have the slope 0 at 0.
     """
     slopes = np.empty(UNIT_ELEMENTS, grad_input.dtype)
     zero = grad_input.dtype.type(0)
@@ -299,7 +301,7 @@ def times_powers(first, last, grad_input, elements, exponent, is_magnitude, size
         raise_line(slopes, exponent, np.uintp(0), end - start)
         if is_magnitude:
             for i in range(start, end):
-                slopes[i - start] *= np.sign(elements[i])
-                grad_input[i] = zero if elements[i] == 0 else grad_input[i]
+                slopes[i - start] = zero if elements[i] == 0 else slopes[i - start] * np.sign(elements[i])
         for i in range(start, end):
-            grad_input[i] = zero if grad_input[i] == 0 else grad_input[i] * slopes[i - start]
+            stays = grad_input[i] == 0 or (is_largest and elements[i] == 0)
+            grad_input[i] = zero if stays else grad_input[i] * slopes[i - start]
