@@ -69,10 +69,13 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     wide_sum,
 )
+from numbapool.kernels.windows import Bins
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
-WHOLE_BLOCK = 512
+WHOLE_BLOCK = 2048
+# Overlapping bins of at least this size are spread as bins, smaller ones as windows: 8x256x29x29 to 14x14 took 7 times as long.
+SMALLEST_BIN = 8
 
 
 def avg_pool(
@@ -122,14 +125,31 @@ def avg_pool_backward(
             avg_channels_backward(plan, grad_output[0], grad_input, count_include_pad, divisor_override)
             return
         plan = long
-    if isinstance(plan, BinPlan):
-        avg_bins_backward(plan, grad_output, grad_input)
+    bins = plan if isinstance(plan, BinPlan) else as_bins(plan) if divisor_override is None else None
+    if bins is not None:
+        avg_bins_backward(bins, grad_output, grad_input)
         return
     grad, layout = grad_output
     kernel, units, program, layout_at, divisors = _backward_of(
         plan, accumulator_of(grad_input.dtype), layout is None, count_include_pad, divisor_override
     )
     run(kernel, units, grad_input.size, grad_input, grad, with_layout(program, layout_at, layout), divisors)
+
+
+@lru_cache(maxsize=512)
+def as_bins(plan: WindowPlan) -> BinPlan | None:
+    """The plan with bins, if windows are the bins of adaptive pooling, large ones, and overlap by an element.
+
+    8x256x57x57 to 7x7: 3.6 ms, 7.8 as windows. Bins of the same size without overlap: 2.5, 1.6 as windows.
+    """
+    if plan.axes[2].stride < SMALLEST_BIN or all(axis.kernel <= axis.stride for axis in plan.pooled):
+        return None
+    for axis in plan.pooled:
+        size, rest = divmod(axis.length, axis.out)
+        is_bin = rest <= 1 and axis.kernel == size + rest and (axis.stride == size or axis.out == 1)
+        if not is_bin or axis.dilation > 1 or axis.before + axis.after > 0:
+            return None
+    return BinPlan(plan.leading, tuple(Bins(axis.length, axis.out) for axis in plan.pooled))
 
 
 @lru_cache(maxsize=512)
@@ -279,11 +299,12 @@ def avg_whole(first, last, out, x, g, divisors):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     divisor = divisors[0] * divisors[g[FACTORS]]
     for plane in range(first, last):
-        at, total = plane_at(layout, plane), wide_sum(x)
-        for start in range(0, g[IN_W] - WHOLE_BLOCK + 1, WHOLE_BLOCK):
+        at, total, start = plane_at(layout, plane), wide_sum(x), ZERO
+        while start < g[IN_W]:
             # The last takes what is left, because less than four vectors cannot be folded.
             n = WHOLE_BLOCK if start + 2 * WHOLE_BLOCK <= g[IN_W] else g[IN_W] - start
             total = total + rows.fold_whole(add, work, ZERO, x, at + start, n)
+            start += n
         put(out, np.uintp(plane), quotient(work.dtype.type(total), divisor, divisors[divisors.size - 1] != 0))
 
 

@@ -274,33 +274,26 @@ def mark_row(work, marks, line, mark, n, is_first):
 
 @entry
 def spread_mean(first, last, grad_input, grad, layout, g, bounds, receivers):
-    line = np.full(g[OUT_W], no_sum(grad_input))
-    ends_h, ends_w = g[IN_H], g[IN_W]
-    h_table, w_table = 2 * g[OUT_D], 2 * (g[OUT_D] + g[OUT_H])
+    sums = np.full(g[OUT_W], no_sum(grad_input))
+    line = np.full(g[IN_W], no_sum(grad_input))
+    ends_h, h_table, w_table = g[IN_H], 2 * g[OUT_D], 2 * (g[OUT_D] + g[OUT_H])
     for number in range(first, last):
         plane, d, h = row_of(number, g[IN_D], g[IN_H])
-        od0, od1 = receivers[d], receivers[d + g[IN_D]]
         at_h = 2 * g[IN_D] + h
         oh0, oh1 = receivers[at_h], receivers[at_h + ends_h]
-        to = number * g[IN_W]
-        if number > first and h > 0 and oh0 == receivers[at_h - 1] and oh1 == receivers[at_h - 1 + ends_h]:
-            target, source = np.uintp(to), np.uintp(to - g[IN_W])
-            for w in range(np.uintp(g[IN_W])):
-                put(grad_input, target + w, element(grad_input, source + w, line))
-            continue
-        rows.fill(line, ZERO, no_sum(grad_input), g[OUT_W])
-        for od in range(od0, od1):
-            for oh in range(oh0, oh1):
-                row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
-                count = bounds[g[OUT_D] + od] - bounds[od]
-                count *= bounds[h_table + g[OUT_H] + oh] - bounds[h_table + oh]
-                for o in range(g[OUT_W]):
-                    size = count * (bounds[w_table + g[OUT_W] + o] - bounds[w_table + o])
-                    gradient = element(grad, np.uintp(row + o * layout[rows.W_STEP]), line)
-                    line[np.uintp(o)] += gradient / line.dtype.type(size)
-        at_w = 2 * (g[IN_D] + g[IN_H])
-        for w in range(g[IN_W]):
-            total = line[np.uintp(receivers[at_w + w])] if g[OUT_W] > 0 else no_sum(grad_input)
-            for o in range(receivers[at_w + w] + 1, receivers[at_w + w + ends_w]):
-                total += line[np.uintp(o)]
-            put(grad_input, np.uintp(to + w), total)
+        if number == first or h == 0 or oh0 != receivers[at_h - 1] or oh1 != receivers[at_h - 1 + ends_h]:
+            rows.fill(sums, ZERO, no_sum(grad_input), g[OUT_W])
+            for od in range(receivers[d], receivers[d + g[IN_D]]):
+                for oh in range(oh0, oh1):
+                    row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
+                    count = bounds[g[OUT_D] + od] - bounds[od]
+                    count *= bounds[h_table + g[OUT_H] + oh] - bounds[h_table + oh]
+                    for o in range(g[OUT_W]):
+                        size = count * (bounds[w_table + g[OUT_W] + o] - bounds[w_table + o])
+                        gradient = element(grad, np.uintp(row + o * layout[rows.W_STEP]), sums)
+                        sums[np.uintp(o)] += gradient / sums.dtype.type(size)
+            rows.fill(line, ZERO, no_sum(grad_input), g[IN_W])
+            for o in range(g[OUT_W]):
+                for w in range(np.uintp(bounds[w_table + o]), np.uintp(bounds[w_table + g[OUT_W] + o])):
+                    line[w] += sums[np.uintp(o)]
+        rows.write_line(grad_input, np.uintp(number * g[IN_W]), line, np.uintp(g[IN_W]))

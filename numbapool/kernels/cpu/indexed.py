@@ -58,7 +58,7 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
     with_layout,
 )
-from numbapool.kernels.cpu.vectors import element, is_summed_in, lanes, load, lowest, no_sum, put, store, sums_of
+from numbapool.kernels.cpu.vectors import element, is_summed_in, lanes, load, lowest, no_sum, store, sums_of
 from numbapool.kernels.elements import value_dtype
 
 # Input elements that a unit of work owns, at least.
@@ -68,7 +68,8 @@ OWNED_ELEMENTS = 1 << 14
 def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
     """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
     block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
-    operations = plan.planes * plan.out_plane_size * plan.channels
+    # Eight zeros are written in the time of one addition.
+    operations = plan.planes * (plan.out_plane_size + plan.plane_size // 8) * plan.channels
     if plan.channels > 1:
         blocks = plan.planes * -(-plan.plane_size // block)
         sizes = block, plan.channels
@@ -87,12 +88,12 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
     """The same with the positions of the maxima found again."""
     flat, layout = x
     if plan.channels > 1 or isinstance(plan, BinPlan):
-        maxima = np.empty(plan.planes * plan.out_plane_size * plan.channels, flat.dtype)
-        indices = np.empty(maxima.size, np.int32 if plan.plane_size < 1 << 31 else np.int64)
-        max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
-        scatter_add(plan, grad_output, (indices, None), grad_input)
+        _scatter_to_maxima(plan, grad_output, x, grad_input)
         return
     schedule = schedule_of(plan, value_dtype(flat.dtype).itemsize, layout is None, True)
+    if schedule.algorithm == "whole":
+        _scatter_to_maxima(plan, grad_output, x, grad_input)
+        return
     block = _block(plan)
     kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
     program = with_layout(schedule.program, LAYOUT, layout)
@@ -105,6 +106,14 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
         *_of_output(plan, grad_output),
         *arguments,
     )
+
+
+def _scatter_to_maxima(plan: AnyPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
+    flat, layout = x
+    maxima = np.empty(plan.planes * plan.out_plane_size * plan.channels, flat.dtype)
+    indices = np.empty(maxima.size, np.int32 if plan.plane_size < 1 << 31 else np.int64)
+    max_pool_with_indices(plan, flat.dtype, layout is None).run(x, [maxima, indices])
+    scatter_add(plan, grad_output, (indices, None), grad_input)
 
 
 def gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
@@ -122,13 +131,16 @@ def gather_all(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bo
 
 def _gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray, none: int) -> bool:
     flat, layout = x
-    source = flat, contiguous_layout(plan) if layout is None else layout
     bad = np.zeros(1, np.int64)
-    d, h, _ = plan.axes
-    units, operations = plan.planes * d.out * h.out, plan.planes * plan.out_plane_size
-    run(
-        gather_rows, units, operations, out, *source, *_of_output(plan, indices), geometry_of(plan), bad, np.int64(none)
-    )
+    operations = plan.planes * plan.out_plane_size
+    if layout is indices[1] is None:
+        arguments = out, flat, indices[0], plan.plane_size, plan.out_plane_size, bad, np.int64(none)
+        run(gather_planes, plan.planes, operations, *arguments)
+    else:
+        d, h, _ = plan.axes
+        source = flat, contiguous_layout(plan) if layout is None else layout
+        arguments = out, *source, *_of_output(plan, indices), geometry_of(plan), bad, np.int64(none)
+        run(gather_rows, plan.planes * d.out * h.out, operations, *arguments)
     return not bad[0]
 
 
@@ -221,12 +233,7 @@ def take_over(values, source, at, n):
 def hand_over(grad_input, to, sums, n):
     """Write n sums to where they belong, if they have grown elsewhere."""
     if not is_summed_in(grad_input):
-        width, column = np.int64(lanes(sums)), ZERO
-        while column + width <= n:
-            store(grad_input, np.uintp(to + column), load(sums, np.uintp(column), sums))
-            column += width
-        for i in range(column, n):
-            put(grad_input, np.uintp(to + i), sums[np.uintp(i)])
+        rows.write_line(grad_input, np.uintp(to), sums, np.uintp(n))
 
 
 @inner
@@ -347,6 +354,22 @@ def scatter_pixels(first, last, grad_input, grad, indices, g, block, channels, b
                             bad[0] = 1
                     at += n
         hand_over(grad_input, to * channels, sums, (own1 - own0) * channels)
+
+
+@entry
+def gather_planes(first, last, out, x, indices, plane_size, out_plane_size, bad, none):
+    """`gather_rows` of contiguous arrays."""
+    size, count, zero = np.uintp(plane_size), np.uintp(out_plane_size), out.dtype.type(0)
+    for plane in range(first, last):
+        at, to = np.uintp(plane) * size, np.uintp(plane) * count
+        is_bad = False
+        for i in range(count):
+            index = np.int64(indices[to + i])
+            is_inside = np.uintp(index) < size
+            is_bad |= not (is_inside or index == none)
+            out[to + i] = x[at + np.uintp(index)] if is_inside else zero
+        if is_bad:
+            bad[0] = 1
 
 
 @entry

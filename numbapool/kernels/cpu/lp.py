@@ -19,9 +19,9 @@ from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.indexed import max_pool_backward
 from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.max import max_pool
-from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, plane_at
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of
-from numbapool.kernels.cpu.vectors import accumulator_of, element, lanes, load, power, put, store
+from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, ZERO, fill, fold_whole, plane_at, write_line
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, flattened, geometry_of
+from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
 from numbapool.kernels.windows import Axis
 
 # Elements whose powers are kept at a time.
@@ -48,6 +48,9 @@ class LpCall(NamedTuple):
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat array in `results`."""
         (out,) = results
+        if is_whole(self.plan, x, self.power):
+            _whole_norms(self.plan, x, out, self.power, self.is_norm)
+            return
         dtype, planes = accumulator_of(out.dtype), _planes_at_a_time(self.plan)
         powers = np.empty(planes * in_size(self.plan), dtype)
         sums = np.empty(0 if out.dtype == dtype else planes * out_size(self.plan), dtype)
@@ -71,6 +74,9 @@ def lp_pool_backward(
     plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray, power: float, is_norm: bool
 ) -> None:
     """Its gradient; 0 from windows whose norm is 0."""
+    if is_whole(plan, x, power) and grad_output[1] is None:
+        _whole_norms_backward(plan, grad_output[0], x[0], grad_input, power, is_norm)
+        return
     dtype, planes = accumulator_of(grad_input.dtype), _planes_at_a_time(plan)
     own = np.empty(0 if grad_input.dtype == dtype else planes * in_size(plan), dtype)
     elements_of_part, powers = np.empty(planes * in_size(plan), dtype), np.empty(planes * in_size(plan), dtype)
@@ -94,6 +100,38 @@ def lp_pool_backward(
         _over_elements(times_powers, inputs.size, inputs, elements, exponent, is_magnitude, is_largest)
         if own.size:
             _over_elements(convert, results.size, results, inputs, inputs)
+
+
+def is_whole(plan: WindowPlan, x: Source, power: float) -> bool:
+    """Whether each plane is one window, and contiguous: no need then to keep the powers of its elements."""
+    is_flat = x[1] is None and plan.channels == 1 and power != math.inf
+    return is_flat and flattened(plan).axes[2].kernel == plan.plane_size
+
+
+def _whole_norms(plan: WindowPlan, x: Source, out: np.ndarray, power: float, is_norm: bool) -> None:
+    sums = _whole_sums(plan, x[0], power, is_norm)
+    _finish(sums, plan, power, is_norm)
+    _over_elements(convert, out.size, out, sums, sums)
+
+
+def _whole_sums(plan: WindowPlan, x: np.ndarray, power: float, is_norm: bool) -> np.ndarray:
+    """The sum of the powers of each plane, or their mean."""
+    sums = np.empty(plan.planes, accumulator_of(x.dtype))
+    divisor = 1 if is_norm else plan.plane_size
+    run(sum_powers, plan.planes, x.size, sums, x, np.int64(plan.plane_size), power, is_norm, np.float64(divisor))
+    return sums
+
+
+def _whole_norms_backward(
+    plan: WindowPlan, grad_output: np.ndarray, x: np.ndarray, grad_input: np.ndarray, power: float, is_norm: bool
+) -> None:
+    sums = _whole_sums(plan, x, power, is_norm)
+    gradient = np.empty_like(sums)
+    _over_elements(convert, sums.size, gradient, grad_output, sums)
+    _over_elements(weigh, sums.size, sums, gradient, sums.dtype.type(_scale(plan, is_norm)), 1 / power - 1)
+    if not is_norm:
+        sums /= sums.dtype.type(plan.plane_size)
+    run(spread_powers, plan.planes, x.size, grad_input, x, sums, np.int64(plan.plane_size), power - 1, is_norm)
 
 
 def in_size(plan: WindowPlan) -> int:
@@ -239,6 +277,65 @@ def raise_elements(first, last, powers, elements, exponent, is_magnitude, size):
         for i in range(start, end):
             powers[i] = abs(elements[i]) if is_magnitude else elements[i]
         raise_line(powers, exponent, start, end)
+
+
+@inner
+def raise_block(line, x, at, n, exponent, is_magnitude):
+    """Powers of n neighbours of x, of their magnitudes if asked for, to the start of a line."""
+    first, column, end = np.uintp(at), np.uintp(0), np.uintp(n)
+    is_square = exponent == 2
+    while column + lanes(line) <= end:
+        value = load(x, first + column, line)
+        store(line, column, times(value, value) if is_square else value)
+        column += lanes(line)
+    if is_square:  # no other pass over the line: 8x512x28x28 in 0.56 ms instead of 0.79
+        for i in range(column, end):
+            line[i] = element(x, first + i, line) ** 2
+        return
+    for i in range(column, end):
+        line[i] = element(x, first + i, line)
+    if is_magnitude:
+        for i in range(end):
+            line[i] = abs(line[i])
+    raise_line(line, exponent, np.uintp(0), end)
+
+
+@entry
+def sum_powers(first, last, sums, x, size, exponent, is_magnitude, divisor):
+    """The sum of the powers of each plane, in blocks that stay in the cache, over a divisor."""
+    line, work = np.empty(UNIT_ELEMENTS, sums.dtype), np.empty(lanes(sums), sums.dtype)
+    for plane in range(first, last):
+        total = np.float64(0)
+        for start in range(0, size, UNIT_ELEMENTS):
+            n = min(size - start, UNIT_ELEMENTS)
+            raise_block(line, x, plane * size + start, n, exponent, is_magnitude)
+            if n >= 4 * np.int64(lanes(sums)):
+                total += fold_whole(add, work, ZERO, line, ZERO, n)
+            else:
+                for i in range(np.uintp(n)):
+                    total += line[i]
+        sums[plane] = sums.dtype.type(total / divisor)
+
+
+@entry
+def spread_powers(first, last, grad_input, x, weights, size, exponent, is_magnitude):
+    """Times the derivative of the power of each element, see `times_powers`, the gradient with respect to it."""
+    line, zero = np.empty(UNIT_ELEMENTS, weights.dtype), weights.dtype.type(0)
+    for plane in range(first, last):
+        weight = weights[plane]
+        for start in range(0, size, UNIT_ELEMENTS):
+            at, n = plane * size + start, min(size - start, UNIT_ELEMENTS)
+            if weight == 0:
+                fill(line, ZERO, zero, n)
+            else:
+                raise_block(line, x, at, n, exponent, is_magnitude)
+                if is_magnitude:
+                    for i in range(np.uintp(n)):
+                        value = element(x, np.uintp(at) + i, line)
+                        line[i] = zero if value == 0 else line[i] * np.sign(value)
+                for i in range(np.uintp(n)):
+                    line[i] *= weight
+            write_line(grad_input, np.uintp(at), line, np.uintp(n))
 
 
 @entry

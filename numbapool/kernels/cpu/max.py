@@ -10,10 +10,10 @@ from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
 from numbapool.kernels.cpu.channels import as_rows, max_channels, max_channels_with_indices
-from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call
 from numbapool.kernels.cpu.marks import mark_unit, no_mark, store_marks
-from numbapool.kernels.cpu.rows import ONE, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
+from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_D,
@@ -45,6 +45,9 @@ from numbapool.kernels.cpu.schedule import (
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
 from numbapool.kernels.elements import value_dtype
 
+# Elements that are compared with a maximum before it matters whether it is among them: a loop without an exit is vectorised.
+SEARCHED = np.uintp(64)
+
 
 def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
@@ -66,8 +69,7 @@ def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bo
     if isinstance(plan, BinPlan):
         return max_bins_with_indices(plan, dtype)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
-    kernel = max_windows_indices if algorithm == "windows" else max_indices
-    return Call(kernel, units, program, (no_mark(plan),))
+    return Call(INDEX_KERNELS[algorithm], units, program, (no_mark(plan),))
 
 
 @entry
@@ -150,6 +152,40 @@ def max_indices(first, last, out, indices, x, g, none):
 
 
 @entry
+def max_whole_indices(first, last, out, indices, x, g, none):
+    work = np.full(g[WORK_SIZE], lowest(x))
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    for plane in range(first, last):
+        at = plane_at(layout, plane)
+        best = rows.fold_whole(larger, work, ZERO, x, at, g[IN_W])
+        index = position_of(best, x, at, g[IN_W])
+        put(out, np.uintp(plane), element(x, np.uintp(at + index), x))
+        indices[plane] = index
+
+
+@inner
+def position_of(best, x, at, n):
+    """Where the first element is that equals the largest, or the last NaN, for which it need not be searched in a hurry."""
+    first, end = np.uintp(at), np.uintp(n)
+    if best != best:
+        end -= ONE_UP
+        while element(x, first + end, x) == element(x, first + end, x):
+            end -= ONE_UP
+        return np.int64(end)
+    start = np.uintp(0)
+    while start + SEARCHED <= end:
+        number = np.uintp(0)
+        for i in range(SEARCHED):
+            number += np.uintp(element(x, first + start + i, x) == best)
+        if number > 0:
+            break
+        start += SEARCHED
+    while element(x, first + start, x) != best:
+        start += ONE_UP
+    return np.int64(start)
+
+
+@entry
 def max_windows_indices(first, last, out, indices, x, g, none):
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
     for number in range(first, last):
@@ -180,6 +216,7 @@ def scan_window(x, at, layout, g, od, oh, ow):
     return best, index
 
 
+INDEX_KERNELS = {"indices": max_indices, "whole": max_whole_indices, "windows": max_windows_indices}
 KERNELS = {
     "flat": max_flat,
     "rows": max_rows,

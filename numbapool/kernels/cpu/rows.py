@@ -365,14 +365,22 @@ def fold_windows(combine, work, to, source, line, stride, taps, n, identity):
 def fold_whole(combine, work, to, source, at, n):
     """Fold n neighbours of the source, at least four vectors of them, to the element `to` of the work array."""
     width, count, first = lanes(work), np.uintp(n), np.uintp(at)
-    step, column = width + width, width + width
-    # Two at a time, because a vector waits for the one before, 4 cycles, longer than it takes to come from memory.
-    vector = combine(load(source, first, work), load(source, first + width, work))
+    # Four side by side, because a vector waits for the one before, 4 cycles, longer than it takes to come from memory.
+    column = width + width
+    a, b = load(source, first, work), load(source, first + width, work)
+    c, d = load(source, first + column, work), load(source, first + column + width, work)
+    column += column
+    step = column
     while column + step <= count:
-        pair = combine(load(source, first + column, work), load(source, first + column + width, work))
-        vector = combine(vector, pair)
+        at = first + column
+        a, b = combine(a, load(source, at, work)), combine(b, load(source, at + width, work))
+        at += width + width
+        c, d = combine(c, load(source, at, work)), combine(d, load(source, at + width, work))
         column += step
-    store(work, np.uintp(to), vector)
+    while column + width <= count:
+        a = combine(a, load(source, first + column, work))
+        column += width
+    store(work, np.uintp(to), combine(combine(a, b), combine(c, d)))
     total = work[np.uintp(to)]
     for lane in range(ONE_UP, width):
         total = combine(total, work[np.uintp(to) + lane])
@@ -402,6 +410,18 @@ def fold_lines(combine, work, to, a, b, c, n):
             vector = combine(load(work, second + column, work), load(work, first + column, work))
             store(work, line + column, combine(vector, load(work, third + column, work)))
             column += width
+
+
+@inner
+def write_line(out, to, line, n):
+    """Write n elements from the start of a line to where they belong, rounded if need be."""
+    width, column = lanes(line), np.uintp(0)
+    while column + width <= n:
+        store(out, to + column, load(line, column, line))
+        column += width
+    while column < n:
+        put(out, to + column, line[column])
+        column += ONE_UP
 
 
 @inner

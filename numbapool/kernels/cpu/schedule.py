@@ -40,7 +40,7 @@ FEWEST_UNITS = 16
 LARGEST_FLAT_PLANE = 1 << 14
 FEWEST_FLAT_PLANES = 16
 # Windows of whole rows or planes with more elements than this stay as they are.
-LARGEST_JOINED_WINDOW = 1 << 10
+LARGEST_JOINED_WINDOW = 1 << 8
 # Dilated windows that span more lines than this are folded row by row: stacks would hold mostly rows between the taps.
 MOST_SPARSE_LINES = 8
 # Windows up to this wide are folded across tap by tap ("rows"): one pass over a line.
@@ -215,12 +215,12 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     is_large = plan.planes * plan.plane_size * itemsize >= LARGE_BYTES
     line = (LARGE_LINE_BYTES if is_large else LINE_BYTES) // itemsize
     plan = _simplified(plan)
-    if contiguous and not indices:
-        plan = joined(plan)
+    if contiguous:
+        plan = flattened(plan) if indices else joined(plan)
     d, h, w = plan.axes
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
-    algorithm = _algorithm(plan, line, contiguous, indices)
+    algorithm = _algorithm(plan, line, contiguous, indices, 4 * VECTOR_BYTES // itemsize)
     # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
     # With indices tiles are of one row (see below), so rows are cut only where they are longer still.
     widest = 4 * line if indices else line
@@ -358,10 +358,8 @@ def joined(plan: WindowPlan) -> WindowPlan:
     Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many small planes becomes one long
     row with windows as long as a plane.
     """
+    plan = flattened(plan)
     d, h, w = plan.axes
-    if all(map(_is_whole, plan.axes)):
-        d, h, w = UNIT_AXIS, UNIT_AXIS, Axis(plan.plane_size, 1, plan.plane_size, 1, 1, 0, 0)
-        plan = WindowPlan(plan.leading, (w,))
     if _is_whole(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
         if _is_whole(h):
             size = h.length * w.length
@@ -376,15 +374,23 @@ def joined(plan: WindowPlan) -> WindowPlan:
     return plan
 
 
+def flattened(plan: WindowPlan) -> WindowPlan:
+    """The same plan with one axis, where a window holds a whole plane."""
+    if all(map(_is_whole, plan.axes)):
+        return WindowPlan(plan.leading, (Axis(plan.plane_size, 1, plan.plane_size, 1, 1, 0, 0),))
+    return plan
+
+
 def _is_whole(axis: Axis) -> bool:
     """Whether one window holds an axis from end to end."""
     return axis.out == 1 and axis.kernel == axis.length and axis.before == axis.after == 0 and axis.dilation == 1
 
 
-def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool) -> str:
+def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool, four_vectors: int) -> str:
     d, h, w = plan.axes
+    smallest_whole = four_vectors if indices else LARGEST_JOINED_WINDOW + 1
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
-    if contiguous and not indices and d.length == h.length == 1 and _is_whole(w) and w.length > LARGEST_JOINED_WINDOW:
+    if contiguous and d.length == h.length == 1 and _is_whole(w) and w.length >= smallest_whole:
         return "whole"
     reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
     mostly_outside = reach > 4 * (w.length + line) or span_h > 2 * h.length + 64

@@ -448,13 +448,14 @@ def _times(vector, factor):
 
 @vector_operation(_times)
 def times(typing_context, vector, factor):
-    """All lanes of a vector times one factor."""
+    """All lanes of a vector times one factor, or times those of another."""
+    is_vector = isinstance(factor, Vector)
 
     def codegen(context, builder, signature, values):
         multiply = builder.fmul if isinstance(vector.element, types.Float) else builder.mul
-        return multiply(values[0], _splat(builder, values[1], vector.lanes))
+        return multiply(values[0], values[1] if is_vector else _splat(builder, values[1], vector.lanes))
 
-    return vector(vector, vector.element), codegen
+    return vector(vector, vector if is_vector else vector.element), codegen
 
 
 def _power(base, exponent):
