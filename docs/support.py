@@ -152,8 +152,9 @@ class Operation:
 
 
 def operations() -> list[Operation]:
-    """Every public function that has a backward."""
-    return [Operation(name) for name in functional.__all__ if f"{name}_backward" in functional.__all__]
+    """Every public function that has a backward, but for `pool`, which is all of them that have windows."""
+    names = [name for name in functional.__all__ if f"{name}_backward" in functional.__all__]
+    return [Operation(name) for name in names if name != "pool"]
 
 
 # Dtypes ---------------------------------------------------------------------------------------------------------------

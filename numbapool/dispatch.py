@@ -35,8 +35,20 @@ class Backend(Protocol):
     def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Random numbers in [0, 1) by the library's own generator."""
 
-    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
-        """What is called `name`, with one axis elsewhere: a view where the library has views, and always of "out"."""
+    def strides(self, name: str, array: Any) -> tuple[int, ...]:
+        """Distance in memory of neighbours along each axis of what is called `name`, in any unit."""
+
+    def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
+        """What is called `name`, with its axes in another order: a view where the library has views, and always of "out"."""
+
+    def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """What is called `name`, of another shape: a copy where strides allow no view."""
+
+    def cast(self, array: Any, like: Any) -> Any:
+        """An array in the dtype of another, or in float32 if that is None."""
+
+    def write(self, out: Any, result: Any) -> None:
+        """A result to where the caller wants it."""
 
     def __hash__(self) -> int:
         """Backends are keys of caches."""

@@ -6,8 +6,9 @@ arithmetic of their own. Sizes are Python integers, so nothing overflows before 
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
@@ -40,7 +41,8 @@ LARGEST_INT64 = 2**63 - 1
 
 # Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
 SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))
-FLOATS = dict.fromkeys([np.dtype("float16"), BFLOAT16]) | SINGLE_AND_DOUBLE
+HALVES = dict.fromkeys([np.dtype("float16"), BFLOAT16])
+FLOATS = HALVES | SINGLE_AND_DOUBLE
 COMPLEX = dict.fromkeys(map(np.dtype, ("complex64", "complex128")))
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
 BOOL = {np.dtype(bool): None}
@@ -421,6 +423,75 @@ def _fractional_starts(samples: np.ndarray, length: int, kernel: int, out: int) 
 def samples_shape(shape: tuple[int, ...], rank: int) -> tuple[int, int, int]:
     """The shape of the samples for an array of `shape`: one for each plane and pooled axis."""
     return shape[0] if len(shape) == rank + 2 else 1, shape[-rank - 1], rank
+
+
+KINDS = {
+    "max": {"return_indices", "indices"},
+    "min": {"return_indices", "indices"},
+    "avg": {"count_include_pad", "divisor_override", "rounding"},
+    "sum": set(),
+    "lp": {"norm_type", "true_norm"},
+}  # of pooling, and the options that each has
+
+
+def as_kind(value: Any) -> str:
+    """`kind` as one of the words."""
+    return _as_word("kind", value, tuple(KINDS))
+
+
+def check_options(kind: str, options: dict[str, Any], function: Callable[..., Any]) -> None:
+    """Refuse options that have no meaning for a kind, unless they are the defaults of the function."""
+    for name in options.keys() - KINDS[kind]:
+        value, default = options[name], _parameters(function)[name].default
+        if value is not default and not (type(value) is type(default) and value == default):
+            raise ValueError(f"{name} has no meaning for kind={kind!r}, got {name}={value!r}")
+
+
+@lru_cache(maxsize=8)
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def as_axes(axes: Any, kernel_size: Any, ndim: int) -> tuple[int, ...]:
+    """`axes` as different ints from 0 to the number of axes; by default as many of the last as the kernel has elements."""
+    if ndim == 0:
+        raise ValueError("x must have at least one axis, got shape ()")
+    if axes is None:
+        number = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else ndim
+        if not 0 < number <= ndim:
+            raise ValueError(f"kernel_size must have 1 to {ndim} ints, as many as x has axes, got {kernel_size!r}")
+        return tuple(range(ndim - number, ndim))
+    given = tuple(as_int("axes", each) for each in axes) if isinstance(axes, (tuple, list)) else (as_int("axes", axes),)
+    if not given or any(not -ndim <= each < ndim for each in given):
+        raise ValueError(f"axes must be ints of {-ndim} to {ndim - 1} for an array of {ndim} axes, got {axes!r}")
+    chosen = tuple(each % ndim for each in given)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"axes must be different, got {axes!r}")
+    return chosen
+
+
+def check_axes_not_empty(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Refuse to pool an axis without elements."""
+    for axis in axes:
+        if shape[axis] == 0:
+            raise ValueError(f"pooled axes must not be empty, but axis {axis} of x is: it has shape {shape}")
+
+
+def counts_all_taps(
+    lengths: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...] | str,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> bool:
+    """Whether means divide by the number of elements of a whole window everywhere."""
+    axes = pooled_axes((1, *lengths), kernel, stride, padding, dilation, ceil_mode)
+    reaches = [(axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1 for axis in axes]
+    if count_include_pad:
+        return all(reach <= axis.before + axis.length + axis.after for axis, reach in zip(axes, reaches, strict=True))
+    return all(axis.before == 0 and reach <= axis.length for axis, reach in zip(axes, reaches, strict=True))
 
 
 def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first") -> None:

@@ -50,13 +50,28 @@ class DlpackBackend:
         """Random numbers in [0, 1), others at every call."""
         return numpy_backend.draw(shape, dtype)
 
-    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
+    def strides(self, name: str, array: Any) -> tuple[int, ...]:
+        """In bytes."""
+        return tuple(_view(name, array).strides)
+
+    def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
         """By the array's namespace, which may copy (JAX does); as a NumPy view what nobody gets to see, or must be no copy."""
         if name in ("indices", "out"):
-            return np.moveaxis(_view(name, array), source, destination)
-        axes = list(range(array.ndim))
-        axes.insert(destination % array.ndim, axes.pop(source))
-        return array.__array_namespace__().permute_dims(array, tuple(axes))
+            return np.transpose(_view(name, array), axes)
+        return array.__array_namespace__().permute_dims(array, axes)
+
+    def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """By the array's namespace."""
+        return array.__array_namespace__().reshape(array, shape)
+
+    def cast(self, array: Any, like: Any) -> Any:
+        """By the array's namespace."""
+        namespace = array.__array_namespace__()
+        return namespace.astype(array, namespace.float32 if like is None else like.dtype)
+
+    def write(self, out: Any, result: Any) -> None:
+        """Copy a result to the memory of the array that the caller wants it in."""
+        numpy_backend.write(_view("out", out), _view("result", result))
 
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""

@@ -64,9 +64,26 @@ class NumpyBackend:
         """Random numbers in [0, 1), others at every call."""
         return np.random.default_rng().random(shape).astype(dtype)
 
-    def move_axis(self, name: str, array: Any, source: int, destination: int) -> Any:
-        """A view with one axis elsewhere."""
-        return np.moveaxis(array, source, destination)
+    def strides(self, name: str, array: Any) -> tuple[int, ...]:
+        """In bytes."""
+        return tuple(array.strides)
+
+    def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
+        """A view with its axes in another order."""
+        return np.transpose(array, axes)
+
+    def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """A view of another shape, or a copy."""
+        return np.reshape(array, shape)
+
+    def cast(self, array: Any, like: Any) -> Any:
+        """A copy in the dtype of another, or in float32."""
+        return array.astype(np.float32 if like is None else like.dtype)
+
+    def write(self, out: Any, result: Any) -> None:
+        """Copy a result to where the caller wants it."""
+        shape, dtype = self.describe("result", result)
+        np.copyto(_check_out(out, shape, dtype), result)
 
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""

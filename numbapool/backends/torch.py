@@ -179,14 +179,7 @@ class TorchBackend:
         else:
             raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
         for target, result in pairs:
-            self.describe("out", target)
-            check_same_shape("out", tuple(target.shape), tuple(result.shape), "the shape of the result,")
-            if target.dtype != result.dtype:
-                raise TypeError(f"out must have the dtype of the result, {result.dtype}, got {target.dtype}")
-            _check_no_gradient("out", target)
-            if result.requires_grad:
-                _check_no_out(out)
-            target.copy_(result)
+            self.write(target, result)
         return out
 
     def to_numpy(self, array: Tensor) -> np.ndarray:
@@ -207,9 +200,34 @@ class TorchBackend:
         """Random numbers in [0, 1) by torch's own generator, as its own functions draw them."""
         return torch.rand(shape, dtype=TORCH_DTYPES[dtype], device="cpu")
 
-    def move_axis(self, name: str, array: Tensor, source: int, destination: int) -> Tensor:
-        """A view with one axis elsewhere; torch's own operation, so that whoever records or derives sees it."""
-        return array.movedim(source, destination)
+    def strides(self, name: str, array: Tensor) -> tuple[int, ...]:
+        """In elements."""
+        return tuple(array.stride())
+
+    # These three are torch's own operations, so that whoever records or derives sees them.
+
+    def permute(self, name: str, array: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """A view with its axes in another order."""
+        return array.permute(axes)
+
+    def reshape(self, name: str, array: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A view of another shape, or a copy."""
+        return array.reshape(shape)
+
+    def cast(self, array: Tensor, like: Any) -> Tensor:
+        """In the dtype of another, or in float32."""
+        return array.to(torch.float32 if like is None else like.dtype)
+
+    def write(self, out: Any, result: Tensor) -> None:
+        """Copy a result to where the caller wants it."""
+        self.describe("out", out)
+        check_same_shape("out", tuple(out.shape), tuple(result.shape), "the shape of the result,")
+        if out.dtype != result.dtype:
+            raise TypeError(f"out must have the dtype of the result, {result.dtype}, got {out.dtype}")
+        _check_no_gradient("out", out)
+        if result.requires_grad:
+            _check_no_out([out])
+        out.copy_(result)
 
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""

@@ -22,6 +22,7 @@ from numbapool.functional.avg import (
     avg_pool3d,
     avg_pool3d_backward,
 )
+from numbapool.functional.axes import pool, pool_backward
 from numbapool.functional.fractional import (
     fractional_max_pool2d,
     fractional_max_pool2d_backward,
@@ -130,6 +131,8 @@ __all__ = [
     "min_pool2d_backward",
     "min_pool3d",
     "min_pool3d_backward",
+    "pool",
+    "pool_backward",
     "sum_pool1d",
     "sum_pool1d_backward",
     "sum_pool2d",

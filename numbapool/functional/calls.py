@@ -680,15 +680,17 @@ def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any])
         check_rank(shape, rank, data_format)
     else:
         check_whole(shape, data_format)
+    axes = len(shape)
+    leading = axes - 1 - rank
 
     def moved(name: str, array: Any) -> Any:
         given, _ = backend.describe(name, array)
         if len(given) != len(shape):
             raise ValueError(f"{name} must have as many axes as x, which has shape {shape}, got shape {given}")
-        return backend.move_axis(name, array, -1, -1 - rank)
+        return backend.permute(name, array, (*range(leading), axes - 1, *range(leading, axes - 1)))
 
     def moved_back(result: Any) -> Any:
-        return backend.move_axis("result", result, -1 - rank, -1)
+        return backend.permute("result", result, (*range(leading), *range(leading + 1, axes), leading))
 
     for name in ("x", "grad_output", "indices"):
         if arguments.get(name) is not None:

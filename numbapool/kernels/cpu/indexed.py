@@ -134,8 +134,8 @@ def _gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray, none: in
     bad = np.zeros(1, np.int64)
     operations = plan.planes * plan.out_plane_size
     if layout is indices[1] is None:
-        arguments = out, flat, indices[0], plan.plane_size, plan.out_plane_size, bad, np.int64(none)
-        run(gather_planes, plan.planes, operations, *arguments)
+        sizes = plan.plane_size, plan.out_plane_size
+        run(gather_planes, plan.planes, operations, out, flat, indices[0], *sizes, bad, np.int64(none))
     else:
         d, h, _ = plan.axes
         source = flat, contiguous_layout(plan) if layout is None else layout
