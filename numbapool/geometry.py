@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from numbapool.kernels.elements import BFLOAT16
-from numbapool.kernels.windows import Axis, Bins
+from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
 
 # An int, or one int an axis.
 Extent: TypeAlias = int | Sequence[int]
@@ -27,6 +27,8 @@ Sizes: TypeAlias = int | Sequence[int | None] | None
 Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
 # Which axis of an array holds the channels.
 DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
+# What indices count: positions in the plane, in the whole array, or in the window.
+IndexKind: TypeAlias = Literal["plane", "global", "window"]
 # How quotients of integers are rounded.
 Rounding: TypeAlias = Literal["truncate", "nearest"]
 
@@ -45,6 +47,7 @@ HALVES = dict.fromkeys([np.dtype("float16"), BFLOAT16])
 FLOATS = HALVES | SINGLE_AND_DOUBLE
 COMPLEX = dict.fromkeys(map(np.dtype, ("complex64", "complex128")))
 INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
+UNSIGNED = tuple(map(np.dtype, ("uint8", "uint16", "uint32", "uint64")))
 BOOL = {np.dtype(bool): None}
 ORDERED = FLOATS | INTEGERS | BOOL  # what maxima take
 AVERAGED = FLOATS | COMPLEX | INTEGERS  # what means take
@@ -105,6 +108,16 @@ class Plan:
         """Output elements of one plane."""
         return prod(axis.out for axis in self.pooled)
 
+    @property
+    def taps(self) -> int:
+        """Elements of the largest window."""
+        raise NotImplementedError
+
+    @cached_property
+    def index_dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned dtype for positions in a window, whose largest value means none."""
+        return smallest_unsigned(self.taps)
+
     @cached_property
     def channels_last(self) -> Plan:
         """The same for an array whose channels, the last of its leading axes, lie side by side in memory."""
@@ -132,6 +145,11 @@ class WindowPlan(Plan):
         """The pooled axes as (d, h, w): unit axes in front for lower ranks."""
         return (UNIT_AXIS,) * (3 - len(self.pooled)) + self.pooled
 
+    @cached_property
+    def taps(self) -> int:
+        """Elements of a window."""
+        return prod(axis.kernel for axis in self.pooled)
+
 
 @dataclass(frozen=True, eq=False)
 class BinPlan(Plan):
@@ -150,6 +168,13 @@ class BinPlan(Plan):
     def axes(self) -> tuple[Bins, ...]:
         """The pooled axes as (d, h, w): unit axes in front for lower ranks."""
         return (Bins(1, 1),) * (3 - len(self.pooled)) + self.pooled
+
+    @cached_property
+    def taps(self) -> int:
+        """Elements of the largest window."""
+        if self.kernel:
+            return prod(self.kernel)
+        return prod(max(bin_end(o, *axis) - bin_start(o, *axis) for o in range(axis.out)) for axis in self.pooled)
 
     def batched(self, size: int) -> BinPlan:
         """The same for `size` inputs, one after the other along the first axis; starts are those of the first."""
@@ -426,8 +451,8 @@ def samples_shape(shape: tuple[int, ...], rank: int) -> tuple[int, int, int]:
 
 
 KINDS = {
-    "max": {"return_indices", "indices"},
-    "min": {"return_indices", "indices"},
+    "max": {"return_indices", "indices", "index_kind"},
+    "min": {"return_indices", "indices", "index_kind"},
     "avg": {"count_include_pad", "divisor_override", "rounding"},
     "sum": set(),
     "lp": {"norm_type", "true_norm"},
@@ -550,6 +575,16 @@ def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
     rank = len(sizes)
     _check_out_size(shape[:-rank] + sizes, shape)
     return BinPlan(shape[:-rank], tuple(Bins(*each) for each in zip(sizes, shape[-rank:], strict=True)))
+
+
+def unpooled_windows(plan: Plan, kernel_size: Extent, stride: Extent | None, padding: Extent) -> WindowPlan:
+    """The plan of the pooling that is undone, whose windows say where their taps are."""
+    rank = len(plan.pooled)
+    kernel = per_axis("kernel_size", kernel_size, rank)
+    strides = kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank)
+    pads = per_axis("padding", padding, rank)
+    axes = zip(plan.pooled, kernel, strides, pads, strict=True)
+    return WindowPlan(plan.leading, tuple(Axis(bins.length, bins.out, k, s, 1, p, p) for bins, k, s, p in axes))
 
 
 def unpooled_sizes(rank: int, output_size: Sequence[int] | None) -> Sequence[int] | None:
@@ -698,6 +733,16 @@ def as_flag(name: str, value: Any) -> bool:
 def as_data_format(value: Any) -> DataFormat:
     """`data_format` as one of the two words."""
     return cast(DataFormat, _as_word("data_format", value, tuple(LAYOUTS)))
+
+
+def as_index_kind(value: Any) -> IndexKind:
+    """`index_kind` as one of the three words."""
+    return cast(IndexKind, _as_word("index_kind", value, ("plane", "global", "window")))
+
+
+def smallest_unsigned(largest: int) -> np.dtype[Any]:
+    """The smallest unsigned dtype that holds an int, which may be a symbol."""
+    return next(dtype for dtype in UNSIGNED if largest <= np.iinfo(dtype).max)
 
 
 def as_rounding(value: Any) -> bool:

@@ -79,3 +79,15 @@ def test_the_numpy_run_imports_no_torch(digits: ModuleType, tmp_path: Path) -> N
     )
     assert "Drew train-digits.png" in done.stdout
     assert (tmp_path / "train-digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_onnx_model_by_numpy() -> None:
+    """The network of the training example, exported, on all its test images."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    example, training = module_of_docs("examples/evaluate_onnx"), module_of_docs("examples/train_digits")
+    model, x = onnx.load(example.MODEL), training.digits().test_x
+    assert {"MaxPool", "AveragePool", "Conv"} <= {node.op_type for node in model.graph.node}
+    session = onnxruntime.InferenceSession(example.MODEL, providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(example.evaluate(model, x), wanted, rtol=1e-4, atol=1e-4)
+    assert (wanted.argmax(1) == training.digits().test_y).mean() > 0.95

@@ -146,13 +146,10 @@ def train_in_numpy(data: Digits, weights: Weights, epochs: int) -> Iterator[Epoc
         yield Epoch(sum(losses) / len(data.train_y), float(found.mean()))
 
 
-def train_in_torch(data: Digits, weights: Weights, epochs: int, pooling: str) -> Iterator[Epoch]:
-    """The same in torch, with the pooling modules of `numbapool.nn` or of `torch.nn`."""
+def network_in_torch(weights: Weights, pools: Any) -> Any:
+    """The same network in torch, with the pooling modules of `pools`."""
     import torch
 
-    from numbapool import nn as numbapool_nn
-
-    pools = {"numbapool.nn": numbapool_nn, "torch.nn": torch.nn}[pooling]
     model = torch.nn.Sequential()
     model.add_module("conv1", torch.nn.Conv2d(1, 16, 3, padding=1))
     model.add_module("rectify1", torch.nn.ReLU())
@@ -163,6 +160,13 @@ def train_in_torch(data: Digits, weights: Weights, epochs: int, pooling: str) ->
     model.add_module("flatten", torch.nn.Flatten())
     model.add_module("linear", torch.nn.Linear(32 * 2 * 2, 10))
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    return model
+
+
+def train_in_torch(data: Digits, model: Any, epochs: int) -> Iterator[Epoch]:
+    """The same training."""
+    import torch
+
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
     train_x, train_y, test_x, test_y = map(torch.from_numpy, data)
     for epoch in range(epochs):
@@ -178,10 +182,24 @@ def train_in_torch(data: Digits, weights: Weights, epochs: int, pooling: str) ->
         yield Epoch(sum(losses) / len(train_y), accuracy)
 
 
+def with_numbapool(data: Digits, weights: Weights, epochs: int) -> Iterator[Epoch]:
+    """In torch, with the modules of `numbapool.nn`."""
+    from numbapool import nn
+
+    return train_in_torch(data, network_in_torch(weights, nn), epochs)
+
+
+def with_torch(data: Digits, weights: Weights, epochs: int) -> Iterator[Epoch]:
+    """In torch, with its own."""
+    from torch import nn
+
+    return train_in_torch(data, network_in_torch(weights, nn), epochs)
+
+
 ENGINES: dict[str, Callable[[Digits, Weights, int], Iterator[Epoch]]] = {
     "NumPy, numbapool": train_in_numpy,
-    "torch, numbapool.nn": lambda *arguments: train_in_torch(*arguments, pooling="numbapool.nn"),
-    "torch, torch.nn": lambda *arguments: train_in_torch(*arguments, pooling="torch.nn"),
+    "torch, numbapool.nn": with_numbapool,
+    "torch, torch.nn": with_torch,
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
-from numbapool.geometry import Plan, check_same_shape, dtype_name
+from numbapool.geometry import BinPlan, Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype
 from numbapool.kernels.windows import Axis
 
@@ -25,7 +25,7 @@ REVERSED = {"min_pool", "min_pool_with_indices", "min_pool_backward"}
 
 # Operations that take nothing of their elements but the order; and those that take nothing at all, and only move them.
 ORDERING = {"max_pool", "min_pool"}
-MOVING = {"gather", "gather_all", "place"}
+MOVING = {"gather", "gather_all", "place", "to_global", "from_global"}
 
 # Operations that refuse -1 as an index, because nothing is unpooled to nowhere.
 UNPOOLING = {"place", "gather_all"}
@@ -88,9 +88,13 @@ class NumpyBackend:
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         _, dtype = specs[0]
+        in_window = len(specs) > 1 and specs[1][1].kind == "u"  # indices of such dtypes count the taps of a window
+        if in_window:
+            parameters = (True,)
         element = element_dtype(dtype, operation in REVERSED, operation in ORDERING)
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
         is_small = 0 < largest < SMALL_SIZE and dtype == element and operation != "lp_pool" and plan.shape[-1] > 1
+        is_small = is_small and not (in_window and isinstance(plan, BinPlan))
         entry_point: Any = None
         units = 0
         fixed: tuple[np.ndarray, ...] = ()
@@ -147,7 +151,7 @@ class NumpyBackend:
                 run(arranged, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters)
                 is False
             ):
-                raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1))
+                raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1, operation))
         _hand_back(given, arrays, axis)
         return given[0]
 
@@ -327,7 +331,16 @@ def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray
     return out.flags.carray and out.dtype.isnative and not any(np.may_share_memory(out, other) for other in others)
 
 
-def _bad_index_message(plan: Plan, indices: Any, least: int) -> str:
+def _bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> str:
+    if operation == "from_global":
+        return (
+            "Found an invalid max index: indices must be positions in the whole array, in the planes of their outputs"
+        )
+    if indices.dtype.kind == "u":
+        none = np.iinfo(indices.dtype).max
+        bad = indices[(indices >= plan.taps) & ((indices != none) | (least == 0))]
+        which = f"{int(bad.flat[0])} in indices is not" if bad.size else "one in indices is outside the input, so not"
+        return f"Found an invalid max index: {which} one of the {plan.taps} elements of its window"
     bad = indices[(indices < least) | (indices >= plan.plane_size)]
     return f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
 

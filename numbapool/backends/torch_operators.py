@@ -25,6 +25,7 @@ from numbapool.backends.torch import (
     computed,
     format_of_any,
     joined,
+    memory_format_of,
     norm_gradient,
     norm_in_parts,
 )
@@ -32,6 +33,7 @@ from numbapool.geometry import (
     FLOATS,
     INEXACT,
     BinPlan,
+    IndexKind,
     Plan,
     Rounding,
     Sizes,
@@ -49,6 +51,7 @@ from numbapool.geometry import (
     placed_plan,
     pooled_axes,
     samples_shape,
+    smallest_unsigned,
     unpool_lengths,
     window_arguments,
     window_plan,
@@ -69,7 +72,7 @@ class Arguments(NamedTuple):
     shape: tuple[int, ...]  # of the input of the forward pass
     windows: tuple[Any, ...]  # where they lie, see `Windows`
     parameters: tuple[Any, ...]
-    is_narrow: bool  # the dtype of the indices it makes
+    index_kind: str  # of the indices it makes: "plane", "narrow" (the same in int32) or "window"
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -85,6 +88,7 @@ class Windows(NamedTuple):
     rank: Callable[[Arguments], int]  # pooled axes
     plan: Callable[[Arguments], Plan]
     out_shape: Callable[[Arguments], tuple[int, ...]]  # shape of the output, on symbols too
+    taps: Callable[[Arguments], int]  # elements of the largest window
 
 
 def _pairs(arguments: Arguments) -> tuple[Any, Any, Any, Any, bool]:
@@ -110,6 +114,11 @@ def _last_axes(arguments: Arguments, position: int) -> tuple[int, ...]:
     return (*arguments.shape[: -len(lengths)], *lengths)
 
 
+def _largest_bin(arguments: Arguments) -> int:
+    lengths = tuple(map(int, arguments.shape))
+    return adaptive_plan(lengths, len(arguments.windows[0]), tuple(map(int, arguments.windows[0]))).taps
+
+
 def _fractional_plan(arguments: Arguments) -> Plan:
     kernel, sizes, samples = arguments.windows
     return fractional_plan(arguments.shape, tuple(kernel), tuple(sizes), samples.numpy(force=True))
@@ -132,6 +141,7 @@ WINDOWS = {
         lambda arguments: len(arguments.windows[0]),
         _sliding_plan,
         _sliding_out_shape,
+        lambda arguments: prod(arguments.windows[0]),
     ),
     "adaptive": Windows(
         ", SymInt[] output_size",
@@ -139,6 +149,7 @@ WINDOWS = {
         lambda arguments: len(arguments.windows[0]),
         lambda arguments: adaptive_plan(arguments.shape, len(arguments.windows[0]), tuple(arguments.windows[0])),
         lambda arguments: _last_axes(arguments, 0),
+        lambda arguments: _largest_bin(arguments),
     ),
     "fractional": Windows(
         ", SymInt[] kernel_size, SymInt[] output_size, Tensor samples",
@@ -146,8 +157,11 @@ WINDOWS = {
         lambda arguments: len(arguments.windows[0]),
         _fractional_plan,
         lambda arguments: _last_axes(arguments, 1),
+        lambda arguments: prod(arguments.windows[0]),
     ),
-    "placed": Windows(", int rank", 1, lambda arguments: int(arguments.windows[0]), _placed_plan, _placed_out_shape),
+    "placed": Windows(
+        ", int rank", 1, lambda arguments: int(arguments.windows[0]), _placed_plan, _placed_out_shape, lambda _: 0
+    ),
 }
 
 
@@ -155,9 +169,9 @@ def schema_of(operation: Operation) -> str:
     """How torch declares a row."""
     indices = ", Tensor indices" if operation.indices == "given" else ""
     shape = ", SymInt[] shape" if operation.result == "input" else ""
-    narrow = ", bool is_narrow" if operation.indices == "made" else ""
+    kind = ", str index_kind" if operation.indices == "made" else ""
     results = "(Tensor, Tensor)" if operation.indices == "made" else "Tensor"
-    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{narrow}) -> {results}"
+    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{kind}) -> {results}"
 
 
 def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
@@ -165,16 +179,16 @@ def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
     x, *rest = values
     indices = rest.pop(0) if operation.indices == "given" else None
     shape = rest.pop(0) if operation.result == "input" else x.shape
-    is_narrow = rest.pop() if operation.indices == "made" else False
+    index_kind = rest.pop() if operation.indices == "made" else "plane"
     size = WINDOWS[operation.windows].size
-    return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), is_narrow)
+    return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), index_kind)
 
 
 def values_of(operation: Operation, arguments: Arguments) -> list[Any]:
     """The other way round."""
     shape = [list(arguments.shape)] if operation.result == "input" else []
-    narrow = [arguments.is_narrow] if operation.indices == "made" else []
-    return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *narrow]
+    kind = [arguments.index_kind] if operation.indices == "made" else []
+    return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *kind]
 
 
 def register(name: str, operation: Operation) -> None:
@@ -190,18 +204,29 @@ def register(name: str, operation: Operation) -> None:
         check_same_shape("x", tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
         if arguments.indices is not None:
             check_same_shape("indices", tuple(arguments.indices.shape), out_shape, "the shape of the output,")
-            if arguments.indices.dtype not in (torch.int32, torch.int64):
-                raise TypeError(f"indices must have dtype int32 or int64, got {arguments.indices.dtype}")
-        if arguments.is_narrow and prod(arguments.shape[-windows.rank(arguments) :]) > np.iinfo(NARROW).max:
+            accepted = [torch.int32, torch.int64]
+            if operation.windows != "placed":
+                accepted.append(TORCH_DTYPES[smallest_unsigned(windows.taps(arguments))])
+            if arguments.indices.dtype not in accepted:
+                raise TypeError(f"indices must have one of the dtypes {accepted}, got {arguments.indices.dtype}")
+        if arguments.index_kind not in ("plane", "narrow", "window"):
+            raise ValueError(f"index_kind must be 'plane', 'narrow' or 'window', got {arguments.index_kind!r}")
+        is_narrow = arguments.index_kind == "narrow"
+        if is_narrow and prod(arguments.shape[-windows.rank(arguments) :]) > np.iinfo(NARROW).max:
             raise ValueError(
-                f"is_narrow must be False for planes of 2**31 elements or more, got shape {arguments.shape}"
+                f"index_kind must not be 'narrow' for planes of 2**31 elements or more, got shape {arguments.shape}"
             )
+
+    def index_dtype_of(arguments: Arguments) -> np.dtype[Any]:
+        if arguments.index_kind == "window":
+            return smallest_unsigned(windows.taps(arguments))
+        return NARROW if arguments.index_kind == "narrow" else WIDE
 
     def compute(*values: Any) -> Any:
         arguments = arguments_of(operation, values)
         plan = windows.plan(arguments)
         check(arguments, plan.out_shape)
-        index_dtype = NARROW if arguments.is_narrow else WIDE
+        index_dtype = index_dtype_of(arguments)
         memory_format = format_of_any(arguments.tensors)
         call = Call(name, plan, arguments.parameters, index_dtype, memory_format)
         return computed(call, arguments.x, arguments.indices)
@@ -219,7 +244,7 @@ def register(name: str, operation: Operation) -> None:
         result = torch.empty(shape, dtype=dtype, **options)
         if operation.indices != "made":
             return result
-        return result, torch.empty(shape, dtype=TORCH_DTYPES[NARROW if arguments.is_narrow else WIDE], **options)
+        return result, torch.empty(shape, dtype=TORCH_DTYPES[index_dtype_of(arguments)], **options)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         arguments = arguments_of(operation, inputs)
@@ -263,7 +288,11 @@ def register(name: str, operation: Operation) -> None:
 def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     """`torch.computed` as a call of the operator."""
     name, plan = call.name, call.plan
-    is_narrow = call.index_dtype == NARROW
+    index_kind = "plane"
+    if call.index_dtype is not None and call.index_dtype != WIDE:
+        index_kind = "narrow" if call.index_dtype == NARROW else "window"
+    if OPERATIONS[name].windows == "placed" and not isinstance(plan, BinPlan):
+        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
     if isinstance(plan, BinPlan):
         if plan.starts and OPERATIONS[name].indices != "given":
             raise NotImplementedError("fractional pooling cannot be transformed while it is recorded")
@@ -273,12 +302,12 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         name = name if is_placed else f"adaptive_{name}"
         sizes = len(plan.pooled) if is_placed else [axis.out for axis in plan.pooled]
         parameters = call.parameters[len(OPERATIONS[name].fixed) :]
-        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, is_narrow))
+        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, index_kind))
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
     window = kernel, stride, padding, dilation, any(map(_overhangs, axes))
-    return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, is_narrow))
+    return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, index_kind))
 
 
 def _overhangs(axis: Axis) -> bool:
@@ -297,26 +326,26 @@ for _name, _operation in OPERATIONS.items():
 
 def max_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_pool1d` to `max_pool3d`."""
-    *window, return_indices = arguments
-    return _extremum("max_pool", rank, x, _sliding(rank, x, *window), return_indices)
+    *window, return_indices, index_kind = arguments
+    return _extremum("max_pool", rank, x, _sliding(rank, x, *window), return_indices, index_kind)
 
 
 def max_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_pool1d_backward` to `max_pool3d_backward`."""
-    *window, indices = arguments
-    return _extremum_backward("max_pool", rank, x, grad_output, _sliding(rank, x, *window), indices)
+    *window, indices, index_kind = arguments
+    return _extremum_backward("max_pool", rank, x, grad_output, _sliding(rank, x, *window), indices, index_kind)
 
 
 def min_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
     """`numbapool.min_pool1d` to `min_pool3d`."""
-    *window, return_indices = arguments
-    return _extremum("min_pool", rank, x, _sliding(rank, x, *window), return_indices)
+    *window, return_indices, index_kind = arguments
+    return _extremum("min_pool", rank, x, _sliding(rank, x, *window), return_indices, index_kind)
 
 
 def min_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
     """`numbapool.min_pool1d_backward` to `min_pool3d_backward`."""
-    *window, indices = arguments
-    return _extremum_backward("min_pool", rank, x, grad_output, _sliding(rank, x, *window), indices)
+    *window, indices, index_kind = arguments
+    return _extremum_backward("min_pool", rank, x, grad_output, _sliding(rank, x, *window), indices, index_kind)
 
 
 def avg_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
@@ -363,26 +392,25 @@ def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any)
 
 def _pool_of(x: Tensor, windows: tuple[Any, ...]) -> Callable[..., Any]:
     """Operators for `torch.norm_in_parts`."""
-    is_narrow = _is_narrow(len(windows[0]), x)
 
     def pool(name: str, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
         shape = tuple(x.shape)
-        return _call(name, Arguments(tensor, indices, shape, windows, parameters, is_narrow))
+        return _call(name, Arguments(tensor, indices, shape, windows, parameters, "window"))
 
     return pool
 
 
-def adaptive_max_pool(rank: int, x: Tensor, output_size: Sizes, return_indices: bool) -> Any:
+def adaptive_max_pool(rank: int, x: Tensor, output_size: Sizes, return_indices: bool, index_kind: IndexKind) -> Any:
     """`numbapool.adaptive_max_pool1d` to `adaptive_max_pool3d`."""
-    return _extremum("adaptive_max_pool", rank, x, _bins(rank, x, output_size), return_indices)
+    return _extremum("adaptive_max_pool", rank, x, _bins(rank, x, output_size), return_indices, index_kind)
 
 
 def adaptive_max_pool_backward(
-    rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes, indices: Tensor | None
+    rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes, indices: Tensor | None, index_kind: IndexKind
 ) -> Any:
     """`numbapool.adaptive_max_pool1d_backward` to `adaptive_max_pool3d_backward`."""
     bins = _bins(rank, x, output_size)
-    return _extremum_backward("adaptive_max_pool", rank, x, grad_output, bins, indices)
+    return _extremum_backward("adaptive_max_pool", rank, x, grad_output, bins, indices, index_kind)
 
 
 def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes, rounding: Rounding) -> Any:
@@ -398,7 +426,13 @@ def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output
 
 
 def fractional_max_pool(
-    rank: int, x: Tensor, samples: Tensor | None, kernel: tuple[int, ...], sizes: tuple[int, ...], return_indices: bool
+    rank: int,
+    x: Tensor,
+    samples: Tensor | None,
+    kernel: tuple[int, ...],
+    sizes: tuple[int, ...],
+    return_indices: bool,
+    index_kind: IndexKind,
 ) -> Any:
     """`numbapool.fractional_max_pool2d` and `fractional_max_pool3d`."""
     if samples is None:
@@ -406,7 +440,7 @@ def fractional_max_pool(
         samples = torch.rand(samples_shape(tuple(x.shape), rank), dtype=dtype, device=x.device)
     _check_samples(rank, x, samples)
     windows = list(kernel), list(sizes), samples.detach()
-    return _extremum("fractional_max_pool", rank, x, windows, return_indices)
+    return _extremum("fractional_max_pool", rank, x, windows, return_indices, index_kind)
 
 
 def fractional_max_pool_backward(
@@ -417,13 +451,14 @@ def fractional_max_pool_backward(
     kernel: tuple[int, ...],
     sizes: tuple[int, ...],
     indices: Tensor | None,
+    index_kind: IndexKind,
 ) -> Any:
     """`numbapool.fractional_max_pool2d_backward` and `fractional_max_pool3d_backward`."""
     if samples is None:  # any will do, because there are indices
         samples = torch.zeros(samples_shape(tuple(x.shape), rank), device=x.device)
     _check_samples(rank, x, samples)
     windows = list(kernel), list(sizes), samples.detach()
-    return _extremum_backward("fractional_max_pool", rank, x, grad_output, windows, indices)
+    return _extremum_backward("fractional_max_pool", rank, x, grad_output, windows, indices, index_kind)
 
 
 def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
@@ -432,15 +467,21 @@ def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
     check_same_shape("_random_samples", tuple(samples.shape), expected, "the shape (N, C, pooled axes)")
 
 
-def max_unpool(rank: int, x: Tensor, indices: Tensor, *window: Any) -> Any:
+def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d` to `max_unpool3d`."""
+    *window, index_kind = arguments
+    if index_kind == "window":
+        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
     sizes = unpool_lengths(tuple(x.shape), rank, *window)
     check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
     return torch.ops.numbapool.max_unpool(x, indices, [*x.shape[:-rank], *sizes], rank)
 
 
-def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *window: Any) -> Any:
+def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
+    *window, index_kind = arguments
+    if index_kind == "window":
+        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
     sizes = unpool_lengths(tuple(x.shape), rank, *window)
     _check_gradient(x, grad_output)
     check_same_shape("grad_output", tuple(grad_output.shape), (*x.shape[:-rank], *sizes), "the shape of the output,")
@@ -457,16 +498,18 @@ def global_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor) -> Any:
     return adaptive_avg_pool_backward(1, _flat(x), grad_output.flatten(2), 1).reshape(x.shape)
 
 
-def global_max_pool(rank: int, x: Tensor, return_indices: bool) -> Any:
+def global_max_pool(rank: int, x: Tensor, return_indices: bool, index_kind: IndexKind) -> Any:
     """`numbapool.global_max_pool`."""
-    results = adaptive_max_pool(1, _flat(x), 1, return_indices)
+    results = adaptive_max_pool(1, _flat(x), 1, return_indices, index_kind)
     return tuple(_of_channels(x, each) for each in results) if return_indices else _of_channels(x, results)
 
 
-def global_max_pool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor | None) -> Any:
+def global_max_pool_backward(
+    rank: int, x: Tensor, grad_output: Tensor, indices: Tensor | None, index_kind: IndexKind
+) -> Any:
     """`numbapool.global_max_pool_backward`."""
     flat = None if indices is None else indices.flatten(2)
-    return adaptive_max_pool_backward(1, _flat(x), grad_output.flatten(2), 1, flat).reshape(x.shape)
+    return adaptive_max_pool_backward(1, _flat(x), grad_output.flatten(2), 1, flat, index_kind).reshape(x.shape)
 
 
 def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
@@ -492,24 +535,33 @@ def _of_channels(x: Tensor, pooled: Tensor) -> Tensor:
     return pooled.reshape(*x.shape[:2], *(1,) * (x.dim() - 2))
 
 
-def _extremum(name: str, rank: int, x: Tensor, windows: Sequence[Any], return_indices: bool) -> Any:
+def _extremum(
+    name: str, rank: int, x: Tensor, windows: Sequence[Any], return_indices: bool, index_kind: IndexKind
+) -> Any:
     with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
     if as_flag("return_indices", return_indices):
-        return with_indices(x, *windows, False)
+        return with_indices(x, *windows, "window" if index_kind == "window" else "plane")
     if x.requires_grad and torch.is_grad_enabled():
-        return with_indices(x, *windows, _is_narrow(rank, x))[0]
+        return with_indices(x, *windows, _saved_kind(name, rank, x))[0]
     return getattr(torch.ops.numbapool, name)(x, *windows)
 
 
 def _extremum_backward(
-    name: str, rank: int, x: Tensor, grad_output: Tensor, windows: Sequence[Any], indices: Tensor | None
+    name: str,
+    rank: int,
+    x: Tensor,
+    grad_output: Tensor,
+    windows: Sequence[Any],
+    indices: Tensor | None,
+    index_kind: IndexKind,
 ) -> Any:
     _check_gradient(x, grad_output)
     if indices is not None:
-        _check_tensor("indices", indices, (torch.int64,))
+        accepted = (torch.uint8, torch.uint16, torch.uint32, torch.uint64) if index_kind == "window" else (torch.int64,)
+        _check_tensor("indices", indices, accepted)
     else:
         with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
-        _, indices = with_indices(x.detach(), *windows, _is_narrow(rank, x))
+        _, indices = with_indices(x.detach(), *windows, _saved_kind(name, rank, x))
     return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, list(x.shape), *windows)
 
 
@@ -545,5 +597,8 @@ def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
 
 
-def _is_narrow(rank: int, x: Tensor) -> bool:
-    return bool(prod(x.shape[-rank:]) <= np.iinfo(NARROW).max)
+def _saved_kind(name: str, rank: int, x: Tensor) -> str:
+    """The kind of indices that are saved for backward, as `torch.saved_dtype` has it."""
+    if name in ("max_pool", "min_pool") and memory_format_of(x) is torch.contiguous_format:
+        return "window"
+    return "narrow" if prod(x.shape[-rank:]) <= np.iinfo(NARROW).max else "plane"

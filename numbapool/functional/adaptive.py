@@ -10,7 +10,7 @@ from numbapool.functional.calls import (
     adaptive_mean,
     adaptive_mean_backward,
 )
-from numbapool.geometry import DataFormat, Rounding, Sizes
+from numbapool.geometry import DataFormat, IndexKind, Rounding, Sizes
 
 
 def adaptive_max_pool1d(
@@ -18,6 +18,7 @@ def adaptive_max_pool1d(
     output_size: Sizes,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -31,6 +32,8 @@ def adaptive_max_pool1d(
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -41,7 +44,7 @@ def adaptive_max_pool1d(
     -------
     out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
         NaN where a bin holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Position in the row: the first of equals, the last of several NaN.
 
     Raises
@@ -63,7 +66,7 @@ def adaptive_max_pool1d(
     >>> numbapool.adaptive_max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 2)
     array([[[3., 5.]]])
     """
-    return adaptive_extremum(1, x, output_size, return_indices, data_format, out)
+    return adaptive_extremum(1, x, output_size, return_indices, index_kind, data_format, out)
 
 
 def adaptive_max_pool1d_backward(
@@ -72,6 +75,7 @@ def adaptive_max_pool1d_backward(
     output_size: Sizes,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -85,8 +89,10 @@ def adaptive_max_pool1d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_max_pool1d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -113,7 +119,7 @@ def adaptive_max_pool1d_backward(
     >>> numbapool.adaptive_max_pool1d_backward(np.ones((1, 1, 2)), x, 2)
     array([[[0., 1., 0., 1., 0.]]])
     """
-    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, data_format, out)
+    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, index_kind, data_format, out)
 
 
 def adaptive_max_pool2d(
@@ -121,6 +127,7 @@ def adaptive_max_pool2d(
     output_size: Sizes,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -134,6 +141,8 @@ def adaptive_max_pool2d(
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -144,7 +153,7 @@ def adaptive_max_pool2d(
     -------
     out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
         NaN where a bin holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input plane, `h * W + w`: the first of equals, the last of several NaN.
 
     Raises
@@ -172,7 +181,7 @@ def adaptive_max_pool2d(
     array([[[[4, 5],
              [7, 8]]]])
     """
-    return adaptive_extremum(2, x, output_size, return_indices, data_format, out)
+    return adaptive_extremum(2, x, output_size, return_indices, index_kind, data_format, out)
 
 
 def adaptive_max_pool2d_backward(
@@ -181,6 +190,7 @@ def adaptive_max_pool2d_backward(
     output_size: Sizes,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -194,8 +204,10 @@ def adaptive_max_pool2d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_max_pool2d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -224,7 +236,7 @@ def adaptive_max_pool2d_backward(
              [0., 0., 0.],
              [0., 0., 1.]]]])
     """
-    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, data_format, out)
+    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, index_kind, data_format, out)
 
 
 def adaptive_max_pool3d(
@@ -232,6 +244,7 @@ def adaptive_max_pool3d(
     output_size: Sizes,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -245,6 +258,8 @@ def adaptive_max_pool3d(
         Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -255,7 +270,7 @@ def adaptive_max_pool3d(
     -------
     out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
         NaN where a bin holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN.
 
     Raises
@@ -277,7 +292,7 @@ def adaptive_max_pool3d(
     >>> numbapool.adaptive_max_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 1)).ravel()
     array([3, 7])
     """
-    return adaptive_extremum(3, x, output_size, return_indices, data_format, out)
+    return adaptive_extremum(3, x, output_size, return_indices, index_kind, data_format, out)
 
 
 def adaptive_max_pool3d_backward(
@@ -286,6 +301,7 @@ def adaptive_max_pool3d_backward(
     output_size: Sizes,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -299,8 +315,10 @@ def adaptive_max_pool3d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     output_size
         As in the forward pass, see `adaptive_max_pool3d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -327,7 +345,7 @@ def adaptive_max_pool3d_backward(
     >>> numbapool.adaptive_max_pool3d_backward(np.ones((1, 1, 2, 1, 1)), x, (2, 1, 1)).ravel()
     array([0., 0., 0., 1., 0., 0., 0., 1.])
     """
-    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, data_format, out)
+    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, index_kind, data_format, out)
 
 
 def adaptive_avg_pool1d(

@@ -8,8 +8,10 @@ from math import inf, prod
 from typing import Any, Literal, TypeAlias
 
 from numbapool.dispatch import Backend, backend_of
+from numbapool.functional.arrangement import Arrangement, from_global, to_global
 from numbapool.functional.calls import (
     CHANNELS_FIRST,
+    GLOBAL,
     extremum,
     extremum_backward,
     mean,
@@ -24,6 +26,7 @@ from numbapool.geometry import (
     HALVES,
     INTEGERS,
     Extent,
+    IndexKind,
     Padding,
     Rounding,
     as_axes,
@@ -60,6 +63,7 @@ def pool(
     norm_type: float = 2,
     true_norm: bool = False,
     return_indices: bool = False,
+    index_kind: IndexKind = "plane",
     out: Any = None,
 ) -> Any:
     """Pooling with sliding windows of any axes of an array, whatever its others are.
@@ -94,13 +98,15 @@ def pool(
         Of 'lp', see `lp_pool2d`. Over more than three axes torch's rule is for even powers only.
     return_indices : bool, keyword-only
         Also return where each maximum or minimum is; for up to three axes.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
 
     Returns
     -------
     out : same type as `x`, dtype of `x` (for sums that of `numpy.sum`), as many axes as `x`
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the plane of the pooled axes, in the order of `axes`, see `max_pool2d`.
 
     Raises
@@ -124,8 +130,16 @@ def pool(
            [39, 48],
            [57, 66]])
     """
-    names = ("count_include_pad", "divisor_override", "rounding", "norm_type", "true_norm", "return_indices")
-    given = (count_include_pad, divisor_override, rounding, norm_type, true_norm, return_indices)
+    names = (
+        "count_include_pad",
+        "divisor_override",
+        "rounding",
+        "norm_type",
+        "true_norm",
+        "return_indices",
+        "index_kind",
+    )
+    given = (count_include_pad, divisor_override, rounding, norm_type, true_norm, return_indices, index_kind)
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
@@ -154,6 +168,7 @@ def pool_backward(
     norm_type: float = 2,
     true_norm: bool = False,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     out: Any = None,
 ) -> Any:
     """Gradient of `pool` with respect to `x`.
@@ -166,8 +181,10 @@ def pool_backward(
         The input of the forward pass, floating, or complex for 'avg' and 'sum'.
     kind, kernel_size, stride, padding, dilation, ceil_mode, axes, count_include_pad, divisor_override, norm_type, true_norm
         As in the forward pass, see `pool`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         Of 'max' and 'min': the indices that the forward pass returned; without them the elements are found again.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -190,12 +207,13 @@ def pool_backward(
     array([[0., 1., 0., 1.],
            [0., 1., 0., 1.]])
     """
-    names = ("count_include_pad", "divisor_override", "norm_type", "true_norm", "indices")
-    given = (count_include_pad, divisor_override, norm_type, true_norm, indices)
+    names = ("count_include_pad", "divisor_override", "norm_type", "true_norm", "indices", "index_kind")
+    given = (count_include_pad, divisor_override, norm_type, true_norm, indices, index_kind)
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
-    options = count_include_pad, divisor_override, "truncate", norm_type, true_norm, False
+    rounding: Rounding = "truncate"  # integers have no gradient
+    options = count_include_pad, divisor_override, rounding, norm_type, true_norm, False, index_kind
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *options)
     check_options(kind, dict(zip(names, given, strict=True)), pool_backward)
     check_axes_not_empty(shape, chosen)
@@ -223,6 +241,7 @@ class Pooling:
     norm_type: float
     true_norm: bool
     return_indices: bool
+    index_kind: IndexKind
 
     def forward(self, x: Any, out: Any) -> Any:
         """The function of this kind, on an array whose last axes are the pooled ones."""
@@ -237,7 +256,7 @@ class Pooling:
         window = *sizes, self.padding, self.dilation, self.ceil_mode
         if self.kind == "sum":
             return window_sum(rank, x, *window, *last)
-        return extremum(f"{self.kind}_pool", rank, x, *window, self.return_indices, *last)
+        return extremum(f"{self.kind}_pool", rank, x, *window, self.return_indices, self.index_kind, *last)
 
     def backward(self, grad_output: Any, x: Any, indices: Any, out: Any) -> Any:
         """Its gradient."""
@@ -254,34 +273,7 @@ class Pooling:
         window = *sizes, self.padding, self.dilation, self.ceil_mode
         if self.kind == "sum":
             return window_sum_backward(rank, grad_output, x, *window, *last)
-        return extremum_backward(f"{self.kind}_pool", rank, grad_output, x, *window, indices, *last)
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """The axes of an array as kernels take them: the other ones joined to two, then those that are pooled."""
-
-    shape: tuple[int, ...]  # of the array
-    order: tuple[int, ...]  # of its axes: the others, then the pooled ones
-    rank: int
-    split: int  # how many of the others are joined to the first of the two
-
-    def arranged(self, backend: Backend, name: str, array: Any) -> Any:
-        """An array of as many axes, arranged."""
-        shape, _ = backend.describe(name, array)
-        if len(shape) != len(self.shape):
-            raise ValueError(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {shape}")
-        lengths = [shape[axis] for axis in self.order]
-        others, pooled = lengths[: -self.rank], lengths[-self.rank :]
-        planes = prod(others[: self.split]), prod(others[self.split :])
-        return backend.reshape(name, backend.permute(name, array, self.order), (*planes, *pooled))
-
-    def restored(self, backend: Backend, result: Any) -> Any:
-        """A result with the axes of the array."""
-        shape, _ = backend.describe("result", result)
-        lengths = *(self.shape[axis] for axis in self.order[: -self.rank]), *shape[-self.rank :]
-        inverse = tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
-        return backend.permute("result", backend.reshape("result", result, lengths), inverse)
+        return extremum_backward(f"{self.kind}_pool", rank, grad_output, x, *window, indices, self.index_kind, *last)
 
 
 def _arrangement(backend: Backend, pooling: Pooling, x: Any) -> Arrangement | None:
@@ -307,12 +299,15 @@ def _forward(backend: Backend, pooling: Pooling, x: Any, out: Any) -> Any:
     arrangement = _arrangement(backend, pooling, x)
     if arrangement is None:
         return pooling.forward(x, out)
+    is_global = pooling.index_kind == GLOBAL and pooling.kind in ("max", "min")
     try:
-        results = pooling.forward(arrangement.arranged(backend, "x", x), None)
+        in_planes = replace(pooling, index_kind="plane") if is_global else pooling
+        results = in_planes.forward(arrangement.arranged(backend, "x", x), None)
     except ValueError as error:
         raise _explained(error, arrangement) from None
     if isinstance(results, tuple):
-        results = tuple([arrangement.restored(backend, each) for each in results])
+        values, indices = (arrangement.restored(backend, each) for each in results)
+        results = values, to_global(backend, indices, arrangement.shape, pooling.axes) if is_global else indices
     else:
         results = arrangement.restored(backend, results)
     return _handed_back(backend, results, out)
@@ -322,6 +317,9 @@ def _backward(backend: Backend, pooling: Pooling, grad_output: Any, x: Any, indi
     arrangement = _arrangement(backend, pooling, x)
     if arrangement is None:
         return pooling.backward(grad_output, x, indices, out)
+    if indices is not None and pooling.index_kind == GLOBAL:
+        indices = from_global(backend, indices, arrangement.shape, pooling.axes)
+        pooling = replace(pooling, index_kind="plane")
     gradient = arrangement.arranged(backend, "grad_output", grad_output)
     marks = None if indices is None else arrangement.arranged(backend, "indices", indices)
     try:

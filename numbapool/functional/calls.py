@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.dispatch import Backend, Spec, backend_of
+from numbapool.functional.arrangement import from_global, in_larger_plane, to_global
 from numbapool.geometry import (
     AVERAGED,
     FLOATS,
@@ -19,6 +20,7 @@ from numbapool.geometry import (
     SUMMED,
     DataFormat,
     Extent,
+    IndexKind,
     Padding,
     Plan,
     Rounding,
@@ -27,6 +29,7 @@ from numbapool.geometry import (
     as_data_format,
     as_divisor,
     as_flag,
+    as_index_kind,
     as_norm_type,
     as_rounding,
     check_dtype,
@@ -36,10 +39,13 @@ from numbapool.geometry import (
     dtype_name,
     fractional_lengths,
     fractional_plan,
+    placed_plan,
     samples_shape,
     sum_dtype,
+    unpool_lengths,
     unpool_plan,
     unpooled_sizes,
+    unpooled_windows,
     whole_plan,
     window_plan,
 )
@@ -47,6 +53,7 @@ from numbapool.geometry import (
 INDEX = np.dtype(np.int64)
 OUTPUT = "the shape of the output,"
 CHANNELS_FIRST: DataFormat = "channels_first"
+GLOBAL: IndexKind = "global"
 
 
 def extremum(
@@ -59,24 +66,29 @@ def extremum(
     dilation: Extent,
     ceil_mode: bool,
     return_indices: bool,
+    index_kind: IndexKind,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Maximum ("max_pool") or minimum ("min_pool") over sliding windows."""
+    if return_indices and index_kind == GLOBAL:
+        return _with_global_indices(extremum, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(extremum, locals())
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
     if backend.is_traced(x):
-        arguments = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        arguments = kernel_size, stride, padding, dilation, ceil_mode, return_indices, as_index_kind(index_kind)
         return backend.trace(operation, rank, out, x, *arguments)
     is_plain = (
         type(kernel_size) is type(padding) is type(dilation) is int
         and type(ceil_mode) is type(return_indices) is bool
         and (stride is None or type(stride) is int)
+        and type(index_kind) is str
     )
     bind = _bind_plain_extremum if is_plain else _bind_extremum
-    bound = bind(backend, operation, spec, rank, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    bound = bind(backend, operation, spec, rank, *window, return_indices, index_kind)
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
@@ -91,25 +103,33 @@ def _bind_extremum(
     dilation: Extent,
     ceil_mode: bool,
     return_indices: bool,
+    index_kind: IndexKind,
 ) -> Callable[..., Any]:
     shape, dtype = spec
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    return _bind_ordered(backend, operation, plan, dtype, return_indices)
+    return _bind_ordered(backend, operation, plan, dtype, return_indices, index_kind)
 
 
 def _bind_ordered(
-    backend: Backend, operation: str, plan: Plan, dtype: np.dtype[Any], return_indices: bool
+    backend: Backend, operation: str, plan: Plan, dtype: np.dtype[Any], return_indices: bool, index_kind: IndexKind
 ) -> Callable[..., Any]:
-    return _bind(backend, *_ordered(operation, plan, plan.out_shape, dtype, return_indices))
+    return _bind(backend, *_ordered(operation, plan, plan.out_shape, dtype, return_indices, index_kind))
 
 
 def _ordered(
-    operation: str, plan: Plan, out_shape: tuple[int, ...], dtype: np.dtype[Any], return_indices: bool
+    operation: str,
+    plan: Plan,
+    out_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    return_indices: bool,
+    index_kind: IndexKind,
 ) -> tuple[str, Plan, tuple[Spec, ...]]:
     """What a backend binds for maxima or minima, with indices or without."""
     check_dtype("x", dtype, ORDERED)
+    is_in_window = as_index_kind(index_kind) == "window"
     if as_flag("return_indices", return_indices):
-        return f"{operation}_with_indices", plan, ((out_shape, dtype), (out_shape, INDEX))
+        index = plan.index_dtype if is_in_window else INDEX
+        return f"{operation}_with_indices", plan, ((out_shape, dtype), (out_shape, index))
     return operation, plan, ((out_shape, dtype),)
 
 
@@ -132,19 +152,23 @@ def extremum_backward(
     dilation: Extent,
     ceil_mode: bool,
     indices: Any,
+    index_kind: IndexKind,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `extremum`."""
+    if indices is not None and index_kind == GLOBAL:
+        return _of_global_indices(extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
-        arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, indices
+        window = kernel_size, stride, padding, dilation, ceil_mode
+        arguments = grad_output, *window, indices, as_index_kind(index_kind)
         return backend.trace(f"{operation}_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
-    return _extremum_backward(backend, operation, plan, grad_output, x, indices, out, shape, dtype)
+    return _extremum_backward(backend, operation, plan, grad_output, x, indices, index_kind, out, shape, dtype)
 
 
 def _extremum_backward(
@@ -154,15 +178,17 @@ def _extremum_backward(
     grad_output: Any,
     x: Any,
     indices: Any,
+    index_kind: IndexKind,
     out: Any,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Any:
     out_shape = plan.out_shape + (1,) * (len(shape) - len(plan.shape))
     _check_gradient(backend, out_shape, grad_output, dtype)
+    kind = as_index_kind(index_kind)
     if indices is None:
         return backend.run_backward(f"{operation}_backward", plan, (grad_output, x), (shape, dtype), out)
-    _check_indices(backend, indices, out_shape, OUTPUT)
+    _check_indices(backend, indices, out_shape, OUTPUT, plan, kind)
     return backend.run_backward("scatter_add", plan, (grad_output, indices), (shape, dtype), out)
 
 
@@ -378,31 +404,51 @@ def norm_backward(
 
 
 def adaptive_extremum(
-    rank: int, x: Any, output_size: Sizes, return_indices: bool, data_format: DataFormat, out: Any
+    rank: int,
+    x: Any,
+    output_size: Sizes,
+    return_indices: bool,
+    index_kind: IndexKind,
+    data_format: DataFormat,
+    out: Any,
 ) -> Any:
     """Maximum over bins."""
+    if return_indices and index_kind == GLOBAL:
+        return _with_global_indices(adaptive_extremum, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(adaptive_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
-        return backend.trace("adaptive_max_pool", rank, out, x, output_size, return_indices)
-    bound = _bind_ordered(backend, "max_pool", adaptive_plan(shape, rank, output_size), dtype, return_indices)
+        arguments = output_size, return_indices, as_index_kind(index_kind)
+        return backend.trace("adaptive_max_pool", rank, out, x, *arguments)
+    plan = adaptive_plan(shape, rank, output_size)
+    bound = _bind_ordered(backend, "max_pool", plan, dtype, return_indices, index_kind)
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
 def adaptive_extremum_backward(
-    rank: int, grad_output: Any, x: Any, output_size: Sizes, indices: Any, data_format: DataFormat, out: Any
+    rank: int,
+    grad_output: Any,
+    x: Any,
+    output_size: Sizes,
+    indices: Any,
+    index_kind: IndexKind,
+    data_format: DataFormat,
+    out: Any,
 ) -> Any:
     """Gradient of `adaptive_extremum`."""
+    if indices is not None and index_kind == GLOBAL:
+        return _of_global_indices(adaptive_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(adaptive_extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
-        return backend.trace("adaptive_max_pool_backward", rank, out, x, grad_output, output_size, indices)
+        arguments = grad_output, output_size, indices, as_index_kind(index_kind)
+        return backend.trace("adaptive_max_pool_backward", rank, out, x, *arguments)
     plan = adaptive_plan(shape, rank, output_size)
-    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, index_kind, out, shape, dtype)
 
 
 def adaptive_mean(rank: int, x: Any, output_size: Sizes, rounding: Rounding, data_format: DataFormat, out: Any) -> Any:
@@ -441,12 +487,15 @@ def fractional_extremum(
     output_size: Extent | None,
     output_ratio: Any,
     return_indices: bool,
+    index_kind: IndexKind,
     samples: Any,
     generator: np.random.Generator | None,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Maximum over windows that are drawn."""
+    if return_indices and index_kind == GLOBAL:
+        return _with_global_indices(fractional_extremum, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(fractional_extremum, locals())
     backend = backend_of("x", x)
@@ -457,14 +506,15 @@ def fractional_extremum(
     if generator is not None:
         samples = backend.from_numpy(_drawn(generator, samples_shape(shape, rank)))
     if backend.is_traced(x, samples):
-        return backend.trace("fractional_max_pool", rank, out, x, samples, kernel, sizes, return_indices)
+        sizes_and_kind = kernel, sizes, return_indices, as_index_kind(index_kind)
+        return backend.trace("fractional_max_pool", rank, out, x, samples, *sizes_and_kind)
     check_dtype("x", dtype, ORDERED)
     if samples is None:
         samples = backend.draw(
             samples_shape(shape, rank), dtype if dtype in SINGLE_AND_DOUBLE else np.dtype(np.float64)
         )
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
-    arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices)
+    arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices, index_kind)
     bound = backend.bind(*arguments)  # not remembered: the plan serves this call only
     return bound(x, None if out is None else _outs(out, return_indices))
 
@@ -492,11 +542,14 @@ def fractional_extremum_backward(
     output_size: Extent | None,
     output_ratio: Any,
     indices: Any,
+    index_kind: IndexKind,
     samples: Any,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `fractional_extremum`."""
+    if indices is not None and index_kind == GLOBAL:
+        return _of_global_indices(fractional_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(fractional_extremum_backward, locals())
     backend = backend_of("x", x)
@@ -505,12 +558,14 @@ def fractional_extremum_backward(
     if (indices is None) == (samples is None):
         raise ValueError("indices or _random_samples must be given, and not both: they say where the maxima are")
     if backend.is_traced(x, grad_output, indices, samples):
-        arguments = grad_output, samples, kernel, sizes, indices
+        arguments = grad_output, samples, kernel, sizes, indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool_backward", rank, out, x, *arguments)
     if samples is None:
+        if index_kind == "window":
+            raise ValueError("index_kind must not be 'window' for fractional pooling: windows lie where samples say")
         samples = backend.from_numpy(np.zeros(samples_shape(shape, rank)))  # any will do, for the shapes of the plan
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
-    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, index_kind, out, shape, dtype)
 
 
 def unpool(
@@ -521,22 +576,43 @@ def unpool(
     stride: Extent | None,
     padding: Extent,
     output_size: Sequence[int] | None,
+    index_kind: IndexKind,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Elements back to where their indices say."""
+    if index_kind == GLOBAL:
+        return _of_global_indices(unpool, locals())
     if data_format != CHANNELS_FIRST:
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, indices):
-        arguments = indices, kernel_size, stride, padding, output_size
+        arguments = indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
         return backend.trace("max_unpool", rank, out, x, *arguments)
-    plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
+    plan: Plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
     check_dtype("x", dtype, ORDERED)
-    _check_indices(backend, indices, shape, "the shape of x,")
+    if as_index_kind(index_kind) == "window":
+        plan = unpooled_windows(plan, kernel_size, stride, padding)
+    _check_indices(backend, indices, shape, "the shape of x,", plan, index_kind)
     return backend.run_backward("place", plan, (x, indices), (plan.shape, dtype), out)
+
+
+def unpool_embedded(x: Any, indices: Any, sizes: tuple[int, ...], outer: tuple[int, ...]) -> Any:
+    """Elements to where global indices say, of an array with planes of `sizes`, in the first corners of larger planes."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    rank = len(sizes)
+    check_dtype("x", dtype, ORDERED)
+    index_shape, _ = backend.describe("indices", indices)
+    check_same_shape("indices", index_shape, shape, "the shape of x,")
+    axes = tuple(range(len(shape) - rank, len(shape)))
+    positions = from_global(backend, indices, (*shape[:-rank], *sizes), axes)
+    if outer != sizes:
+        positions = in_larger_plane(backend, positions, sizes, outer, axes)
+    plan = placed_plan(shape, outer)
+    return backend.run_backward("place", plan, (x, positions), (plan.shape, dtype), None)
 
 
 def unpool_backward(
@@ -548,21 +624,26 @@ def unpool_backward(
     stride: Extent | None,
     padding: Extent,
     output_size: Sequence[int] | None,
+    index_kind: IndexKind,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
     """Gradient of `unpool`."""
+    if index_kind == GLOBAL:
+        return _of_global_indices(unpool_backward, locals())
     if data_format != CHANNELS_FIRST:
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
-        arguments = grad_output, indices, kernel_size, stride, padding, output_size
+        arguments = grad_output, indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
         return backend.trace("max_unpool_backward", rank, out, x, *arguments)
-    plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
+    plan: Plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
     _check_gradient(backend, plan.shape, grad_output, dtype)
-    _check_indices(backend, indices, shape, "the shape of x,")
+    if as_index_kind(index_kind) == "window":
+        plan = unpooled_windows(plan, kernel_size, stride, padding)
+    _check_indices(backend, indices, shape, "the shape of x,", plan, index_kind)
     return backend.run_backward("gather_all", plan, (grad_output, indices), (shape, dtype), out)
 
 
@@ -593,29 +674,36 @@ def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: 
     return backend.run_backward("avg_pool_backward", plan, (grad_output,), (shape, dtype), out, True, None, False)
 
 
-def whole_extremum(x: Any, return_indices: bool, data_format: DataFormat, out: Any) -> Any:
+def whole_extremum(x: Any, return_indices: bool, index_kind: IndexKind, data_format: DataFormat, out: Any) -> Any:
     """Maximum over all axes of a channel."""
+    if return_indices and index_kind == GLOBAL:
+        return _with_global_indices(whole_extremum, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(whole_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x):
-        return backend.trace("global_max_pool", len(shape) - 2, out, x, return_indices)
+        return backend.trace("global_max_pool", len(shape) - 2, out, x, return_indices, as_index_kind(index_kind))
     plan, out_shape = whole_plan(shape)
-    bound = _bind(backend, *_ordered("max_pool", plan, out_shape, dtype, return_indices))
+    bound = _bind(backend, *_ordered("max_pool", plan, out_shape, dtype, return_indices, index_kind))
     return bound(x, None if out is None else _outs(out, return_indices))
 
 
-def whole_extremum_backward(grad_output: Any, x: Any, indices: Any, data_format: DataFormat, out: Any) -> Any:
+def whole_extremum_backward(
+    grad_output: Any, x: Any, indices: Any, index_kind: IndexKind, data_format: DataFormat, out: Any
+) -> Any:
     """Gradient of `whole_extremum`."""
+    if indices is not None and index_kind == GLOBAL:
+        return _of_global_indices(whole_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(whole_extremum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
-        return backend.trace("global_max_pool_backward", len(shape) - 2, out, x, grad_output, indices)
+        arguments = grad_output, indices, as_index_kind(index_kind)
+        return backend.trace("global_max_pool_backward", len(shape) - 2, out, x, *arguments)
     plan, _ = whole_plan(shape)
-    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, out, shape, dtype)
+    return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, index_kind, out, shape, dtype)
 
 
 def whole_norm(x: Any, norm_type: float, data_format: DataFormat, out: Any) -> Any:
@@ -660,10 +748,46 @@ def _check_gradient(
         raise TypeError(f"grad_output must have the dtype of x, {dtype_name(dtype)}, got {dtype_name(grad_dtype)}")
 
 
-def _check_indices(backend: Backend, indices: Any, shape: tuple[int, ...], what: str) -> None:
+def _check_indices(
+    backend: Backend, indices: Any, shape: tuple[int, ...], what: str, plan: Plan, index_kind: IndexKind
+) -> None:
     index_shape, index_dtype = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, shape, what)
-    check_dtype("indices", index_dtype, INDICES)
+    check_dtype("indices", index_dtype, {plan.index_dtype: None} if index_kind == "window" else INDICES)
+
+
+def _with_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """A call of one of the functions above, `arguments` by name, whose indices count from the start of the whole array."""
+    backend = backend_of("x", arguments["x"])
+    shape, _ = backend.describe("x", arguments["x"])
+    values, indices = function(**arguments | {"index_kind": "plane"})
+    axes = _pooled_axes(arguments, len(shape))
+    if arguments["out"] is None:
+        return values, to_global(backend, indices, shape, axes)
+    backend.write(indices, to_global(backend, indices, shape, axes))
+    return values, indices
+
+
+def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """A call of one of the functions above with such indices."""
+    backend = backend_of("x", arguments["x"])
+    shape, _ = backend.describe("x", arguments["x"])
+    axes = _pooled_axes(arguments, len(shape))
+    if function in (unpool, unpool_backward):
+        pooled, output_size = tuple(shape[axis] for axis in axes), arguments["output_size"]
+        if arguments["data_format"] != CHANNELS_FIRST:
+            output_size = unpooled_sizes(len(axes), output_size)
+        window = arguments["kernel_size"], arguments["stride"], arguments["padding"], output_size
+        lengths = dict(zip(axes, unpool_lengths((1, *pooled), len(axes), *window), strict=True))
+        shape = tuple(lengths.get(axis, length) for axis, length in enumerate(shape))
+    indices = from_global(backend, arguments["indices"], shape, axes)
+    return function(**arguments | {"index_kind": "plane", "indices": indices})
+
+
+def _pooled_axes(arguments: dict[str, Any], ndim: int) -> tuple[int, ...]:
+    rank = arguments.get("rank", ndim - 2)
+    end = ndim if as_data_format(arguments["data_format"]) == CHANNELS_FIRST else ndim - 1
+    return tuple(range(end - rank, end))
 
 
 def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

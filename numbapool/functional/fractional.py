@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.functional.calls import fractional_extremum, fractional_extremum_backward
-from numbapool.geometry import DataFormat, Extent
+from numbapool.geometry import DataFormat, Extent, IndexKind
 
 
 def fractional_max_pool2d(
@@ -20,6 +20,7 @@ def fractional_max_pool2d(
     _random_samples: Any = None,
     *,
     generator: np.random.Generator | None = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -41,6 +42,8 @@ def fractional_max_pool2d(
         Numbers in [0, 1) that place the windows of each plane: the first of the width, the second of the height.
     generator : numpy.random.Generator, optional, keyword-only
         Draws the samples, where they are not given, so that equal seeds give equal results.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -51,7 +54,7 @@ def fractional_max_pool2d(
     -------
     out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
         NaN where a window holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input plane, `h * W + w`: the first of equals, the last of several NaN.
 
     Raises
@@ -79,7 +82,7 @@ def fractional_max_pool2d(
     (1, 1, 3, 3)
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(2, x, *sizes, return_indices, _random_samples, generator, data_format, out)
+    return fractional_extremum(2, x, *sizes, return_indices, index_kind, _random_samples, generator, data_format, out)
 
 
 def fractional_max_pool2d_backward(
@@ -91,6 +94,7 @@ def fractional_max_pool2d_backward(
     *,
     indices: Any = None,
     _random_samples: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -104,10 +108,12 @@ def fractional_max_pool2d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, output_size, output_ratio
         As in the forward pass, see `fractional_max_pool2d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned. -1 means no gradient.
     _random_samples : floating array, optional, keyword-only
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -139,7 +145,9 @@ def fractional_max_pool2d_backward(
              [0., 0., 1.]]]])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(2, grad_output, x, *sizes, indices, _random_samples, data_format, out)
+    return fractional_extremum_backward(
+        2, grad_output, x, *sizes, indices, index_kind, _random_samples, data_format, out
+    )
 
 
 def fractional_max_pool3d(
@@ -151,6 +159,7 @@ def fractional_max_pool3d(
     _random_samples: Any = None,
     *,
     generator: np.random.Generator | None = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -172,6 +181,8 @@ def fractional_max_pool3d(
         Numbers in [0, 1) that place the windows of each plane: of depth, height and width, in this order.
     generator : numpy.random.Generator, optional, keyword-only
         Draws the samples, where they are not given, so that equal seeds give equal results.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -182,7 +193,7 @@ def fractional_max_pool3d(
     -------
     out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
         NaN where a window holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN.
 
     Raises
@@ -206,7 +217,7 @@ def fractional_max_pool3d(
     array([21, 23, 29, 31, 53, 55, 61, 63])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(3, x, *sizes, return_indices, _random_samples, generator, data_format, out)
+    return fractional_extremum(3, x, *sizes, return_indices, index_kind, _random_samples, generator, data_format, out)
 
 
 def fractional_max_pool3d_backward(
@@ -218,6 +229,7 @@ def fractional_max_pool3d_backward(
     *,
     indices: Any = None,
     _random_samples: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -231,10 +243,12 @@ def fractional_max_pool3d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, output_size, output_ratio
         As in the forward pass, see `fractional_max_pool3d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned. -1 means no gradient.
     _random_samples : floating array, optional, keyword-only
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -267,4 +281,6 @@ def fractional_max_pool3d_backward(
            [0., 0., 0.]])
     """
     sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(3, grad_output, x, *sizes, indices, _random_samples, data_format, out)
+    return fractional_extremum_backward(
+        3, grad_output, x, *sizes, indices, index_kind, _random_samples, data_format, out
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbapool.functional.calls import extremum, extremum_backward
-from numbapool.geometry import DataFormat, Extent, Padding
+from numbapool.geometry import DataFormat, Extent, IndexKind, Padding
 
 
 def max_pool1d(
@@ -17,6 +17,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -41,6 +42,10 @@ def max_pool1d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
+        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
+        what -1 is for the others.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -51,7 +56,7 @@ def max_pool1d(
     -------
     out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
         NaN where a window holds one; -inf, the least integer or False where a window holds no input at all.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Position in the row: the first of equals, the last of several NaN; -1 where the window
         holds no input.
 
@@ -74,7 +79,18 @@ def max_pool1d(
     array([[[3., 5., 5.]]])
     """
     return extremum(
-        "max_pool", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+        "max_pool",
+        1,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices,
+        index_kind,
+        data_format,
+        out,
     )
 
 
@@ -88,6 +104,7 @@ def max_pool1d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -101,9 +118,11 @@ def max_pool1d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool1d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -131,7 +150,19 @@ def max_pool1d_backward(
     array([[[0., 1., 0., 2., 0.]]])
     """
     return extremum_backward(
-        "max_pool", 1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
+        "max_pool",
+        1,
+        grad_output,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        indices,
+        index_kind,
+        data_format,
+        out,
     )
 
 
@@ -144,6 +175,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -168,6 +200,10 @@ def max_pool2d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
+        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
+        what -1 is for the others.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -178,7 +214,7 @@ def max_pool2d(
     -------
     out : same type and dtype as `x`, shape (N, C, H_out, W_out) or (C, H_out, W_out)
         NaN where a window holds one; -inf, the least integer or False where a window holds no input at all.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input plane, `h * W + w`: the first of equals, the last of several NaN; -1 where the window
         holds no input.
 
@@ -209,7 +245,18 @@ def max_pool2d(
     (1, 2, 2, 1)
     """
     return extremum(
-        "max_pool", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+        "max_pool",
+        2,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices,
+        index_kind,
+        data_format,
+        out,
     )
 
 
@@ -223,6 +270,7 @@ def max_pool2d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -236,9 +284,11 @@ def max_pool2d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool2d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -270,7 +320,19 @@ def max_pool2d_backward(
              [0., 1., 0., 1.]]]])
     """
     return extremum_backward(
-        "max_pool", 2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
+        "max_pool",
+        2,
+        grad_output,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        indices,
+        index_kind,
+        data_format,
+        out,
     )
 
 
@@ -283,6 +345,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -307,6 +370,10 @@ def max_pool3d(
         Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
+        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
+        what -1 is for the others.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -317,7 +384,7 @@ def max_pool3d(
     -------
     out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
         NaN where a window holds one; -inf, the least integer or False where a window holds no input at all.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN; -1 where the window
         holds no input.
 
@@ -341,7 +408,18 @@ def max_pool3d(
     array([[[[[7.]]]]])
     """
     return extremum(
-        "max_pool", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out
+        "max_pool",
+        3,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices,
+        index_kind,
+        data_format,
+        out,
     )
 
 
@@ -355,6 +433,7 @@ def max_pool3d_backward(
     ceil_mode: bool = False,
     *,
     indices: Any = None,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -368,9 +447,11 @@ def max_pool3d_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     kernel_size, stride, padding, dilation, ceil_mode
         As in the forward pass, see `max_pool3d`.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -398,5 +479,17 @@ def max_pool3d_backward(
     array([0., 0., 0., 0., 0., 0., 0., 1.])
     """
     return extremum_backward(
-        "max_pool", 3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, data_format, out
+        "max_pool",
+        3,
+        grad_output,
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        indices,
+        index_kind,
+        data_format,
+        out,
     )

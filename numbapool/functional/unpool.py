@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from numbapool.functional.calls import unpool, unpool_backward
-from numbapool.geometry import DataFormat, Extent
+from numbapool.geometry import DataFormat, Extent, IndexKind
 
 
 def max_unpool1d(
@@ -17,6 +17,7 @@ def max_unpool1d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -26,13 +27,15 @@ def max_unpool1d(
     ----------
     x : array, shape (N, C, L) or (C, L)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    indices : int64 array, shape of `x`
+    indices : int64 array (see `index_kind`), shape of `x`
         Position in the row of the result, as `max_pool1d` returns it.
     kernel_size, stride, padding : int or (int,)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -65,7 +68,7 @@ def max_unpool1d(
     >>> numbapool.max_unpool1d(out, indices, 2)
     array([[[0., 3., 5., 0.]]])
     """
-    return unpool(1, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool(1, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
 
 
 def max_unpool1d_backward(
@@ -77,6 +80,7 @@ def max_unpool1d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -90,6 +94,8 @@ def max_unpool1d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool1d`.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -115,7 +121,9 @@ def max_unpool1d_backward(
     >>> numbapool.max_unpool1d_backward(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.zeros((1, 1, 2)), indices, 2)
     array([[[2., 3.]]])
     """
-    return unpool_backward(1, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool_backward(
+        1, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+    )
 
 
 def max_unpool2d(
@@ -126,6 +134,7 @@ def max_unpool2d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -135,13 +144,15 @@ def max_unpool2d(
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    indices : int64 array, shape of `x`
+    indices : int64 array (see `index_kind`), shape of `x`
         Flat position in the plane of the result, as `max_pool2d` returns it.
     kernel_size, stride, padding : int or (int, int)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -173,7 +184,7 @@ def max_unpool2d(
     array([[[[0, 0],
              [7, 0]]]])
     """
-    return unpool(2, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool(2, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
 
 
 def max_unpool2d_backward(
@@ -185,6 +196,7 @@ def max_unpool2d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -198,6 +210,8 @@ def max_unpool2d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool2d`.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -223,7 +237,9 @@ def max_unpool2d_backward(
     >>> numbapool.max_unpool2d_backward(grad_output, np.zeros((1, 1, 1, 1)), np.array([[[[2]]]]), 2)
     array([[[[3.]]]])
     """
-    return unpool_backward(2, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool_backward(
+        2, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+    )
 
 
 def max_unpool3d(
@@ -234,6 +250,7 @@ def max_unpool3d(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -243,13 +260,15 @@ def max_unpool3d(
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    indices : int64 array, shape of `x`
+    indices : int64 array (see `index_kind`), shape of `x`
         Flat position in the volume of the result, as `max_pool3d` returns it.
     kernel_size, stride, padding : int or (int, int, int)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
     output_size : ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -280,7 +299,7 @@ def max_unpool3d(
     >>> numbapool.max_unpool3d(np.array([[[[[7]]]]]), np.array([[[[[5]]]]]), 2).ravel()
     array([0, 0, 0, 0, 0, 7, 0, 0])
     """
-    return unpool(3, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool(3, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
 
 
 def max_unpool3d_backward(
@@ -292,6 +311,7 @@ def max_unpool3d_backward(
     padding: Extent = 0,
     output_size: Sequence[int] | None = None,
     *,
+    index_kind: IndexKind = "plane",
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -305,6 +325,8 @@ def max_unpool3d_backward(
         The input of the forward pass, floating; only its shape and dtype are used.
     indices, kernel_size, stride, padding, output_size
         As in the forward pass, see `max_unpool3d`.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -330,4 +352,6 @@ def max_unpool3d_backward(
     >>> numbapool.max_unpool3d_backward(grad_output, np.zeros((1, 1, 1, 1, 1)), np.array([[[[[5]]]]]), 2)
     array([[[[[5.]]]]])
     """
-    return unpool_backward(3, grad_output, x, indices, kernel_size, stride, padding, output_size, data_format, out)
+    return unpool_backward(
+        3, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+    )

@@ -12,7 +12,7 @@ from numbapool.functional.calls import (
     whole_norm,
     whole_norm_backward,
 )
-from numbapool.geometry import DataFormat, Rounding
+from numbapool.geometry import DataFormat, IndexKind, Rounding
 
 
 def global_avg_pool(
@@ -100,7 +100,12 @@ def global_avg_pool_backward(
 
 
 def global_max_pool(
-    x: Any, return_indices: bool = False, *, data_format: DataFormat = "channels_first", out: Any = None
+    x: Any,
+    return_indices: bool = False,
+    *,
+    index_kind: IndexKind = "plane",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Maximum of each channel: over all axes after the first two.
 
@@ -110,6 +115,8 @@ def global_max_pool(
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     return_indices : bool
         Also return where each maximum is.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, ..., C).
@@ -120,7 +127,7 @@ def global_max_pool(
     -------
     out : same type and dtype as `x`, shape (N, C, 1, ...)
         NaN where a channel holds one.
-    indices : int64, shape of `out`, only with `return_indices`
+    indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
         Flat position in the channel: the first of equals, the last of several NaN.
 
     Raises
@@ -136,11 +143,17 @@ def global_max_pool(
     >>> numbapool.global_max_pool(np.arange(8).reshape(1, 2, 2, 2)).ravel()
     array([3, 7])
     """
-    return whole_extremum(x, return_indices, data_format, out)
+    return whole_extremum(x, return_indices, index_kind, data_format, out)
 
 
 def global_max_pool_backward(
-    grad_output: Any, x: Any, *, indices: Any = None, data_format: DataFormat = "channels_first", out: Any = None
+    grad_output: Any,
+    x: Any,
+    *,
+    indices: Any = None,
+    index_kind: IndexKind = "plane",
+    data_format: DataFormat = "channels_first",
+    out: Any = None,
 ) -> Any:
     """Gradient of `global_max_pool` with respect to `x`.
 
@@ -150,8 +163,10 @@ def global_max_pool_backward(
         Gradient with respect to the output.
     x : array, shape (N, C, ...)
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    indices : int64 array, shape of `grad_output`, optional, keyword-only
+    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
+    index_kind : 'plane', 'global' or 'window', keyword-only
+        What indices count, see `max_pool2d`.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, ..., C).
@@ -177,7 +192,7 @@ def global_max_pool_backward(
     >>> numbapool.global_max_pool_backward(np.ones((1, 1, 1)), np.array([[[1.0, 3.0, 2.0]]]))
     array([[[0., 1., 0.]]])
     """
-    return whole_extremum_backward(grad_output, x, indices, data_format, out)
+    return whole_extremum_backward(grad_output, x, indices, index_kind, data_format, out)
 
 
 def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:

@@ -6,6 +6,7 @@ Forward operations are `operation(plan, dtype, is_contiguous, *parameters) -> Ca
 """
 
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward, sum_pool, sum_pool_backward
+from numbapool.kernels.cpu.codes import from_global, to_global
 from numbapool.kernels.cpu.indexed import gather, gather_all, max_pool_backward, place, scatter_add
 from numbapool.kernels.cpu.lp import lp_pool, lp_pool_backward
 from numbapool.kernels.cpu.max import max_pool, max_pool_with_indices
@@ -15,6 +16,7 @@ min_pool, min_pool_with_indices, min_pool_backward = max_pool, max_pool_with_ind
 __all__ = [
     "avg_pool",
     "avg_pool_backward",
+    "from_global",
     "gather",
     "gather_all",
     "lp_pool",
@@ -29,4 +31,5 @@ __all__ = [
     "scatter_add",
     "sum_pool",
     "sum_pool_backward",
+    "to_global",
 ]

@@ -58,18 +58,18 @@ ROWS_AT_ONCE = 3
 
 def max_bins(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, _out_rows(plan), _program(plan), (_bounds(plan), _work_size(plan, dtype)))
+    return Call(fold_max, _out_rows(plan), _program(plan), (bounds_of(plan), _work_size(plan, dtype)))
 
 
 def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
     """Maximum of each window and its flat position in the plane."""
-    constants = _bounds(plan), _work_size(plan, dtype), no_mark(plan)
+    constants = bounds_of(plan), _work_size(plan, dtype), no_mark(plan)
     return Call(mark_max, _out_rows(plan), _program(plan), constants)
 
 
 def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_rounded: bool) -> Call:
     """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
-    constants = _bounds(plan), _work_size(plan, accumulator_of(dtype)), is_rounded
+    constants = bounds_of(plan), _work_size(plan, accumulator_of(dtype)), is_rounded
     return Call(fold_mean, _out_rows(plan), _program(plan), constants)
 
 
@@ -79,7 +79,7 @@ def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray
     d, h, _ = plan.axes
     source = flat, contiguous_out_layout(plan) if layout is None else layout
     units, operations = plan.planes * d.length * h.length, plan.planes * (plan.plane_size + plan.out_plane_size)
-    run(spread_mean, units, operations, grad_input, *source, geometry_of(plan), _bounds(plan), _receivers(plan))
+    run(spread_mean, units, operations, grad_input, *source, geometry_of(plan), bounds_of(plan), _receivers(plan))
 
 
 def _out_rows(plan: BinPlan) -> int:
@@ -99,7 +99,7 @@ def _work_size(plan: BinPlan, dtype: np.dtype[Any]) -> np.int64:
     return np.int64(plan.axes[2].length + 2 * VECTOR_BYTES // value_dtype(dtype).itemsize)
 
 
-def _bounds(plan: BinPlan) -> np.ndarray:
+def bounds_of(plan: BinPlan) -> np.ndarray:
     """First elements of the windows along d, their ends, and the same along h and w; one such table, or one for each plane."""
     return _bounds_of_starts(plan) if plan.serves_once else _bounds_of_bins(plan)
 

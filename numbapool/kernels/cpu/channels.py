@@ -477,7 +477,7 @@ def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
         whole, column = rows.whole_vectors(n, target, end, width), np.uintp(0)
         while column < whole:
             store(out, target + column, load(work, column, work))
-            store(indices, target + column, indices_of(load_marks(marks, column, work)))
+            store(indices, target + column, indices_of(load_marks(marks, column, work), indices))
             column += width
         if column < n:
             for lane in range((n - column) & (width - ONE_UP)):

@@ -12,10 +12,12 @@ import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
+from numbapool.kernels.cpu.codes import in_plane
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.marks import mark_unit, no_mark
 from numbapool.kernels.cpu.max import max_pool_with_indices, scan_window
+from numbapool.kernels.cpu.pull import is_pulled, pull_gradients
 from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
@@ -66,7 +68,14 @@ OWNED_ELEMENTS = 1 << 14
 
 
 def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
-    """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none)."""
+    """Add each gradient to the element its index names; False if an index lies outside the plane (but -1 means none).
+
+    Indices of an unsigned dtype are taps of the window.
+    """
+    if indices[0].dtype.kind == "u":
+        if isinstance(plan, WindowPlan) and plan.channels == 1:
+            return _scatter_taps(plan, grad_output, indices, grad_input)
+        indices = in_plane(plan, indices)
     block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
     # Eight zeros are written in the time of one addition.
     operations = plan.planes * (plan.out_plane_size + plan.plane_size // 8) * plan.channels
@@ -108,6 +117,25 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
     )
 
 
+def _scatter_taps(plan: WindowPlan, grad_output: Source, taps: Source, grad_input: np.ndarray) -> bool:
+    if is_pulled(plan) and grad_output[1] is taps[1] is None:
+        return pull_gradients(plan, grad_output[0], taps[0], grad_input)
+    block, bad = _block(plan), np.zeros(1, np.int64)
+    units, operations = plan.planes * -(-plan.plane_size // block), grad_input.size // 4 + grad_output[0].size
+    sources = *_of_output(plan, grad_output), *_of_output(plan, taps)
+    none = np.int64(np.iinfo(taps[0].dtype).max)
+    run(scatter_taps, units, operations, grad_input, *sources, geometry_of(plan), block, _distances(plan), none, bad)
+    return not bad[0]
+
+
+@lru_cache(maxsize=512)
+def _distances(plan: WindowPlan) -> np.ndarray:
+    """How far from the first tap of a window each of its taps is, in a plane."""
+    d, h, w = (np.arange(axis.kernel) * axis.dilation for axis in plan.axes)
+    _, height, width = (axis.length for axis in plan.axes)
+    return np.add.outer(np.add.outer(d * height * width, h * width), w).ravel()
+
+
 def _scatter_to_maxima(plan: AnyPlan, grad_output: Source, x: Source, grad_input: np.ndarray) -> None:
     flat, layout = x
     maxima = np.empty(plan.planes * plan.out_plane_size * plan.channels, flat.dtype)
@@ -130,6 +158,7 @@ def gather_all(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bo
 
 
 def _gather(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray, none: int) -> bool:
+    indices = in_plane(plan, indices) if indices[0].dtype.kind == "u" else indices
     flat, layout = x
     bad = np.zeros(1, np.int64)
     operations = plan.planes * plan.out_plane_size
@@ -149,6 +178,7 @@ def place(plan: AnyPlan, x: Source, indices: Source, out: np.ndarray) -> bool:
 
     False if an index lies outside the plane.
     """
+    indices = in_plane(plan, indices) if indices[0].dtype.kind == "u" else indices
     bad = np.zeros(1, np.int64)
     sources = *_of_output(plan, x), *_of_output(plan, indices)
     operations = plan.planes * (plan.plane_size + plan.out_plane_size)
@@ -331,6 +361,38 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
 
 
 @entry
+def scatter_taps(first, last, grad_input, grad, layout, taps, tap_layout, g, block, distances, none, bad):
+    """Gradients to the taps of their windows that are named."""
+    plane_size, sums = np.uintp(g[IN_D] * g[IN_H] * g[IN_W]), own_sums(grad_input, block)
+    known = np.uintp(distances.size)
+    for number in range(first, last):
+        plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
+        od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
+        owned, target, is_bad = np.uintp(own1 - own0), np.uintp(sums_at), False
+        for od in range(od0, od1):
+            at = plane_at(layout, plane) + od * layout[rows.D_STEP] + ow0 * layout[rows.W_STEP]
+            tap_at = plane_at(tap_layout, plane) + od * tap_layout[rows.D_STEP] + ow0 * tap_layout[rows.W_STEP]
+            slab = (od * g[STRIDE_D] - g[BEFORE_D]) * g[IN_H] - g[BEFORE_H]
+            for oh in range(oh0, oh1):
+                start = (slab + oh * g[STRIDE_H]) * g[IN_W] - g[BEFORE_W] + ow0 * g[STRIDE_W] - own0
+                i, j = at + oh * layout[rows.H_STEP], tap_at + oh * tap_layout[rows.H_STEP]
+                for o in range(ow1 - ow0):
+                    tap = np.uintp(taps[np.uintp(j + o * tap_layout[rows.W_STEP])])
+                    if tap < known:
+                        distance = start + o * g[STRIDE_W] + distances[tap]
+                        position = np.uintp(distance)
+                        if position < owned:
+                            sums[target + position] += element(grad, np.uintp(i + o * layout[rows.W_STEP]), sums)
+                        else:
+                            is_bad |= np.uintp(distance + own0) >= plane_size
+                    else:
+                        is_bad |= np.int64(tap) != none
+        if is_bad:
+            bad[0] = 1
+        hand_over(grad_input, to, sums, own1 - own0)
+
+
+@entry
 def scatter_pixels(first, last, grad_input, grad, indices, g, block, channels, bad):
     """`scatter` of arrays whose channels lie side by side."""
     plane_size = g[IN_D] * g[IN_H] * g[IN_W]
@@ -475,7 +537,7 @@ def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
             for oh in range(oh0, oh1):
                 row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
                 for ow in range(ow0, ow1):
-                    _, index = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
+                    _, index, _ = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
                         gradient = element(grad, np.uintp(row + ow * layout[rows.W_STEP]), sums)
                         sums[np.uintp(sums_at + index - own0)] += gradient

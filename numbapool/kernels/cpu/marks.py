@@ -30,6 +30,7 @@ from numbapool.kernels.cpu.rows import (
 )
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
+    BEFORE_D,
     BEFORE_H,
     BEFORE_W,
     BLOCK_FIELDS,
@@ -48,10 +49,14 @@ from numbapool.kernels.cpu.schedule import (
     H_TAPS,
     IN_H,
     IN_W,
+    IN_WINDOW,
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
     LINE,
+    MARK_H,
+    MARK_W,
+    OD,
     OH,
     OUT_W,
     OW,
@@ -59,6 +64,7 @@ from numbapool.kernels.cpu.schedule import (
     ROWS,
     SPARE,
     STACK,
+    STRIDE_D,
     STRIDE_H,
     STRIDE_W,
     WIDTH,
@@ -87,9 +93,9 @@ def no_mark(plan: AnyPlan) -> Any:
 
 @inner
 def mark_starts(marks, starts, ow, n, g):
-    """The column of the first tap of n outputs of a row, inside the input or not."""
+    """The column of the first tap of n outputs of a row, inside the input or not; 0 where taps are counted."""
     for o in range(n):
-        marks[starts + o] = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
+        marks[starts + o] = ZERO if g[IN_WINDOW] else (ow + o) * g[STRIDE_W] - g[BEFORE_W]
 
 
 @inner
@@ -159,11 +165,11 @@ def mark_edges(marks, to, pitch, rows, ow, n, g, none):
         start = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
         if 0 <= start < g[IN_W]:
             continue
-        first = first_tap(start, g[DILATION_W]) * g[DILATION_W]
-        is_inside = start + first < g[IN_W] and first <= (g[KERNEL_W] - 1) * g[DILATION_W]
+        tap = first_tap(start, g[DILATION_W])
+        is_inside = start + tap * g[DILATION_W] < g[IN_W] and tap < g[KERNEL_W]
         for r in range(rows):
             at = to + r * pitch + o
-            marks[at] = max(np.int64(marks[at]), first) if is_inside else none
+            marks[at] = max(np.int64(marks[at]), tap * g[MARK_W]) if is_inside else none
 
 
 @inlined
@@ -189,14 +195,14 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
     line, other = (to, spare) if steps % 2 == 0 else (spare, to)
     if stride == 1:
         reach = n + (taps - done) * dilation
-        mark_taps(work, marks, line, lines, lines + dilation, lines + 2 * dilation, done, dilation, reach)
+        mark_taps(work, marks, line, lines, lines + dilation, lines + 2 * dilation, done, g[MARK_W], reach)
     elif stride == 2:
         split_phases(work, phases, room, lines, room - np.int64(lanes(work)))
         odd = phases + dilation % 2 * room + dilation // 2
-        mark_taps(work, marks, line, phases, odd, phases + dilation, done, dilation, n)
+        mark_taps(work, marks, line, phases, odd, phases + dilation, done, g[MARK_W], n)
     else:
         gather_block(work, phases, ZERO, work, lines, ZERO, stride, ONE, n)
-        mark_taps(work, marks, line, phases, phases, phases, done, dilation, n)
+        mark_taps(work, marks, line, phases, phases, phases, done, g[MARK_W], n)
     while done < taps:
         step, mark_line, next_line = ONE, -ONE, lines + done * dilation
         if stride == 1:
@@ -207,7 +213,7 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
         else:
             gather_block(work, phases, ZERO, work, next_line, ZERO, stride, ONE, n)
             next_line = phases
-        distance = (step if stride == 1 else done) * dilation
+        distance = (step if stride == 1 else done) * g[MARK_W]
         done += step
         reach = n + (taps - done) * dilation if stride == 1 else n
         mark_next(work, marks, other, line, mark_line, next_line, distance, reach)
@@ -219,11 +225,11 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
 
 
 @inner
-def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, unit, g, identity, none):
-    """Fold lines of maxima down in order, to maxima and their positions in the plane.
+def mark_down(work, marks, to, before, line, slab_mark, line_h, tap_step, starts, unit, g, identity, none):
+    """Fold lines of maxima down in order, to maxima and their positions in the plane, or the taps that they are.
 
-    The lines at `line` are those of the input rows from `line_h` on, of slab `line_d`; taps are `tap_step` elements apart.
-    The results of earlier slabs are at `before`, if that is not negative.
+    The lines at `line` are those of the input rows from `line_h` on, of a slab whose first element, or tap, has the mark
+    `slab_mark`; taps are `tap_step` elements apart. The results of earlier slabs are at `before`, if that is not negative.
     """
     pitch, n, width = g[PITCH] // g[STRIDE_W], np.uintp(g[unit + COLS]), lanes(work)
     for r in range(g[unit + ROWS]):
@@ -231,8 +237,8 @@ def mark_down(work, marks, to, before, line, line_d, line_h, tap_step, starts, u
         tap = first_tap(start, g[DILATION_H])
         taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
         in_h = start + tap * g[DILATION_H]
-        first = marks.dtype.type((line_d * g[IN_H] + in_h) * g[IN_W])
-        step = marks.dtype.type(g[DILATION_H] * g[IN_W])
+        first = marks.dtype.type(slab_mark + (tap * g[MARK_H] if g[IN_WINDOW] else in_h * g[IN_W]))
+        step = marks.dtype.type(g[MARK_H])
         next_line = np.uintp(tap_step)
         i, target = np.uintp(line + (in_h - line_h) * pitch), np.uintp(to + r * pitch)
         earlier = np.uintp(before + r * pitch if before >= 0 else ZERO)
@@ -311,6 +317,10 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
         for d in range(g[b + D_TAPS]):
             in_d, in_h = g[b + FIRST_D] + d * g[DILATION_D], g[b + FIRST_H] + first
             row, row_step = slab + in_d * layout[D_STEP] + in_h * layout[H_STEP], step * layout[H_STEP]
+            slab_mark = in_d * g[IN_H] * g[IN_W]
+            if g[IN_WINDOW]:
+                tap_d = (in_d + g[BEFORE_D] - g[unit + OD] * g[STRIDE_D]) // g[DILATION_D]
+                slab_mark = tap_d * g[KERNEL_H] * g[KERNEL_W]
             copy_rows(larger, work, lines + left, x, layout, row, row_step, count, n, g, identity)
             mark_across(work, marks, g[STACK], phases, lines, count, unit, g, none)
             mark_down(
@@ -319,7 +329,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
                 results,
                 others if d > 0 else -ONE,
                 g[STACK],
-                in_d,
+                slab_mark,
                 in_h,
                 pitch if rows == 1 else g[DILATION_H] * pitch,
                 starts,
@@ -333,7 +343,7 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
 
 @inner
 def store_marks(out, indices, end, work, marks, plane, unit, g):
-    """Write maxima and their marks to the outputs; marks are -1 for windows without a tap inside the input."""
+    """Write maxima and their marks to the outputs; all bits of a mark are 1 for windows without a tap inside the input."""
     width, n, pitch = lanes(work), np.uintp(g[unit + COLS]), np.uintp(g[PITCH] // g[STRIDE_W])
     to, line = np.uintp(first_output(plane, unit, g)), np.uintp(g[ACROSS])
     for _ in range(g[unit + ROWS]):
@@ -341,7 +351,7 @@ def store_marks(out, indices, end, work, marks, plane, unit, g):
         column = np.uintp(0)
         while column < whole:
             store(out, to + column, load(work, line + column, work))
-            store(indices, to + column, indices_of(load_marks(marks, line + column, work)))
+            store(indices, to + column, indices_of(load_marks(marks, line + column, work), indices))
             column += width
         for lane in range((n - column) & (width - ONE_UP) if column < n else np.uintp(0)):
             mark = np.int64(marks[line + column + lane])

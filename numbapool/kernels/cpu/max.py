@@ -10,6 +10,7 @@ from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
 from numbapool.kernels.cpu.channels import as_rows, max_channels, max_channels_with_indices
+from numbapool.kernels.cpu.codes import CallInWindow
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call
 from numbapool.kernels.cpu.marks import mark_unit, no_mark, store_marks
@@ -27,6 +28,7 @@ from numbapool.kernels.cpu.schedule import (
     IN_D,
     IN_H,
     IN_W,
+    IN_WINDOW,
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
@@ -40,6 +42,7 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_W,
     WORK_SIZE,
     AnyPlan,
+    counting_taps,
     schedule_of,
 )
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
@@ -62,13 +65,21 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     return Call(KERNELS[algorithm], units, program, ())
 
 
-def max_pool_with_indices(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
-    """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
+def max_pool_with_indices(
+    plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool, in_window: bool = False
+) -> Call | CallInWindow:
+    """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input.
+
+    Or, `in_window`, which tap of the window it is, in row-major order, and all bits 1 where there is none.
+    """
     if plan.channels > 1:
-        return max_channels_with_indices(plan)
+        call = max_channels_with_indices(plan)
+        return CallInWindow(call, plan) if in_window else call
     if isinstance(plan, BinPlan):
-        return max_bins_with_indices(plan, dtype)
+        call = max_bins_with_indices(plan, dtype)
+        return CallInWindow(call, plan) if in_window else call
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
+    program = counting_taps(program) if in_window else program
     return Call(INDEX_KERNELS[algorithm], units, program, (no_mark(plan),))
 
 
@@ -135,7 +146,7 @@ def max_windows(first, last, out, x, g):
         to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
+            best, _, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
             put(out, np.uintp(to + ow), best)
 
 
@@ -193,16 +204,16 @@ def max_windows_indices(first, last, out, indices, x, g, none):
         to = rows.first_output(plane, unit, g) - g[unit + OW]
         at = plane_at(layout, plane)
         for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, index = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
+            best, index, tap = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
             put(out, np.uintp(to + ow), best)
-            indices[to + ow] = index
+            indices[to + ow] = tap if g[IN_WINDOW] else index
 
 
 @inlined
 def scan_window(x, at, layout, g, od, oh, ow):
-    """Maximum of one window and its flat position in the plane, in row-major order over the taps inside the input."""
+    """Maximum of one window, its flat position in the plane and which tap it is, in row-major order of those in the input."""
     d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
-    best, index = lowest(x), -ONE
+    best, index, tap = lowest(x), -ONE, -ONE
     for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
         in_d = d + i * g[DILATION_D]
         for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
@@ -213,7 +224,8 @@ def scan_window(x, at, layout, g, od, oh, ow):
                 value = element(x, np.uintp(row + in_w * layout[rows.W_STEP]), x)
                 if index < 0 or replaces(value, best):
                     best, index = value, (in_d * g[IN_H] + in_h) * g[IN_W] + in_w
-    return best, index
+                    tap = (i * g[KERNEL_H] + j) * g[KERNEL_W] + k
+    return best, index, tap
 
 
 INDEX_KERNELS = {"indices": max_indices, "whole": max_whole_indices, "windows": max_windows_indices}

@@ -96,6 +96,9 @@ class Geometry(NamedTuple):
     streams: int  # 1 if the output is written past the caches
     varies: int  # of means: 1 if not all divisors are the same
     factors: int  # and the position of their factors
+    in_window: int  # of indices: 1 if they count the taps of a window, 0 if they are positions in the plane
+    mark_h: int  # and how far those of neighbouring taps along h are apart
+    mark_w: int
 
 
 # Where a kernel finds each field of the geometry in its flat array.
@@ -139,6 +142,9 @@ class Geometry(NamedTuple):
     STREAMS,
     VARIES,
     FACTORS,
+    IN_WINDOW,
+    MARK_H,
+    MARK_W,
 ) = range(len(Geometry._fields))
 
 
@@ -300,12 +306,21 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         layout=layout_at,
         units=units_at,
         unit_count=len(units),
+        mark_h=h.dilation * w.length,
+        mark_w=w.dilation,
         streams=int(plan.planes * plan.out_plane_size * itemsize >= STREAMED_BYTES),
         blocks=units_at + UNIT_FIELDS * len(units),
     )
     program = [np.array(geometry, dtype=np.int64), contiguous_layout(plan)]
     program += [np.array(table, dtype=np.int64).reshape(-1) for table in (units, blocks)]
     return Schedule(algorithm, -(-plan.planes // group) * len(units), np.concatenate(program))
+
+
+def counting_taps(program: np.ndarray) -> np.ndarray:
+    """The program whose indices count the taps of a window, in row-major order."""
+    program = program.copy()
+    program[[IN_WINDOW, MARK_H, MARK_W]] = 1, program[KERNEL_W], 1
+    return program
 
 
 def geometry_of(plan: AnyPlan) -> np.ndarray:

@@ -182,22 +182,42 @@ def take(typing_context, best, mark, value, value_mark):
     return types.Tuple((best, mark))(best, mark, best, mark), codegen
 
 
-def _indices_of(mark):
-    return np.where(mark < 0, np.int64(-1), mark.astype(np.int64))
+def _where_equal(value, mark, wanted):
+    return np.where(mark == wanted, value, value.dtype.type(0))
+
+
+@vector_operation(_where_equal)
+def where_equal(typing_context, value, mark, wanted):
+    """Lanes of the value whose mark is the wanted one, 0 elsewhere."""
+
+    def codegen(context, builder, signature, values):
+        is_equal = builder.icmp_unsigned("==", values[1], _splat(builder, values[2], mark.lanes))
+        return builder.select(is_equal, values[0], ir.Constant(values[0].type, None))
+
+    return value(value, mark, mark.element), codegen
+
+
+def _indices_of(mark, indices):
+    return np.where(mark < 0, mark.dtype.type(-1), mark).astype(indices.dtype)
 
 
 @vector_operation(_indices_of)
-def indices_of(typing_context, mark):
-    """Marks as int64, -1 where they are negative: no element was marked."""
-    wide = Vector(types.int64, mark.lanes)
+def indices_of(typing_context, mark, indices):
+    """Marks as elements of an array of indices, whose bits are all 1 where a mark is negative: no element was marked."""
+    element = Vector(indices.dtype, mark.lanes)
+    width = indices.dtype.bitwidth
 
     def codegen(context, builder, signature, values):
-        vector = context.get_value_type(wide)
+        vector = context.get_value_type(element)
         is_none = builder.icmp_signed("<", values[0], ir.Constant(values[0].type, None))
-        index = values[0] if mark.element.bitwidth == 64 else builder.sext(values[0], vector)
+        index = values[0]
+        if width > mark.element.bitwidth:
+            index = builder.sext(index, vector)
+        elif width < mark.element.bitwidth:
+            index = builder.trunc(index, vector)
         return builder.select(is_none, ir.Constant(vector, [-1] * mark.lanes), index)
 
-    return wide(mark), codegen
+    return element(mark, indices), codegen
 
 
 def _load(array, at, like):

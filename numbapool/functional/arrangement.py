@@ -1,0 +1,109 @@
+"""Any axes of an array as planes, for kernels; and indices into the whole array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from numbapool.dispatch import Backend
+from numbapool.geometry import INDICES, check_dtype, placed_plan
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The axes of an array as kernels take them: the other ones joined to two, then those that are pooled."""
+
+    shape: tuple[int, ...]  # of the array
+    order: tuple[int, ...]  # of its axes: the others, then the pooled ones
+    rank: int
+    split: int  # how many of the others are joined to the first of the two
+
+    def arranged(self, backend: Backend, name: str, array: Any) -> Any:
+        """An array of as many axes, arranged."""
+        shape, _ = backend.describe(name, array)
+        if len(shape) != len(self.shape):
+            raise ValueError(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {shape}")
+        lengths = [shape[axis] for axis in self.order]
+        others, pooled = lengths[: -self.rank], lengths[-self.rank :]
+        planes = prod(others[: self.split]), prod(others[self.split :])
+        return backend.reshape(name, backend.permute(name, array, self.order), (*planes, *pooled))
+
+    def restored(self, backend: Backend, result: Any) -> Any:
+        """A result with the axes of the array."""
+        shape, _ = backend.describe("result", result)
+        lengths = *(self.shape[axis] for axis in self.order[: -self.rank]), *shape[-self.rank :]
+        inverse = tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
+        return backend.permute("result", backend.reshape("result", result, lengths), inverse)
+
+
+def to_global(
+    backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool = False
+) -> Any:
+    """Positions in the planes of an array of `shape`, which are spanned by `axes`, as positions in the whole array.
+
+    In C order; in planes, on request, in column-major order.
+    """
+    steps = _steps(shape, axes, is_column_major)
+    return _renumbered("to_global", backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
+
+
+def from_global(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
+    """The other way round."""
+    steps = _steps(shape, axes)
+    return _renumbered("from_global", backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
+
+
+def in_larger_plane(
+    backend: Backend, positions: Any, sizes: tuple[int, ...], outer: tuple[int, ...], axes: tuple[int, ...]
+) -> Any:
+    """Positions in planes of `sizes` as those in larger ones, whose first corners they are."""
+    shape, _ = backend.describe("indices", positions)
+    planes = np.zeros(prod(shape[: -len(axes)]), np.int64)
+    lengths = shape[: -len(axes)]
+    steps = _steps((*lengths, *outer), axes)
+    return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, planes)
+
+
+def _steps(shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool = False) -> tuple[int, ...]:
+    """How far apart neighbours along each axis are."""
+    if is_column_major:
+        return tuple(prod(shape[axis] for axis in axes[:i]) for i in range(len(axes)))
+    return tuple(prod(shape[axis + 1 :]) for axis in axes)
+
+
+def _first(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """Where each plane starts."""
+    given, _ = backend.describe("indices", indices)
+    if len(given) != len(shape):
+        raise ValueError(f"indices must have as many axes as x, which has shape {shape}, got shape {given}")
+    first = np.zeros((), np.int64)
+    for axis in range(len(shape)):
+        if axis not in axes:
+            first = np.add.outer(first, np.arange(given[axis]) * prod(shape[axis + 1 :]))
+    return np.ascontiguousarray(first).ravel()
+
+
+def _renumbered(
+    operation: str,
+    backend: Backend,
+    indices: Any,
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    steps: tuple[int, ...],
+    first: np.ndarray,
+) -> Any:
+    given, dtype = backend.describe("indices", indices)
+    check_dtype("indices", dtype, INDICES)
+    if backend.is_traced(indices):
+        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
+    name = "result" if operation == "to_global" else "indices"
+    others = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    arrangement = Arrangement(given, others + axes, len(axes), len(others))
+    arranged = arrangement.arranged(backend, name, indices)
+    out_shape, _ = backend.describe("indices", arranged)
+    plan = placed_plan(out_shape, tuple(shape[axis] for axis in axes))
+    result = backend.run_backward(operation, plan, (arranged,), (out_shape, dtype), None, first, steps)
+    return arrangement.restored(backend, result)

@@ -1,0 +1,113 @@
+"""Gradients by the taps of windows that move by one element: each input element asks the windows that hold it.
+
+An element adds what windows hand it in the order of the outputs, as `indexed.scatter_taps` does: the bits are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numbapool.geometry import WindowPlan
+from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.launch import run
+from numbapool.kernels.cpu.rows import ZERO
+from numbapool.kernels.cpu.schedule import (
+    BEFORE_D,
+    BEFORE_H,
+    BEFORE_W,
+    DILATION_D,
+    DILATION_H,
+    DILATION_W,
+    IN_D,
+    IN_H,
+    IN_W,
+    KERNEL_D,
+    KERNEL_H,
+    KERNEL_W,
+    OUT_D,
+    OUT_H,
+    OUT_W,
+    geometry_of,
+)
+from numbapool.kernels.cpu.vectors import add, element, lanes, load, load_marks, no_sum, put, store, where_equal
+
+# Windows of up to this many elements are pulled: every element looks at all of them.
+MOST_PULLED = 27
+
+
+def is_pulled(plan: WindowPlan) -> bool:
+    """Whether windows are small and move by one element."""
+    return plan.taps <= MOST_PULLED and all(axis.stride == 1 for axis in plan.pooled)
+
+
+def pull_gradients(plan: WindowPlan, grad: np.ndarray, taps: np.ndarray, grad_input: np.ndarray) -> bool:
+    """The gradient of each input element; False if a tap is none of a window's. All arrays contiguous."""
+    d, h, _ = plan.axes
+    bad, none = np.zeros(1, np.int64), np.int64(np.iinfo(taps.dtype).max)
+    units, operations = plan.planes * d.length * h.length, grad_input.size * plan.taps
+    run(pull_rows, units, operations, grad_input, grad, taps, geometry_of(plan), np.int64(units), none, bad)
+    return not bad[0]
+
+
+@inlined
+def tap_range(position, out, kernel, dilation):
+    """The taps as which windows may hold a position: position - tap * dilation is a window."""
+    first = max(ZERO, (position - out) // dilation + 1)
+    return first, min(kernel, position // dilation + 1)
+
+
+@entry
+def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
+    line, known = np.full(lanes_of(grad_input), no_sum(grad_input)), g[KERNEL_D] * g[KERNEL_H] * g[KERNEL_W]
+    width, reach = np.int64(lanes(line)), (g[KERNEL_W] - 1) * g[DILATION_W]
+    inside0, inside1 = max(ZERO, reach - g[BEFORE_W]), min(g[IN_W], g[OUT_W] - g[BEFORE_W])
+    is_vector = inside1 - inside0 >= width
+    is_bad = False
+    for i in range(np.uintp(first * taps.size // units), np.uintp(last * taps.size // units)):
+        tap = np.int64(taps[i])
+        is_bad |= (tap >= known) & (tap != none)
+    if is_bad:
+        bad[0] = 1
+    for number in range(first, last):
+        slab = number // g[IN_H]
+        plane = slab // g[IN_D]
+        d, h = slab - plane * g[IN_D] + g[BEFORE_D], number - slab * g[IN_H] + g[BEFORE_H]
+        d0, d1 = tap_range(d, g[OUT_D], g[KERNEL_D], g[DILATION_D])
+        h0, h1 = tap_range(h, g[OUT_H], g[KERNEL_H], g[DILATION_H])
+        column = ZERO
+        while column < g[IN_W]:
+            if is_vector and inside0 <= column < inside1:
+                # The last vector of the inside computes some elements again.
+                at = min(column, inside1 - width)
+                total = load(line, np.uintp(0), line)
+                for i in range(d1 - 1, d0 - 1, -1):
+                    for j in range(h1 - 1, h0 - 1, -1):
+                        row = (plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]
+                        source = row * g[OUT_W] + at + g[BEFORE_W] - reach
+                        tap = (i * g[KERNEL_H] + j + 1) * g[KERNEL_W] - 1
+                        for _ in range(g[KERNEL_W]):
+                            share = load(grad, np.uintp(source), line)
+                            mark = load_marks(taps, np.uintp(source), line)
+                            total = add(total, where_equal(share, mark, taps.dtype.type(tap)))
+                            source += g[DILATION_W]
+                            tap -= 1
+                store(grad_input, np.uintp(number * g[IN_W] + at), total)
+                column = at + width
+            else:
+                w, sum_ = column + g[BEFORE_W], no_sum(grad_input)
+                w0, w1 = tap_range(w, g[OUT_W], g[KERNEL_W], g[DILATION_W])
+                for i in range(d1 - 1, d0 - 1, -1):
+                    for j in range(h1 - 1, h0 - 1, -1):
+                        row = (plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]
+                        for k in range(w1 - 1, w0 - 1, -1):
+                            source = np.uintp(row * g[OUT_W] + w - k * g[DILATION_W])
+                            if np.int64(taps[source]) == (i * g[KERNEL_H] + j) * g[KERNEL_W] + k:
+                                sum_ += element(grad, source, line)
+                put(grad_input, np.uintp(number * g[IN_W] + column), sum_)
+                column += 1
+
+
+@inlined
+def lanes_of(grad_input):
+    """Elements of a vector of sums."""
+    return np.int64(lanes(np.full(1, no_sum(grad_input))))
