@@ -25,7 +25,10 @@ REVERSED = {"min_pool", "min_pool_with_indices", "min_pool_backward"}
 
 # Operations that take nothing of their elements but the order; and those that take nothing at all, and only move them.
 ORDERING = {"max_pool", "min_pool"}
-MOVING = {"gather", "gather_all", "place", "to_global", "from_global"}
+MOVING = {"gather", "gather_all", "place"}
+
+# Operations on indices alone.
+RENUMBERING = {"to_global", "from_global"}
 
 # Operations that refuse -1 as an index, because nothing is unpooled to nowhere.
 UNPOOLING = {"place", "gather_all"}
@@ -223,7 +226,7 @@ def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> tuple[int | No
     axis = len(plan.leading) - 1
     if not any(_is_channels_last(each, axis) for each in arrays):
         return None, None
-    return axis, None if operation in MOVING or plan.serves_once else axis
+    return axis, None if operation in MOVING | RENUMBERING or plan.serves_once else axis
 
 
 def _is_channels_last(array: np.ndarray, axis: int) -> bool:

@@ -180,7 +180,7 @@ def widen(first, last, out, positions, layout, g, first_of_plane, step_d, step_h
 
 @entry
 def narrow(first, last, out, indices, layout, g, first_of_plane, step_d, step_h, step_w, bad):
-    """Positions in the plane from those in the whole array, by the axis that strides farthest first."""
+    """Positions in the plane from those in the whole array, whose axes have these steps, in any order."""
     for number in range(first, last):
         plane = number // (g[OUT_H] * g[OUT_D])
         at = index_at(layout, number, g)
@@ -188,18 +188,10 @@ def narrow(first, last, out, indices, layout, g, first_of_plane, step_d, step_h,
             index = np.int64(indices[np.uintp(at + o * layout[W_STEP])])
             position = index
             if index != -1:
-                left, d, h, w = index - first_of_plane[plane], ZERO, ZERO, ZERO
-                if g[IN_D] > 1 and step_d > 0:
-                    d = left // step_d
-                    left -= d * step_d
-                if g[IN_H] > 1 and step_h > 0:
-                    h = left // step_h
-                    left -= h * step_h
-                if g[IN_W] > 1 and step_w > 0:
-                    w = left // step_w
-                    left -= w * step_w
-                is_inside = 0 <= d < g[IN_D] and 0 <= h < g[IN_H] and 0 <= w < g[IN_W] and left == 0
+                d = index // step_d % g[IN_D] if g[IN_D] > 1 else ZERO
+                h = index // step_h % g[IN_H] if g[IN_H] > 1 else ZERO
+                w = index // step_w % g[IN_W] if g[IN_W] > 1 else ZERO
                 position = (d * g[IN_H] + h) * g[IN_W] + w
-                if not is_inside:
+                if index < 0 or first_of_plane[plane] + d * step_d + h * step_h + w * step_w != index:
                     bad[0] = 1
             out[np.uintp(number * g[OUT_W] + o)] = position

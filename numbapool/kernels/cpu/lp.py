@@ -20,7 +20,7 @@ from numbapool.kernels.cpu.indexed import max_pool_backward
 from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.max import max_pool
 from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, ZERO, fill, fold_whole, plane_at, write_line
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, flattened, geometry_of
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of, is_whole
 from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
 from numbapool.kernels.windows import Axis
 
@@ -48,7 +48,7 @@ class LpCall(NamedTuple):
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:
         """Compute the flat array in `results`."""
         (out,) = results
-        if is_whole(self.plan, x, self.power):
+        if _is_flat(self.plan, x, self.power):
             _whole_norms(self.plan, x, out, self.power, self.is_norm)
             return
         dtype, planes = accumulator_of(out.dtype), _planes_at_a_time(self.plan)
@@ -74,7 +74,7 @@ def lp_pool_backward(
     plan: WindowPlan, grad_output: Source, x: Source, grad_input: np.ndarray, power: float, is_norm: bool
 ) -> None:
     """Its gradient; 0 from windows whose norm is 0."""
-    if is_whole(plan, x, power) and grad_output[1] is None:
+    if _is_flat(plan, x, power) and grad_output[1] is None:
         _whole_norms_backward(plan, grad_output[0], x[0], grad_input, power, is_norm)
         return
     dtype, planes = accumulator_of(grad_input.dtype), _planes_at_a_time(plan)
@@ -102,10 +102,9 @@ def lp_pool_backward(
             _over_elements(convert, results.size, results, inputs, inputs)
 
 
-def is_whole(plan: WindowPlan, x: Source, power: float) -> bool:
+def _is_flat(plan: WindowPlan, x: Source, power: float) -> bool:
     """Whether each plane is one window, and contiguous: no need then to keep the powers of its elements."""
-    is_flat = x[1] is None and plan.channels == 1 and power != math.inf
-    return is_flat and flattened(plan).axes[2].kernel == plan.plane_size
+    return x[1] is None and plan.channels == 1 and power != math.inf and is_whole(plan)
 
 
 def _whole_norms(plan: WindowPlan, x: Source, out: np.ndarray, power: float, is_norm: bool) -> None:

@@ -391,9 +391,14 @@ def joined(plan: WindowPlan) -> WindowPlan:
 
 def flattened(plan: WindowPlan) -> WindowPlan:
     """The same plan with one axis, where a window holds a whole plane."""
-    if all(map(_is_whole, plan.axes)):
+    if is_whole(plan):
         return WindowPlan(plan.leading, (Axis(plan.plane_size, 1, plan.plane_size, 1, 1, 0, 0),))
     return plan
+
+
+def is_whole(plan: WindowPlan) -> bool:
+    """Whether a window holds a whole plane."""
+    return all(map(_is_whole, plan.axes))
 
 
 def _is_whole(axis: Axis) -> bool:
