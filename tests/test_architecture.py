@@ -139,7 +139,8 @@ def test_arguments_are_torchs(name: str) -> None:
     assert (first.name, first.default) == ("x", first.empty)
     keywords = {each.name: each.default for each in rest if each.kind is each.KEYWORD_ONLY}
     beyond_torch = {"data_format": "channels_first", "out": None}
-    assert keywords == (beyond_torch if "max" in name else {"dilation": 1, "rounding": "truncate"} | beyond_torch)
+    more = {"index_kind": "plane"} if "max" in name else {"dilation": 1, "rounding": "truncate"}
+    assert keywords == more | beyond_torch
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -14,7 +14,7 @@ from numbapool import functional
 
 def test_every_operation_is_timed() -> None:
     operations = {re.sub(r"(\dd)?(_backward)?$", "", name) for name in functional.__all__}
-    assert operations == {case.operation for case in ALL}
+    assert operations - {"pool"} == {case.operation for case in ALL}  # which is all of those with windows
 
 
 @pytest.mark.parametrize("case", FAMILY, ids=str)

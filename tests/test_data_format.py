@@ -403,7 +403,7 @@ X = np.zeros((2, 6, 5, 3))
 GRAD = np.zeros((2, 3, 2, 3))
 
 
-@pytest.mark.parametrize("name", functional.__all__)
+@pytest.mark.parametrize("name", [name for name in functional.__all__ if name not in ("pool", "pool_backward")])
 def test_bad_data_format(name: str) -> None:
     """Of every function, and before anything else is looked at."""
     function = getattr(numbapool, name)

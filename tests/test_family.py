@@ -627,3 +627,17 @@ def test_records_are_no_numbers() -> None:
     for dtype in (np.dtype([]), np.dtype([("bfloat16", "f8")]), np.dtype([("bfloat16", ">u2")])):
         with pytest.raises(TypeError, match="x has dtype"):
             numbapool.max_pool2d(np.zeros((1, 1, 4, 4), dtype), 2)
+
+
+@pytest.mark.parametrize("power", [1, 2, 2.5])
+@pytest.mark.parametrize("padding", [0, 1, "same"])
+def test_norms_of_windows_as_large_as_a_plane(power: float, padding: Any) -> None:
+    """With padding there are several of them."""
+    for shape in ((2, 3, 3), (1, 2, 3, 3)):
+        x, rank = np.random.default_rng(0).random(shape), len(shape) - 2
+        window = {"kernel_size": 3, "stride": 1, "padding": padding, "true_norm": True}
+        wanted = reference.lp_pool(x, power, **window, rank=rank)
+        np.testing.assert_allclose(public("lp_pool", rank)(x, power, **window), wanted, rtol=1e-12)
+        gradient = reference.lp_pool_backward(wanted, x, power, **window, rank=rank)
+        result = public("lp_pool_backward", rank)(wanted, x, power, **window)
+        np.testing.assert_allclose(result, gradient, rtol=1e-12)

@@ -246,23 +246,6 @@ def test_errors() -> None:
 # torch ----------------------------------------------------------------------------------------------------------------
 
 
-def test_autograd_saves_taps() -> None:
-    torch = pytest.importorskip("torch")
-    saved = []
-
-    def pack(tensor: Any) -> Any:
-        saved.append(tensor.dtype)
-        return tensor
-
-    x = torch.randn(2, 3, 8, 8, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = numbapool.max_pool2d(x, 3, 2, 1)
-    assert saved == [torch.uint8]
-    out.sum().backward()
-    wanted = numbapool.max_pool2d_backward(np.ones((2, 3, 4, 4), np.float32), x.detach().numpy(), 3, 2, 1)
-    assert_same(x.grad.numpy(), wanted)
-
-
 @pytest.mark.parametrize("kind", ["plane", "window", "global"])
 def test_autograd_with_indices(kind: Any) -> None:
     torch = pytest.importorskip("torch")

@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.numpy import backend as numpy_backend
-from numbapool.geometry import AVERAGED, FLOATS, INEXACT, ORDERED, SUMMED, Plan, WindowPlan, check_same_shape, sum_dtype
+from numbapool.geometry import AVERAGED, FLOATS, INEXACT, ORDERED, SUMMED, Plan, check_same_shape, sum_dtype
 from numbapool.kernels.elements import BFLOAT16
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ DTYPES: dict[Any, np.dtype[Any]] = {
 }
 TORCH_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-# Indices that nobody but backward sees are saved as taps of the window, or in half the memory where they fit.
+# Indices that nobody but backward sees are saved in half the memory where they fit.
 NARROW, WIDE = np.dtype(np.int32), np.dtype(np.int64)
 
 
@@ -244,7 +244,7 @@ class TorchBackend:
             shows_indices = row == derived
             flat = as_planned(x, plan)
             memory_format = memory_format_of(flat)
-            index_dtype = specs[1][1] if len(specs) > 1 else saved_dtype(plan, memory_format)
+            index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
             results = pooled(Call(derived, plan, parameters, index_dtype, memory_format, shows_indices), flat, None)
             return results if flat is x else as_specified(results, specs)
 
@@ -269,7 +269,7 @@ class TorchBackend:
             return norm_gradient(partial(_linear, plan), _taps(plan), grad, tensors[1], *parameters).reshape(shape)
         if operation in ("max_pool_backward", "min_pool_backward"):
             made = operation.replace("backward", "with_indices")
-            call = Call(made, plan, (), saved_dtype(plan, memory_format), memory_format)
+            call = Call(made, plan, (), index_dtype_of(plan), memory_format)
             _, other = pooled(call, tensors[1].detach(), None)
             operation = "scatter_add"
         result: Tensor = pooled(Call(ROWS[operation], plan, parameters, None, memory_format), grad, other)
@@ -332,10 +332,8 @@ def as_specified(results: Any, specs: Sequence[Spec]) -> Any:
     return results.reshape(specs[0][0])
 
 
-def saved_dtype(plan: Plan, memory_format: torch.memory_format) -> np.dtype[Any]:
-    """Dtype of the indices that are saved for backward: unsigned, they are taps of the window."""
-    if isinstance(plan, WindowPlan) and memory_format is torch.contiguous_format:
-        return plan.index_dtype
+def index_dtype_of(plan: Plan) -> np.dtype[Any]:
+    """Dtype of the indices that are saved for backward."""
     return NARROW if plan.plane_size <= np.iinfo(NARROW).max else WIDE
 
 
@@ -551,7 +549,7 @@ def _norm(
 
 def _linear(plan: Plan, name: str, x: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
     memory_format = memory_format_of(x)
-    index_dtype = saved_dtype(plan, memory_format) if OPERATIONS[name].indices == "made" else None
+    index_dtype = index_dtype_of(plan) if OPERATIONS[name].indices == "made" else None
     return pooled(Call(name, plan, parameters, index_dtype, memory_format), x, indices)
 
 

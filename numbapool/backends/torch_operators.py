@@ -25,7 +25,6 @@ from numbapool.backends.torch import (
     computed,
     format_of_any,
     joined,
-    memory_format_of,
     norm_gradient,
     norm_in_parts,
 )
@@ -392,10 +391,11 @@ def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any)
 
 def _pool_of(x: Tensor, windows: tuple[Any, ...]) -> Callable[..., Any]:
     """Operators for `torch.norm_in_parts`."""
+    index_kind = _saved_kind(len(windows[0]), x)
 
     def pool(name: str, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
         shape = tuple(x.shape)
-        return _call(name, Arguments(tensor, indices, shape, windows, parameters, "window"))
+        return _call(name, Arguments(tensor, indices, shape, windows, parameters, index_kind))
 
     return pool
 
@@ -542,7 +542,7 @@ def _extremum(
     if as_flag("return_indices", return_indices):
         return with_indices(x, *windows, "window" if index_kind == "window" else "plane")
     if x.requires_grad and torch.is_grad_enabled():
-        return with_indices(x, *windows, _saved_kind(name, rank, x))[0]
+        return with_indices(x, *windows, _saved_kind(rank, x))[0]
     return getattr(torch.ops.numbapool, name)(x, *windows)
 
 
@@ -561,7 +561,7 @@ def _extremum_backward(
         _check_tensor("indices", indices, accepted)
     else:
         with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
-        _, indices = with_indices(x.detach(), *windows, _saved_kind(name, rank, x))
+        _, indices = with_indices(x.detach(), *windows, _saved_kind(rank, x))
     return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, list(x.shape), *windows)
 
 
@@ -597,8 +597,6 @@ def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
 
 
-def _saved_kind(name: str, rank: int, x: Tensor) -> str:
-    """The kind of indices that are saved for backward, as `torch.saved_dtype` has it."""
-    if name in ("max_pool", "min_pool") and memory_format_of(x) is torch.contiguous_format:
-        return "window"
+def _saved_kind(rank: int, x: Tensor) -> str:
+    """The kind of indices that are saved for backward, as `torch.index_dtype_of` has it."""
     return "narrow" if prod(x.shape[-rank:]) <= np.iinfo(NARROW).max else "plane"

@@ -59,13 +59,15 @@ def tap_range(position, out, kernel, dilation):
 @entry
 def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
     line, known = np.full(lanes_of(grad_input), no_sum(grad_input)), g[KERNEL_D] * g[KERNEL_H] * g[KERNEL_W]
-    width, reach = np.int64(lanes(line)), (g[KERNEL_W] - 1) * g[DILATION_W]
+    # Of each tap that holds a row: how far from the element its window is, how far along w, and its number.
+    distances, across = np.empty(MOST_PULLED, np.int64), np.empty(MOST_PULLED, np.int64)
+    numbers = np.empty(MOST_PULLED, taps.dtype)
+    width, reach = lanes(line), (g[KERNEL_W] - 1) * g[DILATION_W]
     inside0, inside1 = max(ZERO, reach - g[BEFORE_W]), min(g[IN_W], g[OUT_W] - g[BEFORE_W])
-    is_vector = inside1 - inside0 >= width
-    is_bad = False
+    is_vector = inside1 - inside0 >= np.int64(width)
+    is_bad, largest, none_of_dtype = False, taps.dtype.type(known - 1), taps.dtype.type(none)
     for i in range(np.uintp(first * taps.size // units), np.uintp(last * taps.size // units)):
-        tap = np.int64(taps[i])
-        is_bad |= (tap >= known) & (tap != none)
+        is_bad |= (taps[i] > largest) & (taps[i] != none_of_dtype)
     if is_bad:
         bad[0] = 1
     for number in range(first, last):
@@ -74,36 +76,35 @@ def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
         d, h = slab - plane * g[IN_D] + g[BEFORE_D], number - slab * g[IN_H] + g[BEFORE_H]
         d0, d1 = tap_range(d, g[OUT_D], g[KERNEL_D], g[DILATION_D])
         h0, h1 = tap_range(h, g[OUT_H], g[KERNEL_H], g[DILATION_H])
-        column = ZERO
+        count = np.uintp(0)
+        for i in range(d1 - 1, d0 - 1, -1):
+            for j in range(h1 - 1, h0 - 1, -1):
+                row = ((plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]) * g[OUT_W]
+                for k in range(g[KERNEL_W] - 1, -1, -1):
+                    across[count] = g[BEFORE_W] - k * g[DILATION_W]
+                    distances[count] = row + across[count]
+                    numbers[count] = (i * g[KERNEL_H] + j) * g[KERNEL_W] + k
+                    count += np.uintp(1)
+        column, to = ZERO, number * g[IN_W]
         while column < g[IN_W]:
             if is_vector and inside0 <= column < inside1:
                 # The last vector of the inside computes some elements again.
-                at = min(column, inside1 - width)
+                at = min(column, inside1 - np.int64(width))
                 total = load(line, np.uintp(0), line)
-                for i in range(d1 - 1, d0 - 1, -1):
-                    for j in range(h1 - 1, h0 - 1, -1):
-                        row = (plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]
-                        source = row * g[OUT_W] + at + g[BEFORE_W] - reach
-                        tap = (i * g[KERNEL_H] + j + 1) * g[KERNEL_W] - 1
-                        for _ in range(g[KERNEL_W]):
-                            share = load(grad, np.uintp(source), line)
-                            mark = load_marks(taps, np.uintp(source), line)
-                            total = add(total, where_equal(share, mark, taps.dtype.type(tap)))
-                            source += g[DILATION_W]
-                            tap -= 1
-                store(grad_input, np.uintp(number * g[IN_W] + at), total)
-                column = at + width
+                for t in range(count):
+                    source = np.uintp(distances[t] + at)
+                    share = where_equal(load(grad, source, line), load_marks(taps, source, line), numbers[t])
+                    total = add(total, share)
+                store(grad_input, np.uintp(to + at), total)
+                column = at + np.int64(width)
             else:
-                w, sum_ = column + g[BEFORE_W], no_sum(grad_input)
-                w0, w1 = tap_range(w, g[OUT_W], g[KERNEL_W], g[DILATION_W])
-                for i in range(d1 - 1, d0 - 1, -1):
-                    for j in range(h1 - 1, h0 - 1, -1):
-                        row = (plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]
-                        for k in range(w1 - 1, w0 - 1, -1):
-                            source = np.uintp(row * g[OUT_W] + w - k * g[DILATION_W])
-                            if np.int64(taps[source]) == (i * g[KERNEL_H] + j) * g[KERNEL_W] + k:
-                                sum_ += element(grad, source, line)
-                put(grad_input, np.uintp(number * g[IN_W] + column), sum_)
+                sum_ = no_sum(grad_input)
+                for t in range(count):
+                    if 0 <= column + across[t] < g[OUT_W]:
+                        source = np.uintp(distances[t] + column)
+                        if taps[source] == numbers[t]:
+                            sum_ += element(grad, source, line)
+                put(grad_input, np.uintp(to + column), sum_)
                 column += 1
 
 
