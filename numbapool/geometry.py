@@ -174,7 +174,8 @@ class BinPlan(Plan):
         """Elements of the largest window."""
         if self.kernel:
             return prod(self.kernel)
-        return prod(max(bin_end(o, *axis) - bin_start(o, *axis) for o in range(axis.out)) for axis in self.pooled)
+        sizes = ([bin_end(o, *axis) - bin_start(o, *axis) for o in range(axis.out)] for axis in self.pooled)
+        return prod(max(each, default=0) for each in sizes)
 
     def batched(self, size: int) -> BinPlan:
         """The same for `size` inputs, one after the other along the first axis; starts are those of the first."""
@@ -742,7 +743,10 @@ def as_index_kind(value: Any) -> IndexKind:
 
 def smallest_unsigned(largest: int) -> np.dtype[Any]:
     """The smallest unsigned dtype that holds an int, which may be a symbol."""
-    return next(dtype for dtype in UNSIGNED if largest <= np.iinfo(dtype).max)
+    for dtype in UNSIGNED:
+        if largest <= np.iinfo(dtype).max:
+            return dtype
+    raise ValueError(f"windows of {largest} elements are too large for index_kind='window', got that from kernel_size")
 
 
 def as_rounding(value: Any) -> bool:

@@ -355,7 +355,7 @@ def MaxUnpool(  # noqa: N802
         raise ValueError(f"pads must leave every axis an element, got {pads} for default lengths {lengths}")
     outer = sizes
     if output_shape is not None:
-        wanted = _ints("output_shape", [each.__index__() for each in output_shape], rank + 2)
+        wanted = _ints("output_shape", output_shape, rank + 2)
         if wanted[:2] != shape[:2] or any(have < size for have, size in zip(wanted[2:], sizes, strict=True)):
             default = (*shape[:2], *sizes)
             raise ValueError(f"output_shape must be at least the default {default}, and equal in N and C, got {wanted}")
@@ -371,7 +371,8 @@ def _check(operator: str, opset: int, n_outputs: int, **given: Any) -> None:
     if as_int("n_outputs", n_outputs) != 1:
         raise ValueError(f"n_outputs must be {'1 or 2' if operator == 'MaxPool' else 1}, got {n_outputs}")
     for name, value in given.items():
-        if value is not None and value != 0 and opset < since[name]:
+        is_default = value is None or (set(value) == {1} if name == "dilations" else value == 0)
+        if not is_default and opset < since[name]:
             raise ValueError(f"{operator} has {name} since opset {since[name]}, got {name}={value!r} and opset={opset}")
 
 

@@ -233,6 +233,15 @@ def test_errors_of_arrays() -> None:
         numbapool.pool_backward(np.zeros(3), X, "max", 2, axes=1)
     with pytest.raises(ValueError, match="grad_output must have the shape of the output"):
         numbapool.pool_backward(np.zeros((2, 3, 6)), X, "max", 2, axes=1)
+    with pytest.raises(ValueError, match="grad_output must have the lengths of x along axes that are not pooled"):
+        numbapool.pool_backward(np.zeros((6, 2, 2)), X, "max", 2, axes=1)
+    same = np.zeros((2, 2, 6), np.int64)
+    with pytest.raises(ValueError, match="out must be two different arrays"):
+        numbapool.pool(np.zeros((2, 4, 6), np.int64), "max", 2, axes=1, return_indices=True, out=(same, same))
+    with pytest.raises(ValueError, match="divisor must be not zero"):
+        numbapool.pool(np.zeros((2, 2, 2, 2)), "avg", 2, divisor_override=0)
+    with pytest.raises(ValueError, match="kernel size should be greater than zero"):
+        numbapool.pool(np.zeros((2, 2, 2, 2)), "max", (0, 2, 2, 2))
     with pytest.raises(TypeError, match="x has dtype bool"):
         numbapool.pool(np.zeros((2, 2, 2, 2), bool), "avg", 2, divisor_override=1)
     four = np.zeros((2, 2, 2, 2))

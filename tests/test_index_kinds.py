@@ -189,7 +189,9 @@ def test_fractional_windows() -> None:
     wanted = numbapool.fractional_max_pool2d_backward(out, x, **arguments)
     result = numbapool.fractional_max_pool2d_backward(out, x, 2, (4, 5), indices=indices, index_kind="global")
     assert_same(result, wanted)
-    with pytest.raises(ValueError, match="index_kind must not be 'window' for fractional pooling"):
+    result = numbapool.fractional_max_pool2d_backward(out, x, **arguments, indices=taps, index_kind="window")
+    assert_same(result, wanted)
+    with pytest.raises(ValueError, match="_random_samples must be given beside indices of index_kind='window'"):
         numbapool.fractional_max_pool2d_backward(out, x, 2, (4, 5), indices=taps, index_kind="window")
 
 
@@ -243,6 +245,37 @@ def test_errors() -> None:
             numbapool.max_pool2d_backward(out, x, 2, padding=1, indices=indices, index_kind="global")
 
 
+def test_many_axes_and_empty_outputs() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 2, 3, 2, 2))
+    out, indices = numbapool.global_max_pool(x, return_indices=True, index_kind="global")
+    assert_same(x.ravel()[indices], out)
+    gradient = numbapool.global_max_pool_backward(out, x, indices=indices, index_kind="global")
+    assert_same(gradient, numbapool.global_max_pool_backward(out, x))
+    out, indices = numbapool.adaptive_max_pool2d(x[..., 0, 0], (0, 2), return_indices=True, index_kind="window")
+    assert out.shape == indices.shape == (2, 3, 0, 2)
+
+
+def test_indices_that_a_library_has_cut() -> None:
+    """To int32, as JAX does by default."""
+    strict = pytest.importorskip("array_api_strict")
+    x = np.random.default_rng(0).standard_normal((1, 3, 6, 8))
+    out, indices = numbapool.max_pool2d(x, 2, return_indices=True, index_kind="global")
+    arrays = strict.asarray(out), strict.asarray(indices.astype(np.int32))
+    result = numbapool.max_unpool2d(*arrays, 2, index_kind="global")
+    assert_same(np.from_dlpack(result), numbapool.max_unpool2d(out, indices, 2, index_kind="global"))
+
+
+def test_large_windows() -> None:
+    x = np.zeros((1, 1, 300, 300), np.float32)
+    x[0, 0, 250, 260] = 1
+    out, taps = numbapool.max_pool2d(x, 280, 1, return_indices=True, index_kind="window")
+    assert taps.dtype == np.uint32
+    gradient = numbapool.max_pool2d_backward(out, x, 280, 1, indices=taps, index_kind="window")
+    assert_same(gradient, numbapool.max_pool2d_backward(out, x, 280, 1))
+    with pytest.raises(ValueError, match="too large for index_kind='window'"):
+        numbapool.max_pool2d(x, 2**33, 2**34, 2**33, return_indices=True, index_kind="window")
+
+
 # torch ----------------------------------------------------------------------------------------------------------------
 
 
@@ -269,3 +302,16 @@ def test_compiled() -> None:
     for theirs, ours in zip(torch.compile(function, backend="aot_eager", fullgraph=True)(x), function(x), strict=True):
         assert theirs.dtype == ours.dtype
         assert torch.equal(theirs, ours)
+
+
+def test_what_cannot_be_recorded_says_so() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.randn(1, 2, 4, 4)
+
+    def function(x: Any) -> Any:
+        return numbapool.max_pool2d(x, 2, return_indices=True, index_kind="global")[0].sum()
+
+    with pytest.raises(NotImplementedError, match="index_kind='global'"):
+        torch.func.grad(function)(x)
+    with pytest.raises(NotImplementedError, match="index_kind='global'"):
+        function(x.to("meta"))

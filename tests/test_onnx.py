@@ -172,6 +172,9 @@ def test_wrong_attributes(operator: str, attributes: dict[str, Any], words: str)
 
 def test_other_errors() -> None:
     indices = np.zeros((1, 2, 6, 6), np.int64)
+    assert numbapool.onnx.MaxPool(X, kernel_shape=[2, 2], dilations=[1, 1], opset=8).shape == (1, 2, 5, 5)
+    with pytest.raises(TypeError, match=r"output_shape must be an int, got 7\.0"):
+        numbapool.onnx.MaxUnpool(X, indices, [1, 2, 7.0, 7], kernel_shape=[2, 2])
     with pytest.raises(TypeError, match="kernel_shape must be a sequence of 2 ints, got 2"):
         numbapool.onnx.MaxPool(X, kernel_shape=2)
     with pytest.raises(ValueError, match="X must have at least 3 axes"):

@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from numbapool.backends.numpy import RENUMBERING
 from numbapool.backends.numpy import backend as numpy_backend
 from numbapool.geometry import AVERAGED, FLOATS, INEXACT, ORDERED, SUMMED, Plan, check_same_shape, sum_dtype
 from numbapool.kernels.elements import BFLOAT16
@@ -254,6 +255,8 @@ class TorchBackend:
         self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new tensor, or in `out`."""
+        if operation in RENUMBERING and torch._C._are_functorch_transforms_active():
+            raise NotImplementedError("index_kind='global' cannot be had under transforms of torch.func")
         given = None if out is None else (out,)
         shape, _ = spec
         tensors = inputs

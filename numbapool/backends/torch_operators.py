@@ -114,8 +114,9 @@ def _last_axes(arguments: Arguments, position: int) -> tuple[int, ...]:
 
 
 def _largest_bin(arguments: Arguments) -> int:
-    lengths = tuple(map(int, arguments.shape))
-    return adaptive_plan(lengths, len(arguments.windows[0]), tuple(map(int, arguments.windows[0]))).taps
+    sizes = tuple(map(int, arguments.windows[0]))
+    lengths = tuple(map(int, arguments.shape[-len(sizes) :]))
+    return adaptive_plan((1, *lengths), len(sizes), sizes).taps
 
 
 def _fractional_plan(arguments: Arguments) -> Plan:
@@ -203,11 +204,14 @@ def register(name: str, operation: Operation) -> None:
         check_same_shape("x", tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
         if arguments.indices is not None:
             check_same_shape("indices", tuple(arguments.indices.shape), out_shape, "the shape of the output,")
+            dtype = arguments.indices.dtype
             accepted = [torch.int32, torch.int64]
-            if operation.windows != "placed":
+            if (
+                dtype not in accepted and operation.windows != "placed"
+            ):  # asked late: it makes symbols of bins constants
                 accepted.append(TORCH_DTYPES[smallest_unsigned(windows.taps(arguments))])
-            if arguments.indices.dtype not in accepted:
-                raise TypeError(f"indices must have one of the dtypes {accepted}, got {arguments.indices.dtype}")
+            if dtype not in accepted:
+                raise TypeError(f"indices must have one of the dtypes {accepted}, got {dtype}")
         if arguments.index_kind not in ("plane", "narrow", "window"):
             raise ValueError(f"index_kind must be 'plane', 'narrow' or 'window', got {arguments.index_kind!r}")
         is_narrow = arguments.index_kind == "narrow"

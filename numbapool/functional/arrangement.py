@@ -26,6 +26,11 @@ class Arrangement:
         shape, _ = backend.describe(name, array)
         if len(shape) != len(self.shape):
             raise ValueError(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {shape}")
+        if any(shape[axis] != self.shape[axis] for axis in self.order[: -self.rank]):
+            raise ValueError(
+                f"{name} must have the lengths of x along axes that are not pooled; x has shape {self.shape}, of which axes "
+                f"{self.order[-self.rank :]} are, got shape {shape}"
+            )
         lengths = [shape[axis] for axis in self.order]
         others, pooled = lengths[: -self.rank], lengths[-self.rank :]
         planes = prod(others[: self.split]), prod(others[self.split :])
@@ -97,6 +102,12 @@ def _renumbered(
 ) -> Any:
     given, dtype = backend.describe("indices", indices)
     check_dtype("indices", dtype, INDICES)
+    if len(axes) > 3:  # neighbours, from a global pooling: to kernels they are one
+        first_axis, end = axes[0], axes[-1] + 1
+        whole, joined = ((*each[:first_axis], prod(each[first_axis:end]), *each[end:]) for each in (shape, given))
+        flat = backend.reshape("indices", indices, joined)
+        flat = _renumbered(operation, backend, flat, whole, (first_axis,), steps[-1:], first)
+        return backend.reshape("indices", flat, given)
     if backend.is_traced(indices):
         raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
     name = "result" if operation == "to_global" else "indices"

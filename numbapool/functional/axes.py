@@ -30,14 +30,17 @@ from numbapool.geometry import (
     Padding,
     Rounding,
     as_axes,
+    as_divisor,
     as_flag,
     as_kind,
     as_norm_type,
+    as_rounding,
     check_axes_not_empty,
     check_dtype,
     check_options,
     counts_all_taps,
     dtype_name,
+    pooled_axes,
     window_arguments,
 )
 
@@ -146,6 +149,8 @@ def pool(
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *given)
     check_options(kind, dict(zip(names, given, strict=True)), pool)
     check_axes_not_empty(shape, chosen)
+    if return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
+        raise ValueError("out must be two different arrays, got the same for values and indices")
     if len(chosen) <= MOST_AXES:
         return _forward(backend, pooling, x, out)
     result = _forward_in_passes(backend, pooling, x)
@@ -395,6 +400,11 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     rank = len(pooling.axes)
     arguments = pooling.kernel_size, pooling.stride, pooling.padding, pooling.dilation, pooling.ceil_mode
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
+    # Everything is checked before the first pass.
+    pooled_axes((1, *(shape[axis] for axis in pooling.axes)), kernel, stride, padding, dilation, ceil_mode)
+    as_flag("count_include_pad", pooling.count_include_pad)
+    as_divisor(pooling.divisor_override)
+    as_rounding(pooling.rounding)
     norm_type = as_norm_type(pooling.norm_type)
     if pooling.kind == "lp" and not pooling.true_norm and norm_type != inf and norm_type % 2 != 0:
         raise ValueError(

@@ -555,14 +555,17 @@ def fractional_extremum_backward(
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
-    if (indices is None) == (samples is None):
+    if indices is not None and index_kind == "window":
+        if samples is None:
+            raise ValueError(
+                "_random_samples must be given beside indices of index_kind='window', whose windows they place"
+            )
+    elif (indices is None) == (samples is None):
         raise ValueError("indices or _random_samples must be given, and not both: they say where the maxima are")
     if backend.is_traced(x, grad_output, indices, samples):
         arguments = grad_output, samples, kernel, sizes, indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool_backward", rank, out, x, *arguments)
     if samples is None:
-        if index_kind == "window":
-            raise ValueError("index_kind must not be 'window' for fractional pooling: windows lie where samples say")
         samples = backend.from_numpy(np.zeros(samples_shape(shape, rank)))  # any will do, for the shapes of the plan
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
     return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, index_kind, out, shape, dtype)
@@ -760,6 +763,8 @@ def _with_global_indices(function: Callable[..., Any], arguments: dict[str, Any]
     """A call of one of the functions above, `arguments` by name, whose indices count from the start of the whole array."""
     backend = backend_of("x", arguments["x"])
     shape, _ = backend.describe("x", arguments["x"])
+    if backend.is_traced(arguments["x"]):
+        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
     values, indices = function(**arguments | {"index_kind": "plane"})
     axes = _pooled_axes(arguments, len(shape))
     if arguments["out"] is None:

@@ -6,7 +6,7 @@ For the arrays whose kernels know positions in the plane only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,9 +53,14 @@ def in_plane(plan: AnyPlan, taps: Source) -> Source:
     positions = np.empty(plan.planes * plan.out_plane_size * plan.channels, np.int64)
     layout = contiguous_out_layout(plan) if layout is None else layout
     tables = geometry_of(plan), *_windows(plan), plan.channels
-    none = np.int64(np.iinfo(flat.dtype).max)
+    none = no_tap(flat.dtype)
     run(decode, *_rows(plan), positions, flat, layout, *tables, none)
     return positions, None
+
+
+def no_tap(dtype: np.dtype[Any]) -> np.int64:
+    """What stands for no tap at all, as an int64."""
+    return np.int64(np.iinfo(dtype).max if dtype.itemsize < 8 else -1)
 
 
 def to_global(plan: AnyPlan, positions: Source, out: np.ndarray, first: np.ndarray, steps: tuple[int, ...]) -> None:

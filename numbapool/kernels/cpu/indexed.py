@@ -12,7 +12,7 @@ import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
-from numbapool.kernels.cpu.codes import in_plane
+from numbapool.kernels.cpu.codes import in_plane, no_tap
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.marks import mark_unit, no_mark
@@ -65,6 +65,8 @@ from numbapool.kernels.elements import value_dtype
 
 # Input elements that a unit of work owns, at least.
 OWNED_ELEMENTS = 1 << 14
+# Windows of up to this many elements have a table of where they are.
+MOST_TAPS = 1 << 16
 
 
 def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input: np.ndarray) -> bool:
@@ -73,7 +75,7 @@ def scatter_add(plan: AnyPlan, grad_output: Source, indices: Source, grad_input:
     Indices of an unsigned dtype are taps of the window.
     """
     if indices[0].dtype.kind == "u":
-        if isinstance(plan, WindowPlan) and plan.channels == 1:
+        if isinstance(plan, WindowPlan) and plan.channels == 1 and plan.taps <= MOST_TAPS:
             return _scatter_taps(plan, grad_output, indices, grad_input)
         indices = in_plane(plan, indices)
     block, bad = plan.plane_size if isinstance(plan, BinPlan) else _block(plan), np.zeros(1, np.int64)
@@ -123,7 +125,7 @@ def _scatter_taps(plan: WindowPlan, grad_output: Source, taps: Source, grad_inpu
     block, bad = _block(plan), np.zeros(1, np.int64)
     units, operations = plan.planes * -(-plan.plane_size // block), grad_input.size // 4 + grad_output[0].size
     sources = *_of_output(plan, grad_output), *_of_output(plan, taps)
-    none = np.int64(np.iinfo(taps[0].dtype).max)
+    none = no_tap(taps[0].dtype)
     run(scatter_taps, units, operations, grad_input, *sources, geometry_of(plan), block, _distances(plan), none, bad)
     return not bad[0]
 

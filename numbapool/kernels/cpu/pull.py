@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from numbapool.geometry import WindowPlan
+from numbapool.kernels.cpu.codes import no_tap
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import run
 from numbapool.kernels.cpu.rows import ZERO
@@ -43,7 +44,7 @@ def is_pulled(plan: WindowPlan) -> bool:
 def pull_gradients(plan: WindowPlan, grad: np.ndarray, taps: np.ndarray, grad_input: np.ndarray) -> bool:
     """The gradient of each input element; False if a tap is none of a window's. All arrays contiguous."""
     d, h, _ = plan.axes
-    bad, none = np.zeros(1, np.int64), np.int64(np.iinfo(taps.dtype).max)
+    bad, none = np.zeros(1, np.int64), no_tap(taps.dtype)
     units, operations = plan.planes * d.length * h.length, grad_input.size * plan.taps
     run(pull_rows, units, operations, grad_input, grad, taps, geometry_of(plan), np.int64(units), none, bad)
     return not bad[0]
