@@ -6,9 +6,8 @@ arithmetic of their own. Sizes are Python integers, so nothing overflows before 
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
@@ -458,6 +457,16 @@ KINDS = {
     "sum": set(),
     "lp": {"norm_type", "true_norm"},
 }  # of pooling, and the options that each has
+DEFAULTS = {
+    "count_include_pad": True,
+    "divisor_override": None,
+    "rounding": "truncate",
+    "norm_type": 2,
+    "true_norm": False,
+    "return_indices": False,
+    "indices": None,
+    "index_kind": "plane",
+}
 
 
 def as_kind(value: Any) -> str:
@@ -465,17 +474,12 @@ def as_kind(value: Any) -> str:
     return _as_word("kind", value, tuple(KINDS))
 
 
-def check_options(kind: str, options: dict[str, Any], function: Callable[..., Any]) -> None:
-    """Refuse options that have no meaning for a kind, unless they are the defaults of the function."""
-    for name in options.keys() - KINDS[kind]:
-        value, default = options[name], _parameters(function)[name].default
-        if value is not default and not (type(value) is type(default) and value == default):
+def check_options(kind: str, options: dict[str, Any]) -> None:
+    """Refuse options that have no meaning for a kind, unless they have their defaults."""
+    for name, value in options.items():
+        default = DEFAULTS[name]
+        if name not in KINDS[kind] and not (type(value) is type(default) and value == default):
             raise ValueError(f"{name} has no meaning for kind={kind!r}, got {name}={value!r}")
-
-
-@lru_cache(maxsize=8)
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(function).parameters
 
 
 def as_axes(axes: Any, kernel_size: Any, ndim: int) -> tuple[int, ...]:

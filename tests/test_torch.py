@@ -668,11 +668,12 @@ def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
             ("adaptive_max_pool", ([3, 4],)),
             ("fractional_max_pool", ([2, 2], [3, 4], samples)),
         ):
-            values, indices = getattr(torch.ops.numbapool, f"{kind}_with_indices")(x, *windows, True)
             yield kind, (x.clone().requires_grad_(), *windows)
-            yield f"{kind}_with_indices", (x.clone().requires_grad_(), *windows, False)
-            yield f"{kind}_gather", (x.clone().requires_grad_(), indices, *windows)
-            yield f"{kind}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
+            for index_kind in ("plane", "narrow", "window"):
+                values, indices = getattr(torch.ops.numbapool, f"{kind}_with_indices")(x, *windows, index_kind)
+                yield f"{kind}_with_indices", (x.clone().requires_grad_(), *windows, index_kind)
+                yield f"{kind}_gather", (x.clone().requires_grad_(), indices, *windows)
+                yield f"{kind}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
         for kind, windows in (
             ("avg_pool", (*WINDOW, False, None, True)),
             ("sum_pool", WINDOW),
@@ -705,7 +706,7 @@ def test_operators_check_their_arguments() -> None:
     numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)
     x = torch.rand(1, 1, 4, 4)
     window = [2, 2], [2, 2], [0, 0, 0, 0], [1, 1], False
-    values, indices = torch.ops.numbapool.max_pool_with_indices(x, *window, True)
+    values, indices = torch.ops.numbapool.max_pool_with_indices(x, *window, "narrow")
     with pytest.raises(ValueError, match="shape"):
         torch.ops.numbapool.max_pool_scatter(values, indices, [1, 1, 8, 8], *window)
     with pytest.raises(ValueError, match="Found an invalid max index"):

@@ -152,11 +152,12 @@ def test_indices() -> None:
 
     @compiled
     def run(marks, x, indices):
-        store(indices, np.uintp(0), indices_of(shifted(load_marks(marks, np.uintp(0), x), np.int32(2))))
+        store(indices, np.uintp(0), indices_of(shifted(load_marks(marks, np.uintp(0), x), np.int32(2)), indices))
 
-    indices = np.zeros(4, np.int64)
-    run(marks, x, indices)
-    assert indices.tolist() == [7, 1, 2, -1]
+    for dtype in (np.int64, np.int32, np.uint8, np.uint16):
+        indices = np.zeros(4, dtype)
+        run(marks, x, indices)
+        assert indices.tolist() == [7, 1, 2, np.int64(-1).astype(dtype)]
 
 
 @pytest.mark.parametrize("past_caches", [False, True])

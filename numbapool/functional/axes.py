@@ -147,7 +147,7 @@ def pool(
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *given)
-    check_options(kind, dict(zip(names, given, strict=True)), pool)
+    check_options(kind, dict(zip(names, given, strict=True)))
     check_axes_not_empty(shape, chosen)
     if return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
@@ -220,7 +220,7 @@ def pool_backward(
     rounding: Rounding = "truncate"  # integers have no gradient
     options = count_include_pad, divisor_override, rounding, norm_type, true_norm, False, index_kind
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *options)
-    check_options(kind, dict(zip(names, given, strict=True)), pool_backward)
+    check_options(kind, dict(zip(names, given, strict=True)))
     check_axes_not_empty(shape, chosen)
     if len(chosen) <= MOST_AXES:
         return _backward(backend, pooling, grad_output, x, indices, out)
