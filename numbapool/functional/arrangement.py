@@ -39,8 +39,8 @@ class Arrangement:
     def restored(self, backend: Backend, result: Any) -> Any:
         """A result with the axes of the array."""
         shape, _ = backend.describe("result", result)
-        lengths = *(self.shape[axis] for axis in self.order[: -self.rank]), *shape[-self.rank :]
-        inverse = tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
+        lengths = *[self.shape[axis] for axis in self.order[: -self.rank]], *shape[-self.rank :]
+        inverse = tuple([self.order.index(axis) for axis in range(len(self.order))])
         return backend.permute("result", backend.reshape("result", result, lengths), inverse)
 
 

@@ -290,7 +290,7 @@ def _arrangement(backend: Backend, pooling: Pooling, x: Any) -> Arrangement | No
     if order == tuple(range(len(shape))) and len(others) in (1, 2) and shape[others[-1]] != 0:
         return None
     split = len(others)
-    if prod(shape[axis] for axis in others) > 0:  # else (0, 1), because kernels refuse an empty second axis
+    if prod([shape[axis] for axis in others]) > 0:  # else (0, 1), because kernels refuse an empty second axis
         # As many of the last as are neighbours in memory: they may be channels that lie side by side.
         strides, reach = backend.strides("x", x), None
         while split > 0 and (reach is None or shape[others[split - 1]] == 1 or strides[others[split - 1]] == reach):
