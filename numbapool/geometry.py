@@ -507,21 +507,18 @@ def check_axes_not_empty(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
             raise ValueError(f"pooled axes must not be empty, but axis {axis} of x is: it has shape {shape}")
 
 
-def counts_all_taps(
-    lengths: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[tuple[int, int], ...] | str,
-    dilation: tuple[int, ...],
-    ceil_mode: bool,
-    count_include_pad: bool,
-) -> bool:
-    """Whether means divide by the number of elements of a whole window everywhere."""
-    axes = pooled_axes((1, *lengths), kernel, stride, padding, dilation, ceil_mode)
-    reaches = [(axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1 for axis in axes]
-    if count_include_pad:
-        return all(reach <= axis.before + axis.length + axis.after for axis, reach in zip(axes, reaches, strict=True))
-    return all(axis.before == 0 and reach <= axis.length for axis, reach in zip(axes, reaches, strict=True))
+def holds_all_windows(axis: Axis) -> bool:
+    """Whether every window along an axis is inside the input."""
+    return axis.before == 0 and _reach(axis) <= axis.length
+
+
+def overhangs(axis: Axis) -> bool:
+    """Whether the last window of an axis reaches beyond the padding, as it may in ceil_mode."""
+    return _reach(axis) > axis.before + axis.length + axis.after
+
+
+def _reach(axis: Axis) -> int:
+    return (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
 
 
 def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first") -> None:
@@ -584,12 +581,17 @@ def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
 
 def unpooled_windows(plan: Plan, kernel_size: Extent, stride: Extent | None, padding: Extent) -> WindowPlan:
     """The plan of the pooling that is undone, whose windows say where their taps are."""
-    rank = len(plan.pooled)
+    axes = zip(plan.pooled, *_undone_window(len(plan.pooled), kernel_size, stride, padding), strict=True)
+    return WindowPlan(plan.leading, tuple(Axis(bins.length, bins.out, k, s, 1, p, p) for bins, k, s, p in axes))
+
+
+def _undone_window(
+    rank: int, kernel_size: Extent, stride: Extent | None, padding: Extent
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Kernel, stride and padding with one int an axis."""
     kernel = per_axis("kernel_size", kernel_size, rank)
     strides = kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank)
-    pads = per_axis("padding", padding, rank)
-    axes = zip(plan.pooled, kernel, strides, pads, strict=True)
-    return WindowPlan(plan.leading, tuple(Axis(bins.length, bins.out, k, s, 1, p, p) for bins, k, s, p in axes))
+    return kernel, strides, per_axis("padding", padding, rank)
 
 
 def unpooled_sizes(rank: int, output_size: Sequence[int] | None) -> Sequence[int] | None:
@@ -609,9 +611,7 @@ def unpool_lengths(
     output_size: Sequence[int] | None,
 ) -> tuple[int, ...]:
     """Lengths of the unpooled axes: by default `(length - 1) * stride + kernel_size - 2 * padding`, at most a stride off."""
-    kernel = per_axis("kernel_size", kernel_size, rank)
-    strides = kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank)
-    pads = per_axis("padding", padding, rank)
+    kernel, strides, pads = _undone_window(rank, kernel_size, stride, padding)
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", strides, 1, "stride should not be zero or negative")
     _check_extents("padding", pads, 0, "pad must be non-negative")

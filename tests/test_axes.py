@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
+from numbapool.geometry import DEFAULTS
 from tests.checks import Array, assert_same, spread_values, tied_values
 from tests.conftest import ArrayKind
 
@@ -147,6 +149,15 @@ def test_named_functions_are_cases(kind: str, backend: ArrayKind) -> None:
     named = getattr(numbapool, f"{kind}_pool2d")(x, kernel_size=3, stride=2, ceil_mode=True, **options)
     general = numbapool.pool(x, kind, 3, 2, ceil_mode=True, axes=(2, 3))  # type: ignore[arg-type]
     assert_same(backend.to_numpy(general), backend.to_numpy(named))
+
+
+def test_defaults_of_options() -> None:
+    """They stand in two places, because torch.compile cannot look at signatures."""
+    for function in (numbapool.pool, numbapool.pool_backward):
+        parameters = inspect.signature(function).parameters
+        shared = parameters.keys() & DEFAULTS
+        assert {name: parameters[name].default for name in shared} == {name: DEFAULTS[name] for name in shared}
+        assert len(shared) == len(DEFAULTS) - (1 if function is numbapool.pool else 2)
 
 
 def test_default_axes() -> None:

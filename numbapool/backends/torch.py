@@ -237,6 +237,7 @@ class TorchBackend:
             return partial(_norm, compute, plan, specs, *parameters)
         row = ROWS[operation]
         derived = OPERATIONS[row].derived or row
+        index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
             if not needs_derivatives(x):
@@ -245,7 +246,6 @@ class TorchBackend:
             shows_indices = row == derived
             flat = as_planned(x, plan)
             memory_format = memory_format_of(flat)
-            index_dtype = specs[1][1] if len(specs) > 1 else index_dtype_of(plan)
             results = pooled(Call(derived, plan, parameters, index_dtype, memory_format, shows_indices), flat, None)
             return results if flat is x else as_specified(results, specs)
 

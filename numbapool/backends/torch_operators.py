@@ -46,6 +46,7 @@ from numbapool.geometry import (
     check_same_shape,
     check_whole,
     fractional_plan,
+    overhangs,
     padding_for,
     placed_plan,
     pooled_axes,
@@ -55,10 +56,11 @@ from numbapool.geometry import (
     window_arguments,
     window_plan,
 )
-from numbapool.kernels.windows import Axis
 
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
+
+NO_TAPS = "unpooling by index_kind='window' cannot be recorded, for torch.compile or others"
 
 library = torch.library.Library("numbapool", "DEF")
 
@@ -295,7 +297,7 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     if call.index_dtype is not None and call.index_dtype != WIDE:
         index_kind = "narrow" if call.index_dtype == NARROW else "window"
     if OPERATIONS[name].windows == "placed" and not isinstance(plan, BinPlan):
-        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
+        raise NotImplementedError(NO_TAPS)
     if isinstance(plan, BinPlan):
         if plan.starts and OPERATIONS[name].indices != "given":
             raise NotImplementedError("fractional pooling cannot be transformed while it is recorded")
@@ -309,14 +311,8 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
-    window = kernel, stride, padding, dilation, any(map(_overhangs, axes))
+    window = kernel, stride, padding, dilation, any(map(overhangs, axes))
     return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, index_kind))
-
-
-def _overhangs(axis: Axis) -> bool:
-    """Whether the last window of an axis reaches beyond the padding, as it may in ceil_mode."""
-    span = (axis.kernel - 1) * axis.dilation + 1
-    return (axis.out - 1) * axis.stride + span > axis.before + axis.length + axis.after
 
 
 def _call(name: str, arguments: Arguments) -> Any:
@@ -473,20 +469,22 @@ def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
 
 def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d` to `max_unpool3d`."""
-    *window, index_kind = arguments
-    if index_kind == "window":
-        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
-    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+    sizes = _unpooled(rank, x, *arguments)
     check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
     return torch.ops.numbapool.max_unpool(x, indices, [*x.shape[:-rank], *sizes], rank)
 
 
-def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *arguments: Any) -> Any:
-    """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
+def _unpooled(rank: int, x: Tensor, *arguments: Any) -> tuple[int, ...]:
+    """Lengths of the unpooled axes."""
     *window, index_kind = arguments
     if index_kind == "window":
-        raise NotImplementedError("unpooling by index_kind='window' cannot be recorded, for torch.compile or others")
-    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+        raise NotImplementedError(NO_TAPS)
+    return unpool_lengths(tuple(x.shape), rank, *window)
+
+
+def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *arguments: Any) -> Any:
+    """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
+    sizes = _unpooled(rank, x, *arguments)
     _check_gradient(x, grad_output)
     check_same_shape("grad_output", tuple(grad_output.shape), (*x.shape[:-rank], *sizes), "the shape of the output,")
     return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)

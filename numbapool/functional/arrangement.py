@@ -72,6 +72,12 @@ def in_larger_plane(
     return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, planes)
 
 
+def refuse_traced(backend: Backend, array: Any) -> None:
+    """Positions in whole arrays are computed with, so they must have values."""
+    if backend.is_traced(array):
+        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
+
+
 def _steps(shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool = False) -> tuple[int, ...]:
     """How far apart neighbours along each axis are."""
     if is_column_major:
@@ -108,8 +114,7 @@ def _renumbered(
         flat = backend.reshape("indices", indices, joined)
         flat = _renumbered(operation, backend, flat, whole, (first_axis,), steps[-1:], first)
         return backend.reshape("indices", flat, given)
-    if backend.is_traced(indices):
-        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
+    refuse_traced(backend, indices)
     name = "result" if operation == "to_global" else "indices"
     others = tuple(axis for axis in range(len(shape)) if axis not in axes)
     arrangement = Arrangement(given, others + axes, len(axes), len(others))

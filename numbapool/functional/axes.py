@@ -18,6 +18,7 @@ from numbapool.functional.calls import (
     mean_backward,
     norm,
     norm_backward,
+    outs_of,
     window_sum,
     window_sum_backward,
 )
@@ -38,8 +39,9 @@ from numbapool.geometry import (
     check_axes_not_empty,
     check_dtype,
     check_options,
-    counts_all_taps,
     dtype_name,
+    holds_all_windows,
+    overhangs,
     pooled_axes,
     window_arguments,
 )
@@ -133,21 +135,20 @@ def pool(
            [39, 48],
            [57, 66]])
     """
-    names = (
-        "count_include_pad",
-        "divisor_override",
-        "rounding",
-        "norm_type",
-        "true_norm",
-        "return_indices",
-        "index_kind",
-    )
-    given = (count_include_pad, divisor_override, rounding, norm_type, true_norm, return_indices, index_kind)
+    options: dict[str, Any] = {
+        "count_include_pad": count_include_pad,
+        "divisor_override": divisor_override,
+        "rounding": rounding,
+        "norm_type": norm_type,
+        "true_norm": true_norm,
+        "return_indices": return_indices,
+        "index_kind": index_kind,
+    }
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
-    pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *given)
-    check_options(kind, dict(zip(names, given, strict=True)))
+    pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options)
+    check_options(kind, options)
     check_axes_not_empty(shape, chosen)
     if return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
@@ -212,15 +213,18 @@ def pool_backward(
     array([[0., 1., 0., 1.],
            [0., 1., 0., 1.]])
     """
-    names = ("count_include_pad", "divisor_override", "norm_type", "true_norm", "indices", "index_kind")
-    given = (count_include_pad, divisor_override, norm_type, true_norm, indices, index_kind)
+    options: dict[str, Any] = {
+        "count_include_pad": count_include_pad,
+        "divisor_override": divisor_override,
+        "norm_type": norm_type,
+        "true_norm": true_norm,
+        "index_kind": index_kind,
+    }
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
-    rounding: Rounding = "truncate"  # integers have no gradient
-    options = count_include_pad, divisor_override, rounding, norm_type, true_norm, False, index_kind
-    pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, *options)
-    check_options(kind, dict(zip(names, given, strict=True)))
+    pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options)
+    check_options(kind, options | {"indices": indices})
     check_axes_not_empty(shape, chosen)
     if len(chosen) <= MOST_AXES:
         return _backward(backend, pooling, grad_output, x, indices, out)
@@ -242,11 +246,11 @@ class Pooling:
     ceil_mode: bool
     count_include_pad: bool
     divisor_override: int | None
-    rounding: Rounding
     norm_type: float
     true_norm: bool
-    return_indices: bool
     index_kind: IndexKind
+    rounding: Rounding = "truncate"
+    return_indices: bool = False
 
     def forward(self, x: Any, out: Any) -> Any:
         """The function of this kind, on an array whose last axes are the pooled ones."""
@@ -348,9 +352,7 @@ def _handed_back(backend: Backend, results: Any, out: Any) -> Any:
     if not isinstance(results, tuple):
         backend.write(out, results)
         return out
-    if not (isinstance(out, (tuple, list)) and len(out) == len(results)):
-        raise TypeError(f"out must be a pair (values, indices) with return_indices, got {type(out).__name__}")
-    for target, result in zip(out, results, strict=True):
+    for target, result in zip(outs_of(out, True), results, strict=True):
         backend.write(target, result)
     return tuple(out)
 
@@ -401,7 +403,8 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     arguments = pooling.kernel_size, pooling.stride, pooling.padding, pooling.dilation, pooling.ceil_mode
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
     # Everything is checked before the first pass.
-    pooled_axes((1, *(shape[axis] for axis in pooling.axes)), kernel, stride, padding, dilation, ceil_mode)
+    lengths = tuple(shape[axis] for axis in pooling.axes)
+    axes = pooled_axes((1, *lengths), kernel, stride, padding, dilation, ceil_mode)
     as_flag("count_include_pad", pooling.count_include_pad)
     as_divisor(pooling.divisor_override)
     as_rounding(pooling.rounding)
@@ -412,8 +415,7 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
         )
     divisor, inner = pooling.divisor_override, pooling
     if pooling.kind == "avg" and dtype in INTEGERS and divisor is None:
-        lengths = tuple(shape[axis] for axis in pooling.axes)
-        if not counts_all_taps(lengths, kernel, stride, padding, dilation, ceil_mode, pooling.count_include_pad):
+        if any(map(overhangs, axes)) if pooling.count_include_pad else not all(map(holds_all_windows, axes)):
             raise ValueError(
                 f"means of integers over more than {MOST_AXES} axes need windows of the same number of elements, got "
                 f"padding={pooling.padding!r} and ceil_mode={ceil_mode} for lengths {lengths}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.dispatch import Backend, Spec, backend_of
-from numbapool.functional.arrangement import from_global, in_larger_plane, to_global
+from numbapool.functional.arrangement import from_global, in_larger_plane, refuse_traced, to_global
 from numbapool.geometry import (
     AVERAGED,
     FLOATS,
@@ -89,7 +89,7 @@ def extremum(
     bind = _bind_plain_extremum if is_plain else _bind_extremum
     window = kernel_size, stride, padding, dilation, ceil_mode
     bound = bind(backend, operation, spec, rank, *window, return_indices, index_kind)
-    return bound(x, None if out is None else _outs(out, return_indices))
+    return bound(x, None if out is None else outs_of(out, return_indices))
 
 
 def _bind_extremum(
@@ -133,7 +133,8 @@ def _ordered(
     return operation, plan, ((out_shape, dtype),)
 
 
-def _outs(out: Any, return_indices: bool) -> Sequence[Any]:
+def outs_of(out: Any, return_indices: bool) -> Sequence[Any]:
+    """Where the results of maxima or minima go, one array for each."""
     if not return_indices:
         return (out,)
     if not (isinstance(out, (tuple, list)) and len(out) == 2):
@@ -424,7 +425,7 @@ def adaptive_extremum(
         return backend.trace("adaptive_max_pool", rank, out, x, *arguments)
     plan = adaptive_plan(shape, rank, output_size)
     bound = _bind_ordered(backend, "max_pool", plan, dtype, return_indices, index_kind)
-    return bound(x, None if out is None else _outs(out, return_indices))
+    return bound(x, None if out is None else outs_of(out, return_indices))
 
 
 def adaptive_extremum_backward(
@@ -516,7 +517,7 @@ def fractional_extremum(
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
     arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices, index_kind)
     bound = backend.bind(*arguments)  # not remembered: the plan serves this call only
-    return bound(x, None if out is None else _outs(out, return_indices))
+    return bound(x, None if out is None else outs_of(out, return_indices))
 
 
 def _drawn(generator: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -689,7 +690,7 @@ def whole_extremum(x: Any, return_indices: bool, index_kind: IndexKind, data_for
         return backend.trace("global_max_pool", len(shape) - 2, out, x, return_indices, as_index_kind(index_kind))
     plan, out_shape = whole_plan(shape)
     bound = _bind(backend, *_ordered("max_pool", plan, out_shape, dtype, return_indices, index_kind))
-    return bound(x, None if out is None else _outs(out, return_indices))
+    return bound(x, None if out is None else outs_of(out, return_indices))
 
 
 def whole_extremum_backward(
@@ -763,8 +764,7 @@ def _with_global_indices(function: Callable[..., Any], arguments: dict[str, Any]
     """A call of one of the functions above, `arguments` by name, whose indices count from the start of the whole array."""
     backend = backend_of("x", arguments["x"])
     shape, _ = backend.describe("x", arguments["x"])
-    if backend.is_traced(arguments["x"]):
-        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
+    refuse_traced(backend, arguments["x"])
     values, indices = function(**arguments | {"index_kind": "plane"})
     axes = _pooled_axes(arguments, len(shape))
     if arguments["out"] is None:

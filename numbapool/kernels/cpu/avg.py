@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
+from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan, holds_all_windows
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
@@ -53,7 +53,6 @@ from numbapool.kernels.cpu.schedule import (
     AnyPlan,
     contiguous_out_layout,
     geometry_of,
-    holds_all_windows,
     schedule_of,
     with_layout,
 )

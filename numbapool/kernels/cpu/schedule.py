@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import UNIT_AXIS, BinPlan, WindowPlan
+from numbapool.geometry import UNIT_AXIS, BinPlan, WindowPlan, holds_all_windows
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap
 
@@ -440,12 +440,6 @@ def _is_flat(axis: Axis) -> bool:
     if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3 or axis.dilation > axis.length:
         return False
     return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
-
-
-def holds_all_windows(axis: Axis) -> bool:
-    """Whether every window along an axis is inside the input."""
-    reach = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
-    return axis.before == 0 and reach <= axis.length
 
 
 def _units(plan: WindowPlan, rows: int, cols: int) -> Iterator[Unit]:
