@@ -21,17 +21,19 @@ from numbapool.kernels.cpu.schedule import (
     BEFORE_W,
     BLOCKS,
     COLS,
+    DENSE,
     DILATION_D,
     DILATION_H,
     DILATION_W,
     DIVISORS,
     FACTORS,
+    FLAT,
     FOLDED,
     GROUP,
+    INSIDE,
     IN_D,
     IN_H,
     IN_W,
-    INSIDE,
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
@@ -43,16 +45,22 @@ from numbapool.kernels.cpu.schedule import (
     OUT_H,
     OUT_W,
     OW,
+    ROWS_FIRST,
+    STRIDED,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
-    UNIT_FIELDS,
     UNITS,
+    UNIT_FIELDS,
     VARIES,
+    WHOLE,
+    WINDOWS,
     WORK_SIZE,
     AnyPlan,
-    contiguous_out_layout,
-    geometry_of,
+    Planes,
+    contiguous_layout_of,
+    geometry_of_planes,
+    planes_of,
     schedule_of,
     with_layout,
 )
@@ -68,7 +76,7 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     wide_sum,
 )
-from numbapool.kernels.windows import Bins
+from numbapool.kernels.windows import Axis, Bins
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
@@ -93,9 +101,12 @@ def avg_pool(
         plan = long
     if isinstance(plan, BinPlan):
         return avg_bins(plan, dtype, is_rounded)
-    algorithm, units, program = schedule_of(plan, accumulator_of(dtype).itemsize, is_contiguous, False)
-    program = program.copy()
-    divisors = divisors_of(plan, algorithm, program, dtype, count_include_pad, divisor_override)
+    sums = accumulator_of(dtype)
+    is_integer = sums.kind != "f"
+    algorithm, units, program = schedule_of(plan, sums.itemsize, is_contiguous, False)
+    program, like = program.copy(), np.empty(0, np.int64 if is_integer else sums)
+    arguments = like, is_integer, count_include_pad, divisor_override or 0
+    divisors = divisors_of(planes_of(plan), algorithm, program, *arguments)
     return Call(KERNELS[algorithm], units, program, (rows.with_rounding(divisors, is_rounded),))
 
 
@@ -129,9 +140,11 @@ def avg_pool_backward(
         avg_bins_backward(bins, grad_output, grad_input)
         return
     grad, layout = grad_output
-    kernel, units, program, layout_at, divisors = _backward_of(
-        plan, accumulator_of(grad_input.dtype), layout is None, count_include_pad, divisor_override
+    sums = accumulator_of(grad_input.dtype)
+    is_spread, units, program, divisors = _backward_of(
+        plan, sums, layout is None, count_include_pad, divisor_override or 0
     )
+    kernel, layout_at = (avg_spread, spread.LAYOUT) if is_spread else (avg_scatter, LAYOUT)
     run(kernel, units, grad_input.size, grad_input, grad, with_layout(program, layout_at, layout), divisors)
 
 
@@ -153,96 +166,105 @@ def as_bins(plan: WindowPlan) -> BinPlan | None:
 
 @lru_cache(maxsize=512)
 def _backward_of(
-    plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, count_include_pad: bool, divisor_override: int | None
-) -> tuple[Any, int, np.ndarray, int, np.ndarray]:
-    """Kernel, units, program, where in it the position of the layout is, and divisors of a backward pass."""
-    plan = simplified_for_spread(plan, is_contiguous)
-    d, h, w = plan.axes
-    is_uniform = divisor_override is not None or all(map(holds_all_windows, plan.axes))
+    plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, count_include_pad: bool, divisor: int
+) -> tuple[bool, int, np.ndarray, np.ndarray]:
+    return backward_program(planes_of(plan), np.empty(0, dtype), is_contiguous, count_include_pad, divisor)
+
+
+# The following are written in what Numba, too, can compile, as in `schedule`. A divisor of 0 means the number of elements.
+
+
+def backward_program(
+    planes: Planes, like: np.ndarray, is_contiguous: bool, count_include_pad: bool, divisor: int
+) -> tuple[bool, int, np.ndarray, np.ndarray]:
+    """Whether a backward pass is a fold ("spread") or tap by tap; its units, program and divisors, of the dtype of `like`."""
+    planes = simplified_for_spread(planes, is_contiguous)
+    d, h, w = planes.d, planes.h, planes.w
+    is_uniform = divisor != 0 or (holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))
     if is_uniform:
-        divisor = w.kernel * h.kernel * d.kernel if divisor_override is None else divisor_override
-        factors, across = np.array([float(divisor)]), np.empty(0)
+        factors = np.full(1, divisor if divisor != 0 else w.kernel * h.kernel * d.kernel).astype(like.dtype)
+        across = np.ones(w.out, like.dtype)
     else:
-        rows_d, rows_h = (taps_along(axis, 0, axis.out, count_include_pad) for axis in (d, h))
-        factors = np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel()
-        across = taps_along(w, 0, w.out, count_include_pad)
-    tiled = spread_program(plan, dtype.itemsize, is_contiguous)
-    if tiled is None:
-        factors, across = (
-            np.resize(each, n) for each, n in ((factors, d.out * h.out), (across if len(across) else [1], w.out))
-        )
-        program = np.concatenate([geometry_of(plan), contiguous_out_layout(plan)])
+        factors = factors_of(d, d.out, h, h.out, count_include_pad).astype(like.dtype)
+        across = taps_along(w, 0, w.out, count_include_pad).astype(like.dtype)
+    units, program = spread_program(planes, like.itemsize, is_contiguous)
+    if units == 0:
+        program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.count, d.out, h.out, w.out)))
         program[LAYOUT] = len(program) - LAYOUT_FIELDS
-        units = plan.planes * d.length * h.length
-        return avg_scatter, units, program, LAYOUT, np.concatenate([factors, across]).astype(dtype)
-    units, program = tiled
-    if not is_uniform:
-        inside0, inside1 = inside_range(w)
-        program[[spread.VARIES, spread.FULL_W, spread.INSIDE0, spread.INSIDE1, spread.EDGES]] = (
-            1,
-            w.kernel,
-            inside0,
-            inside1,
-            len(factors),
-        )
-        across = np.delete(across, slice(inside0, inside1))
-    return avg_spread, units, program, spread.LAYOUT, np.concatenate([factors, across]).astype(dtype)
+        units = planes.count * d.length * h.length
+        if is_uniform:
+            factors = np.full(d.out * h.out, factors[0])
+        return False, units, program, np.concatenate((factors, across))
+    if is_uniform:
+        return True, units, program, factors
+    inside0, inside1 = inside_range(w)
+    program[spread.VARIES] = 1
+    program[spread.FULL_W] = w.kernel
+    program[spread.INSIDE0], program[spread.INSIDE1] = inside0, inside1
+    program[spread.EDGES] = len(factors)
+    return True, units, program, np.concatenate((factors, across[:inside0], across[inside1:]))
+
+
+def factors_of(d: Axis, rows_d: int, h: Axis, rows_h: int, count_include_pad: bool) -> np.ndarray:
+    """The number of elements, along d and h, of windows of the first so many rows of outputs."""
+    taps_d, taps_h = taps_along(d, 0, rows_d, count_include_pad), taps_along(h, 0, rows_h, count_include_pad)
+    return (taps_d.astype(np.float64).reshape(-1, 1) * taps_h.astype(np.float64)).ravel()
 
 
 def divisors_of(
-    plan: WindowPlan,
-    algorithm: str,
+    planes: Planes,
+    algorithm: int,
     program: np.ndarray,
-    dtype: np.dtype[Any],
+    like: np.ndarray,
+    is_integer: bool,
     count_include_pad: bool,
-    divisor_override: int | None,
+    divisor: int,
 ) -> np.ndarray:
-    """What sums are divided by, in the dtype of the sums (int64 for integers); writes into the program where it is.
+    """What sums are divided by, in the dtype of `like`: that of the sums, or int64. Writes into the program where it is.
 
     A divisor is the product of two numbers: of taps along w, of which each unit has a line, and along d and h, a factor for
-    each row of the output. Where all divisors are the same there is one line and one factor behind it. For "flat" there
+    each row of the output. Where all divisors are the same there is one line and one factor behind it. For FLAT there
     is a single line, of the products.
     """
-    sum_dtype = accumulator_of(dtype)
-    is_float = sum_dtype.kind == "f"
-    divisor_dtype = sum_dtype if is_float else np.dtype(np.int64)
-    room = VECTOR_BYTES // sum_dtype.itemsize
-    units = program[program[UNITS] : program[BLOCKS]].reshape(-1, UNIT_FIELDS)
-    d, h, w = plan.axes
-    is_uniform = divisor_override is not None or program[INSIDE] == 1
-    if divisor_override is not None:
-        factors, taps_of_w = np.array([divisor_override]), 1
+    d, h, w = planes.d, planes.h, planes.w
+    is_uniform = divisor != 0 or program[INSIDE] == 1
+    taps_of_w, room = w.kernel if divisor == 0 else 1, VECTOR_BYTES // like.itemsize
+    ones = np.ones(room, like.dtype)
+    if divisor != 0:
+        factors = np.full(1, divisor).astype(like.dtype)
     else:
-        rows_d, rows_h = (taps_along(axis, 0, 1 if is_uniform else axis.out, count_include_pad) for axis in (d, h))
-        factors = np.multiply.outer(rows_d.astype(np.float64), rows_h).ravel()
-        if not is_float:
-            factors[factors * w.kernel > LARGEST_INT64] = 0  # by which any sum gives 0, see `quotient`
-        taps_of_w = w.kernel
-    factors = factors.astype(divisor_dtype)
-    if algorithm == "flat":
-        across = np.array([taps_of_w] * w.out) if is_uniform else taps_along(w, 0, w.out, count_include_pad)
-        rows_of_plane = np.resize(factors, d.out * h.out)
-        products = np.multiply.outer(rows_of_plane, across.astype(divisor_dtype)).ravel()
-        return np.concatenate([np.tile(products, program[GROUP]), np.ones(room, divisor_dtype)])
-    program[VARIES] = not is_uniform
+        counts = factors_of(d, 1 if is_uniform else d.out, h, 1 if is_uniform else h.out, count_include_pad)
+        if is_integer:
+            counts[counts * w.kernel > LARGEST_INT64] = 0  # by which any sum gives 0, see `quotient`
+        factors = counts.astype(like.dtype)
+    if algorithm == FLAT:
+        across = np.full(w.out, taps_of_w) if is_uniform else taps_along(w, 0, w.out, count_include_pad)
+        products = (np.ones(d.out * h.out, like.dtype) * factors).reshape(-1, 1) * across.astype(like.dtype)
+        group = np.ones(program[GROUP], like.dtype).reshape(-1, 1)
+        return np.concatenate(((group * products.ravel()).ravel(), ones))
+    program[VARIES] = int(not is_uniform)
     if is_uniform:
-        lines = [np.full(room, taps_of_w)]
+        lines = np.full(room, taps_of_w).astype(like.dtype)
     else:
-        # Tiles share a line if all its divisors are equal, as they are away from the padding.
-        lines, positions, end = [], {}, 0
-        tiles, tile_of_unit = np.unique(units[:, [OW, COLS]], axis=0, return_inverse=True)
-        position_of_tile = np.empty(len(tiles), np.int64)
-        for number, (ow, cols) in enumerate(tiles.tolist()):
-            line = taps_along(w, ow, cols, count_include_pad)
-            key = (cols, line.min(), line.max()) if line.min() == line.max() else (cols, ow)
-            if key not in positions:
-                positions[key] = end
-                lines.append(np.append(line, np.ones(room, np.int64)))
-                end += len(lines[-1])
-            position_of_tile[number] = positions[key]
-        units[:, DIVISORS] = position_of_tile[tile_of_unit.ravel()]
-    program[FACTORS] = sum(map(len, lines))
-    return np.concatenate([*(line.astype(divisor_dtype) for line in lines), factors])
+        units = program[program[UNITS] : program[BLOCKS]].reshape(-1, UNIT_FIELDS)
+        widest = units[0, COLS]
+        positions = np.zeros(-(-w.out // widest), np.int64)
+        lines, known_cols, known_taps, known_at = np.zeros(0, like.dtype), 0, 0, 0
+        for tile in range(len(positions)):
+            cols = min(widest, w.out - tile * widest)
+            line = taps_along(w, tile * widest, cols, count_include_pad)
+            is_even = line.min() == line.max()
+            # Tiles share a line if all its divisors are equal, as they are away from the padding.
+            if is_even and cols == known_cols and line[0] == known_taps:
+                positions[tile] = known_at
+                continue
+            positions[tile] = len(lines)
+            if is_even:
+                known_cols, known_taps, known_at = cols, line[0], len(lines)
+            lines = np.concatenate((lines, line.astype(like.dtype), ones))
+        units[:, DIVISORS] = positions[units[:, OW] // widest]
+    program[FACTORS] = len(lines)
+    return np.concatenate((lines, factors))
 
 
 @entry
@@ -391,10 +413,10 @@ def avg_scatter(first, last, grad_input, grad, g, divisors):
 
 
 KERNELS = {
-    "flat": avg_flat,
-    "rows": avg_rows,
-    "dense": avg_dense,
-    "strided": avg_strided,
-    "whole": avg_whole,
-    "windows": avg_windows,
+    FLAT: avg_flat,
+    ROWS_FIRST: avg_rows,
+    DENSE: avg_dense,
+    STRIDED: avg_strided,
+    WHOLE: avg_whole,
+    WINDOWS: avg_windows,
 }

@@ -49,9 +49,11 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    UNITS,
     UNIT_COUNT,
     UNIT_FIELDS,
-    UNITS,
+    WHOLE,
+    WINDOWS,
     WORK_SIZE,
     AnyPlan,
     contiguous_layout,
@@ -102,11 +104,11 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
         _scatter_to_maxima(plan, grad_output, x, grad_input)
         return
     schedule = schedule_of(plan, value_dtype(flat.dtype).itemsize, layout is None, True)
-    if schedule.algorithm == "whole":
+    if schedule.algorithm == WHOLE:
         _scatter_to_maxima(plan, grad_output, x, grad_input)
         return
     block = _block(plan)
-    kernel = scan_and_scatter if schedule.algorithm == "windows" else mark_and_scatter
+    kernel = scan_and_scatter if schedule.algorithm == WINDOWS else mark_and_scatter
     program = with_layout(schedule.program, LAYOUT, layout)
     arguments = flat, program, block, no_mark(plan)
     run(

@@ -20,7 +20,7 @@ from numbapool.kernels.cpu.indexed import max_pool_backward
 from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.max import max_pool
 from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, ZERO, fill, fold_whole, plane_at, write_line
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of, is_whole
+from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of, is_whole, planes_of
 from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
 from numbapool.kernels.windows import Axis
 
@@ -104,7 +104,7 @@ def lp_pool_backward(
 
 def _is_flat(plan: WindowPlan, x: Source, power: float) -> bool:
     """Whether each plane is one window, and contiguous: no need then to keep the powers of its elements."""
-    return x[1] is None and plan.channels == 1 and power != math.inf and is_whole(plan)
+    return x[1] is None and plan.channels == 1 and power != math.inf and is_whole(planes_of(plan))
 
 
 def _whole_norms(plan: WindowPlan, x: Source, out: np.ndarray, power: float, is_norm: bool) -> None:

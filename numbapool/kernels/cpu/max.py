@@ -21,10 +21,13 @@ from numbapool.kernels.cpu.schedule import (
     BEFORE_H,
     BEFORE_W,
     COLS,
+    DENSE,
     DILATION_D,
     DILATION_H,
     DILATION_W,
+    FLAT,
     FOLDED,
+    INDICES,
     IN_D,
     IN_H,
     IN_W,
@@ -37,9 +40,13 @@ from numbapool.kernels.cpu.schedule import (
     OD,
     OH,
     OW,
+    ROWS_FIRST,
+    STRIDED,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
+    WHOLE,
+    WINDOWS,
     WORK_SIZE,
     AnyPlan,
     counting_taps,
@@ -228,12 +235,12 @@ def scan_window(x, at, layout, g, od, oh, ow):
     return best, index, tap
 
 
-INDEX_KERNELS = {"indices": max_indices, "whole": max_whole_indices, "windows": max_windows_indices}
+INDEX_KERNELS = {INDICES: max_indices, WHOLE: max_whole_indices, WINDOWS: max_windows_indices}
 KERNELS = {
-    "flat": max_flat,
-    "rows": max_rows,
-    "dense": max_dense,
-    "strided": max_strided,
-    "whole": max_whole,
-    "windows": max_windows,
+    FLAT: max_flat,
+    ROWS_FIRST: max_rows,
+    DENSE: max_dense,
+    STRIDED: max_strided,
+    WHOLE: max_whole,
+    WINDOWS: max_windows,
 }

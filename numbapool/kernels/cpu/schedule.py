@@ -9,13 +9,12 @@ never on the number of threads, so neither do the bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import UNIT_AXIS, BinPlan, WindowPlan, holds_all_windows
+from numbapool.geometry import BinPlan, WindowPlan, holds_all_windows
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap
 
@@ -182,6 +181,16 @@ class Block(NamedTuple):
 (LINE, FIRST_D, FIRST_H, FIRST_W, D_TAPS, H_TAPS, BLOCK_ROWS, WIDTH) = range(len(Block._fields))
 BLOCK_FIELDS = len(Block._fields)
 LAYOUT_FIELDS = 8
+GEOMETRY_FIELDS = len(Geometry._fields)
+
+
+class Planes(NamedTuple):
+    """What is pooled, as the functions below take it: so many planes, each with three axes."""
+
+    count: int
+    d: Axis
+    h: Axis
+    w: Axis
 
 
 class Schedule(NamedTuple):
@@ -191,9 +200,22 @@ class Schedule(NamedTuple):
     table of blocks. Its layout is that of a contiguous input; `with_layout` makes the program for another.
     """
 
-    algorithm: str
+    algorithm: int
     units: int
     program: np.ndarray
+
+
+# The algorithms.
+#
+# FLAT: stride 1, windows up to 3 along each axis, output as large as the input, contiguous, planes that are small or
+#     3-d. Whole planes are one vector in every pass, and taps that belong to a neighbouring row are masked.
+# ROWS: small windows at stride 1 or 2 across. Rows are folded into lines where they stand, lines across tap by tap.
+# DENSE: larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
+# STRIDED: any other. Rows as in ROWS, then a fold of all positions across, of which every stride-th stays.
+# INDICES: maxima with their positions. Each input row is folded across, then these down, both in row-major order.
+# WHOLE: each plane is one window, and contiguous. It is folded in whole vectors where it stands.
+# WINDOWS: windows wider than any line, or mostly outside the input: tap by tap.
+FLAT, ROWS_FIRST, DENSE, STRIDED, INDICES, WHOLE, WINDOWS = range(7)
 
 
 def with_layout(program: np.ndarray, at: int, layout: np.ndarray | None) -> np.ndarray:
@@ -205,115 +227,143 @@ def with_layout(program: np.ndarray, at: int, layout: np.ndarray | None) -> np.n
     return program
 
 
+def planes_of(plan: WindowPlan) -> Planes:
+    """What a plan pools."""
+    return Planes(plan.planes, *plan.axes)
+
+
 @lru_cache(maxsize=512)
 def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool) -> Schedule:
-    """Choose the algorithm for a plan on elements of `itemsize` bytes.
+    """Choose the algorithm for a plan on elements of `itemsize` bytes, and write the program for it."""
+    return Schedule(*schedule_of_planes(planes_of(plan), itemsize, contiguous, indices))
 
-    "flat": stride 1, windows up to 3 along each axis, output as large as the input, contiguous, planes that are small or
-        3-d. Whole planes are one vector in every pass, and taps that belong to a neighbouring row are masked.
-    "rows": small windows at stride 1 or 2 across. Rows are folded into lines where they stand, lines across tap by tap.
-    "dense": larger windows at stride 1. Input rows are stacked with their padding, and whole stacks folded by shifts.
-    "strided": any other. Rows as in "rows", then a fold of all positions across, of which every stride-th stays.
-    "indices": maxima with their positions. Each input row is folded across, then these down, both in row-major order.
-    "whole": each plane is one window, and contiguous. It is folded in whole vectors where it stands.
-    "windows": windows wider than any line, or mostly outside the input: tap by tap.
-    """
-    is_large = plan.planes * plan.plane_size * itemsize >= LARGE_BYTES
+
+# From here on functions are written in what Numba, too, can compile: `numbapool.jit` plans inside compiled code.
+
+
+def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices: bool) -> tuple[int, int, np.ndarray]:
+    """`schedule_of`, as a plain tuple."""
+    is_large = plane_size(planes) * planes.count * itemsize >= LARGE_BYTES
     line = (LARGE_LINE_BYTES if is_large else LINE_BYTES) // itemsize
-    plan = _simplified(plan)
+    planes = simplified(planes)
     if contiguous:
-        plan = flattened(plan) if indices else joined(plan)
-    d, h, w = plan.axes
+        planes = flattened(planes) if indices else joined(planes)
+    d, h, w = planes.d, planes.h, planes.w
     span = (w.kernel - 1) * w.dilation + 1
     halo = (h.kernel - 1) * h.dilation
-    algorithm = _algorithm(plan, line, contiguous, indices, 4 * VECTOR_BYTES // itemsize)
+    slack = 4 * VECTOR_BYTES // itemsize
+    algorithm = algorithm_for(planes, line, contiguous, indices, slack)
     # Wide windows get wide tiles, so that the elements two tiles share stay a small part of what is read.
     # With indices tiles are of one row (see below), so rows are cut only where they are longer still.
     widest = 4 * line if indices else line
     cols = min(w.out, max(1, widest // w.stride, 4 * span // w.stride))
     pitch = -(-((cols - 1) * w.stride + span) // w.stride) * w.stride
     rows = min(h.out, max(1, line // pitch))
-    group, guard = 1, 0
-    slack = 4 * VECTOR_BYTES // itemsize
-    units: list[Unit] = []
-    blocks: list[Block] = []
-    if algorithm == "flat":
-        group = max(1, min(line // 2 // plan.plane_size, plan.planes // FEWEST_UNITS))
-        lines = group * plan.plane_size
-        steps = (h.length * w.length, w.length, 1)
-        guard = max(axis.dilation * step if axis.kernel > 1 else 0 for axis, step in zip(plan.axes, steps, strict=True))
-        sizes = {"folded": lines + guard, "across": lines + 2 * guard, "stack": 6 * lines, "spare": 0}
-        units = [Unit(0, 0, 0, h.out, w.out, 0, 0, 0, 0)]
-    elif algorithm == "whole":
-        lines, sizes, units = 1, {"folded": 0, "across": 0, "stack": 0, "spare": 0}, list(_units(plan, 1, 1))
-    elif algorithm == "windows":
+    group, guard, lines, slab = 1, 0, 1, 0
+    folded, across, stack, spare = 0, 0, 0, 0
+    if algorithm == FLAT:
+        group = max(1, min(line // 2 // plane_size(planes), planes.count // FEWEST_UNITS))
+        lines = group * plane_size(planes)
+        guard = max(
+            d.dilation * h.length * w.length if d.kernel > 1 else 0,
+            h.dilation * w.length if h.kernel > 1 else 0,
+            w.dilation if w.kernel > 1 else 0,
+        )
+        folded, across, stack = lines + guard, lines + 2 * guard, 6 * lines
+        rows, cols = h.out, w.out
+    elif algorithm == WHOLE:
+        rows = cols = 1
+    elif algorithm == WINDOWS:
         rows, cols, pitch = 1, min(w.out, line), 1
-        lines = cols
-        sizes = {"folded": 0, "across": lines, "stack": 0, "spare": 0}
-        units = list(_units(plan, rows, cols))
+        lines = across = cols
     else:
-        if algorithm == "dense":
+        if algorithm == DENSE:
             rows = min(h.out, max(rows, 8, min(2 * halo, 2 * h.length // 3)))  # the work array: two padded planes
-        elif algorithm == "indices":
+        elif algorithm == INDICES:
             # Rows of tiles would give the gradients of an element at a seam another order than that of the outputs.
             high = max(2 * halo, min(8 * halo, STACK_ELEMENTS // pitch - halo)) // h.stride
             # The work arrays: two padded planes, except for windows nearly as high as a plane.
             high = max(rows, min(high, max((2 * h.length - 3 * halo) // 7, halo // 8)))
             rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, high)
         elif contiguous and d.out == 1 and rows == h.out and cols == w.out:
-            group = max(1, min(line // (rows * pitch), plan.planes // FEWEST_UNITS))
+            group = max(1, min(line // (rows * pitch), planes.count // FEWEST_UNITS))
         lines = group * rows * pitch
-        slab = (rows + halo if algorithm == "dense" else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
-        for unit in _units(plan, rows, cols):
-            first = len(blocks)
-            padded = (
-                _stack_block(plan, unit, pitch, blocks)
-                if algorithm in ("dense", "indices")
-                else _blocks(plan, unit, pitch, blocks)
-            )
-            units.append(unit._replace(touches_padding=int(padded), first_block=first, end_block=len(blocks)))
-        sizes = {"folded": lines + span, "across": lines // w.stride + span}
-        if algorithm == "dense":
-            sizes = {"folded": slab + span, "stack": slab + span, "spare": slab if d.kernel > 1 else 0}
-        elif algorithm == "indices":
-            # "folded" last, because the marks need no place for it.
-            others = (lines if d.kernel > 1 else 0) + (
-                slab // w.stride + 2 * span if w.kernel > 3 or w.stride > 2 else 0
-            )
-            phases = slab + 2 * span if w.stride > 1 else 0
-            sizes = {
-                "across": lines // w.stride + span,
-                "stack": slab // w.stride + span,
-                "spare": others + phases + 2 * (pitch + slack),
-                "folded": slab + span,
-            }
+        slab = (rows + halo if algorithm == DENSE else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
+        folded, across = lines + span, lines // w.stride + span
+        if algorithm == DENSE:
+            folded, stack, spare = slab + span, slab + span, slab if d.kernel > 1 else 0
+        elif algorithm == INDICES:
+            folded, stack = slab + span, slab // w.stride + span
+            spare = 2 * (pitch + slack)
+            if d.kernel > 1:
+                spare += lines
+            if w.kernel > 3 or w.stride > 2:
+                spare += slab // w.stride + 2 * span
+            if w.stride > 1:
+                spare += slab + 2 * span
         else:
             # Input is copied only where it is not contiguous, then all slabs of a window at once.
-            copies = 0 if contiguous else min(d.kernel, d.length)
-            sizes |= {"stack": slab * copies + span, "spare": 2 * lines + 3 * span + 4 * slack}
-    sizes = {region: size + slack for region, size in ({"stage": 0} | sizes).items()}
-    at = dict(zip(sizes, np.cumsum([guard, *sizes.values()]).tolist()))
-    at.setdefault("across", at["stack"])  # "dense" is done with its stack when it folds across
-    layout_at = len(Geometry._fields)
+            stack = (0 if contiguous else slab * min(d.kernel, d.length)) + span
+            spare = 2 * lines + 3 * span + 4 * slack
+    units, blocks = _tables(planes, algorithm, rows, cols, pitch)
+    layout_at = GEOMETRY_FIELDS
     units_at = layout_at + LAYOUT_FIELDS
-    geometry = _geometry(plan.planes, plan.axes)._replace(
-        pitch=pitch,
-        lines=lines,
-        group=group,
-        inside=int(all(map(holds_all_windows, plan.axes))),
-        **at,
-        work_size=guard + sum(sizes.values()),
-        layout=layout_at,
-        units=units_at,
-        unit_count=len(units),
-        mark_h=h.dilation * w.length,
-        mark_w=w.dilation,
-        streams=int(plan.planes * plan.out_plane_size * itemsize >= STREAMED_BYTES),
-        blocks=units_at + UNIT_FIELDS * len(units),
-    )
-    program = [np.array(geometry, dtype=np.int64), contiguous_layout(plan)]
-    program += [np.array(table, dtype=np.int64).reshape(-1) for table in (units, blocks)]
-    return Schedule(algorithm, -(-plan.planes // group) * len(units), np.concatenate(program))
+    blocks_at = units_at + len(units)
+    program = np.zeros(blocks_at + len(blocks), np.int64)
+    describe(program, planes)
+    program[PITCH] = pitch
+    program[LINES] = lines
+    program[GROUP] = group
+    program[INSIDE] = int(holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))
+    # The work array: a guard, then one region behind the other.
+    program[STAGE] = guard
+    at = guard + slack
+    if algorithm != INDICES:
+        program[FOLDED] = at
+        at += folded + slack
+    if algorithm != DENSE:
+        program[ACROSS] = at
+        at += across + slack
+    program[STACK] = at
+    at += stack + slack
+    program[SPARE] = at
+    at += spare + slack
+    if algorithm == INDICES:  # last, because the marks need no place for it
+        program[FOLDED] = at
+        at += folded + slack
+    elif algorithm == DENSE:  # it is done with its stack when it folds across
+        program[ACROSS] = program[STACK]
+    program[WORK_SIZE] = at
+    program[LAYOUT] = layout_at
+    program[UNITS] = units_at
+    program[UNIT_COUNT] = len(units) // UNIT_FIELDS
+    program[MARK_H] = h.dilation * w.length
+    program[MARK_W] = w.dilation
+    program[STREAMS] = int(planes.count * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
+    program[BLOCKS] = blocks_at
+    program[layout_at:units_at] = contiguous_layout_of(planes.count, d.length, h.length, w.length)
+    program[units_at:blocks_at] = np.array(units)
+    if len(blocks) > 0:
+        program[blocks_at:] = np.array(blocks)
+    return algorithm, -(-planes.count // group) * (len(units) // UNIT_FIELDS), program
+
+
+def _tables(planes: Planes, algorithm: int, rows: int, cols: int, pitch: int) -> tuple[list[int], list[int]]:
+    """The table of units of a plane, of `rows` and `cols` at most, and that of their blocks, row after row."""
+    d, h, w = planes.d, planes.h, planes.w
+    units, blocks = [0 for _ in range(0)], [0 for _ in range(0)]  # lists whose type Numba knows
+    for od in range(1 if algorithm == FLAT else d.out):
+        for oh in range(0, h.out, rows):
+            for ow in range(0, w.out, cols):
+                unit_rows, unit_cols = min(rows, h.out - oh), min(cols, w.out - ow)
+                first, padded = len(blocks) // BLOCK_FIELDS, False
+                if algorithm == DENSE or algorithm == INDICES:
+                    padded = _stack_block(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
+                elif algorithm == ROWS_FIRST or algorithm == STRIDED:
+                    padded = _blocks(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
+                end = len(blocks) // BLOCK_FIELDS
+                units.extend([od, oh, ow, unit_rows, unit_cols, int(padded), first, end, 0])
+    return units, blocks
 
 
 def counting_taps(program: np.ndarray) -> np.ndarray:
@@ -325,23 +375,50 @@ def counting_taps(program: np.ndarray) -> np.ndarray:
 
 def geometry_of(plan: AnyPlan) -> np.ndarray:
     """Geometry of a plan for kernels that need no work array of the schedule."""
-    return _geometry_of_axes(plan.planes, plan.axes)
+    return _geometry_of(plan.planes, plan.axes)
 
 
 @lru_cache(maxsize=512)
-def _geometry_of_axes(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
-    return np.array(_geometry(planes, axes), dtype=np.int64)
-
-
-def _geometry(planes: int, axes: tuple[Any, ...]) -> Geometry:
+def _geometry_of(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
+    if isinstance(axes[0], Axis):
+        return geometry_of_planes(Planes(planes, *axes))
     fields = [getattr(axis, name, 0) for name in Axis._fields for axis in axes]  # bins have no windows
-    return Geometry(planes, *fields, *[0] * (len(Geometry._fields) - 1 - len(fields)))
+    return np.array([planes, *fields] + [0] * (GEOMETRY_FIELDS - 1 - len(fields)), np.int64)
+
+
+def geometry_of_planes(planes: Planes) -> np.ndarray:
+    """The same of planes."""
+    geometry = np.zeros(GEOMETRY_FIELDS, np.int64)
+    describe(geometry, planes)
+    return geometry
+
+
+def describe(program: np.ndarray, planes: Planes) -> None:
+    """Write the extents of planes to the beginning of a program."""
+    d, h, w = planes.d, planes.h, planes.w
+    program[PLANES] = planes.count
+    program[IN_D], program[IN_H], program[IN_W] = d.length, h.length, w.length
+    program[OUT_D], program[OUT_H], program[OUT_W] = d.out, h.out, w.out
+    program[KERNEL_D], program[KERNEL_H], program[KERNEL_W] = d.kernel, h.kernel, w.kernel
+    program[STRIDE_D], program[STRIDE_H], program[STRIDE_W] = d.stride, h.stride, w.stride
+    program[DILATION_D], program[DILATION_H], program[DILATION_W] = d.dilation, h.dilation, w.dilation
+    program[BEFORE_D], program[BEFORE_H], program[BEFORE_W] = d.before, h.before, w.before
+    program[AFTER_D], program[AFTER_H], program[AFTER_W] = d.after, h.after, w.after
+
+
+def plane_size(planes: Planes) -> int:
+    """Input elements of a plane."""
+    return planes.d.length * planes.h.length * planes.w.length
+
+
+def out_plane_size(planes: Planes) -> int:
+    """Output elements of a plane."""
+    return planes.d.out * planes.h.out * planes.w.out
 
 
 def contiguous_layout(plan: AnyPlan) -> np.ndarray:
     """Layout (see `launch.Source`) of a C-contiguous array with the shape of a plan's input."""
-    _, h, w = plan.axes
-    return np.array([0, 0, plan.plane_size, max(plan.planes, 1), h.length * w.length, w.length, 1, 1], dtype=np.int64)
+    return contiguous_layout_of(plan.planes, *(axis.length for axis in plan.axes))
 
 
 def contiguous_out_layout(plan: AnyPlan) -> np.ndarray:
@@ -351,103 +428,101 @@ def contiguous_out_layout(plan: AnyPlan) -> np.ndarray:
 
 @lru_cache(maxsize=512)
 def _contiguous_out_layout(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
-    d, h, w = (axis.out for axis in axes)
-    return np.array([0, 0, d * h * w, max(planes, 1), h * w, w, 1, 1], dtype=np.int64)
+    return contiguous_layout_of(planes, *(axis.out for axis in axes))
 
 
-def _simplified(plan: WindowPlan) -> WindowPlan:
-    """The same plan without strides and dilations that matter to nothing, but that could be of any size."""
-    pooled = tuple(
-        axis._replace(
-            stride=1 if axis.out == 1 else axis.stride,
-            dilation=1 if axis.kernel == 1 else axis.dilation,
-        )
-        for axis in plan.pooled
-    )
-    return plan if pooled == plan.pooled else WindowPlan(plan.leading, pooled)
+def contiguous_layout_of(planes: int, d: int, h: int, w: int) -> np.ndarray:
+    """The same of so many planes of these lengths."""
+    return np.array([0, 0, d * h * w, max(planes, 1), h * w, w, 1, 1], np.int64)
 
 
-def joined(plan: WindowPlan) -> WindowPlan:
-    """The same plan with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
+def simplified(planes: Planes) -> Planes:
+    """The same without strides and dilations that matter to nothing, but that could be of any size."""
+    return Planes(planes.count, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w))
+
+
+def _simplified(axis: Axis) -> Axis:
+    stride = 1 if axis.out == 1 else axis.stride
+    dilation = 1 if axis.kernel == 1 else axis.dilation
+    return Axis(axis.length, axis.out, axis.kernel, stride, dilation, axis.before, axis.after)
+
+
+def joined(planes: Planes) -> Planes:
+    """The same with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
 
     Then neighbouring windows are neighbouring runs of a contiguous input: a global mean of many small planes becomes one long
     row with windows as long as a plane.
     """
-    plan = flattened(plan)
-    d, h, w = plan.axes
-    if _is_whole(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
-        if _is_whole(h):
+    planes = flattened(planes)
+    count, d, h, w = planes.count, planes.d, planes.h, planes.w
+    if holds_axis(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
+        if holds_axis(h):
             size = h.length * w.length
-            h, w = UNIT_AXIS, Axis(size, 1, size, size, 1, 0, 0)
+            h, w = Axis(1, 1, 1, 1, 1, 0, 0), Axis(size, 1, size, size, 1, 0, 0)
         else:
-            w = w._replace(stride=w.length)
-        plan = WindowPlan(plan.leading, (d, h, w))
+            w = Axis(w.length, 1, w.length, w.length, 1, 0, 0)
     is_tiling = w.kernel <= w.stride and w.dilation == 1 and w.out * w.stride == w.length and w.before == w.after == 0
-    if is_tiling and all(a.kernel == a.stride == 1 and a.before == 0 and a.out == a.length for a in (d, h)):
-        lines = plan.planes * d.length * h.length
-        return WindowPlan((1,), (w._replace(length=lines * w.length, out=lines * w.out),))
-    return plan
+    if is_tiling and _is_kept(d) and _is_kept(h):
+        lines, unit = count * d.length * h.length, Axis(1, 1, 1, 1, 1, 0, 0)
+        return Planes(1, unit, unit, Axis(lines * w.length, lines * w.out, w.kernel, w.stride, 1, 0, 0))
+    return Planes(count, d, h, w)
 
 
-def flattened(plan: WindowPlan) -> WindowPlan:
-    """The same plan with one axis, where a window holds a whole plane."""
-    if is_whole(plan):
-        return WindowPlan(plan.leading, (Axis(plan.plane_size, 1, plan.plane_size, 1, 1, 0, 0),))
-    return plan
+def flattened(planes: Planes) -> Planes:
+    """The same with one axis, where a window holds a whole plane."""
+    if is_whole(planes):
+        size, unit = plane_size(planes), Axis(1, 1, 1, 1, 1, 0, 0)
+        return Planes(planes.count, unit, unit, Axis(size, 1, size, 1, 1, 0, 0))
+    return planes
 
 
-def is_whole(plan: WindowPlan) -> bool:
+def is_whole(planes: Planes) -> bool:
     """Whether a window holds a whole plane."""
-    return all(map(_is_whole, plan.axes))
+    return holds_axis(planes.d) and holds_axis(planes.h) and holds_axis(planes.w)
 
 
-def _is_whole(axis: Axis) -> bool:
+def holds_axis(axis: Axis) -> bool:
     """Whether one window holds an axis from end to end."""
     return axis.out == 1 and axis.kernel == axis.length and axis.before == axis.after == 0 and axis.dilation == 1
 
 
-def _algorithm(plan: WindowPlan, line: int, contiguous: bool, indices: bool, four_vectors: int) -> str:
-    d, h, w = plan.axes
+def _is_kept(axis: Axis) -> bool:
+    """Whether windows are single elements, one after the other."""
+    return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.length
+
+
+def algorithm_for(planes: Planes, line: int, contiguous: bool, indices: bool, four_vectors: int) -> int:
+    """The algorithm for lines of up to so many elements."""
+    d, h, w = planes.d, planes.h, planes.w
     smallest_whole = four_vectors if indices else LARGEST_JOINED_WINDOW + 1
     span_w, span_h = (w.kernel - 1) * w.dilation + 1, (h.kernel - 1) * h.dilation + 1
-    if contiguous and d.length == h.length == 1 and _is_whole(w) and w.length >= smallest_whole:
-        return "whole"
+    if contiguous and d.length == h.length == 1 and holds_axis(w) and w.length >= smallest_whole:
+        return WHOLE
     reach = (min(w.out, max(1, line // w.stride)) - 1) * w.stride + span_w + w.stride
     mostly_outside = reach > 4 * (w.length + line) or span_h > 2 * h.length + 64
     if mostly_outside or span_w > WIDEST_LINE_WINDOW or span_w * span_h * d.kernel > LARGEST_LINE_WINDOW:
-        return "windows"
+        return WINDOWS
     if indices:
-        return "indices"
-    is_trivial = d.kernel == h.kernel == w.kernel == 1
-    is_small = plan.plane_size <= LARGEST_FLAT_PLANE if d.kernel > 1 else plan.plane_size <= line // 2
-    if (
-        contiguous
-        and is_small
-        and plan.planes >= FEWEST_FLAT_PLANES
-        and all(map(_is_flat, plan.axes))
-        and not is_trivial
-    ):
-        return "flat"
+        return INDICES
+    size = plane_size(planes)
+    is_small = size <= LARGEST_FLAT_PLANE if d.kernel > 1 else size <= line // 2
+    if contiguous and is_small and planes.count >= FEWEST_FLAT_PLANES and _is_flat(d) and _is_flat(h) and _is_flat(w):
+        if d.kernel > 1 or h.kernel > 1 or w.kernel > 1:
+            return FLAT
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
-        return "rows"
+        return ROWS_FIRST
     is_sparse = h.dilation > 1 and (h.kernel - 1) * h.dilation * min(w.length, line) > MOST_SPARSE_LINES * line
-    return "dense" if h.stride == w.stride == 1 and not is_sparse else "strided"
+    return DENSE if h.stride == w.stride == 1 and not is_sparse else STRIDED
 
 
 def _is_flat(axis: Axis) -> bool:
     """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
     if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3 or axis.dilation > axis.length:
         return False
-    return axis.before == axis.after == 0 if axis.kernel == 1 else axis.before == (axis.kernel - 1) * axis.dilation // 2
-
-
-def _units(plan: WindowPlan, rows: int, cols: int) -> Iterator[Unit]:
-    d, h, w = plan.axes
-    for od in range(d.out):
-        for oh in range(0, h.out, rows):
-            for ow in range(0, w.out, cols):
-                yield Unit(od, oh, ow, min(rows, h.out - oh), min(cols, w.out - ow), 0, 0, 0, 0)
+    if axis.kernel == 1:
+        return axis.before == axis.after == 0
+    return axis.before == (axis.kernel - 1) * axis.dilation // 2
 
 
 def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
@@ -457,44 +532,48 @@ def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
     return start + first * axis.dilation, max(0, end_tap(start, axis.length, axis.kernel, axis.dilation) - first)
 
 
-def _columns(axis: Axis, unit: Unit) -> tuple[int, int, int]:
+def _columns(axis: Axis, ow: int, cols: int) -> tuple[int, int, int]:
     """Input columns that a unit reads: padding before them, the first, and how many are inside the input."""
-    start = unit.ow * axis.stride - axis.before
-    reach = (unit.cols - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+    start = ow * axis.stride - axis.before
+    reach = (cols - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
     first = max(0, start)
     return first - start, first, min(axis.length, start + reach) - first
 
 
-def _blocks(plan: WindowPlan, unit: Unit, pitch: int, blocks: list[Block]) -> bool:
+def _blocks(
+    planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]
+) -> bool:
     """Append the blocks of a unit; whether any of its lines need padding written, because other units differ there."""
-    d, h, w = plan.axes
-    left, first_w, width = _columns(w, unit)
-    first_d, d_taps = _taps(d, unit.od)
-    tiled = unit.cols < w.out and (left > 0 or width < (unit.cols - 1) * w.stride + (w.kernel - 1) * w.dilation + 1)
+    h, w = planes.h, planes.w
+    left, first_w, width = _columns(w, ow, cols)
+    first_d, d_taps = _taps(planes.d, od)
+    tiled = cols < w.out and (left > 0 or width < (cols - 1) * w.stride + (w.kernel - 1) * w.dilation + 1)
     if d_taps == 0 or width <= 0:
         return True
     row, has_empty_row = 0, False
-    while row < unit.rows:
-        first_h, h_taps = _taps(h, unit.oh + row)
+    while row < rows:
+        first_h, h_taps = _taps(h, oh + row)
         count = 1
         if h_taps == h.kernel:  # neighbouring windows with all rows inside share their passes
-            count = min(unit.rows - row, (h.length - 1 - first_h - (h.kernel - 1) * h.dilation) // h.stride + 1)
+            count = min(rows - row, (h.length - 1 - first_h - (h.kernel - 1) * h.dilation) // h.stride + 1)
         if h_taps > 0:
-            blocks.append(Block(row * pitch + left, first_d, first_h, first_w, d_taps, h_taps, count, width))
+            blocks.extend([row * pitch + left, first_d, first_h, first_w, d_taps, h_taps, count, width])
         has_empty_row |= h_taps == 0
         row += count
     return tiled or has_empty_row
 
 
-def _stack_block(plan: WindowPlan, unit: Unit, pitch: int, blocks: list[Block]) -> bool:
-    """Append the block of input rows that a "dense" unit stacks; whether anything of its stack is padding."""
-    d, h, w = plan.axes
-    left, first_w, width = _columns(w, unit)
-    first_d, d_taps = _taps(d, unit.od)
-    start = unit.oh * h.stride - h.before
-    end = start + (unit.rows - 1) * h.stride + (h.kernel - 1) * h.dilation + 1
+def _stack_block(
+    planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]
+) -> bool:
+    """Append the block of input rows that a unit stacks; whether anything of its stack is padding."""
+    h = planes.h
+    left, first_w, width = _columns(planes.w, ow, cols)
+    first_d, d_taps = _taps(planes.d, od)
+    start = oh * h.stride - h.before
+    end = start + (rows - 1) * h.stride + (h.kernel - 1) * h.dilation + 1
     first_h, end_h = max(start, 0), min(end, h.length)
     if d_taps > 0 and width > 0 and end_h > first_h:
         line = (first_h - start) * pitch + left
-        blocks.append(Block(line, first_d, first_h, first_w, d_taps, end_h - first_h, 1, width))
+        blocks.extend([line, first_d, first_h, first_w, d_taps, end_h - first_h, 1, width])
     return width < pitch or end_h - first_h < end - start or d_taps == 0

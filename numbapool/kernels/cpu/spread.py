@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.rows import (
     D_STEP,
@@ -39,8 +38,10 @@ from numbapool.kernels.cpu.schedule import (
     LINE_BYTES,
     STACK_ELEMENTS,
     STREAMED_BYTES,
-    contiguous_out_layout,
+    Planes,
+    contiguous_layout_of,
     joined,
+    plane_size,
 )
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
@@ -92,10 +93,13 @@ KIND_FIELDS, RUN_FIELDS = len(Kind._fields), len(Run._fields)
 
 
 class Phases(NamedTuple):
-    """The phases of an axis: their kinds, the runs in which they lie, and how far windows reach beyond a tile's steps."""
+    """The phases of an axis: their kinds, the runs in which they lie, and how far windows reach beyond a tile's steps.
 
-    kinds: tuple[Kind, ...]
-    runs: tuple[Run, ...]
+    Tables have a row for each; there are no kinds if they are too many to list.
+    """
+
+    kinds: np.ndarray
+    runs: np.ndarray
     before: int
     after: int
 
@@ -203,60 +207,83 @@ class Tiling(NamedTuple):
     STAGE,
     WORK_SIZE,
 ) = range(len(Tiling._fields))
+TILING_FIELDS = len(Tiling._fields)
 
 
-def phases_of(axis: Axis) -> Phases | None:
-    """The phases of an axis; None if they are too many to list."""
+# From here to the kernels functions are written in what Numba, too, can compile, as in `schedule`.
+
+
+def phases_of(axis: Axis) -> Phases:
+    """The phases of an axis."""
     count = min(axis.stride, axis.length)
+    starts = [0]
     if axis.dilation == 1:
         # Windows begin to hold elements, and cease to, at one phase each.
-        starts = sorted({0, -axis.before % axis.stride, (axis.kernel - axis.before) % axis.stride})
-        starts = [start for start in starts if start < count]
-    elif axis.stride == 1:
-        starts = [0]
-    elif count <= LARGEST_DILATED_STRIDE:
-        starts = list(range(count))
-    else:
-        return None
-    kinds: dict[Kind, int] = {}
-    runs: list[Run] = []
-    for start, end in zip(starts, [*starts[1:], count], strict=True):
-        kind = kinds.setdefault(_kind_of(axis, start), len(kinds))
-        if runs and runs[-1].kind == kind:
-            runs[-1] = runs[-1]._replace(end=end)
+        begins, ceases = -axis.before % axis.stride, (axis.kernel - axis.before) % axis.stride
+        for start in (min(begins, ceases), max(begins, ceases)):
+            if starts[-1] < start < count:
+                starts.append(start)
+    elif axis.stride > 1:
+        starts = [start for start in range(count if count <= LARGEST_DILATED_STRIDE else 0)]
+    kinds, runs = np.zeros((MOST_KINDS, KIND_FIELDS), np.int64), np.zeros((len(starts), RUN_FIELDS), np.int64)
+    kind_count, run_count, before, after = 0, 0, 0, 0
+    for number in range(len(starts)):
+        start = starts[number]
+        end = starts[number + 1] if number + 1 < len(starts) else count
+        first, step, taps = _kind_of(axis, start)
+        kind = 0
+        while kind < kind_count and not (
+            kinds[kind, 0] == first and kinds[kind, 1] == step and kinds[kind, 2] == taps
+        ):
+            kind += 1
+        if kind == kind_count:
+            if kind == MOST_KINDS:
+                kind_count = 0
+                break
+            kinds[kind, 0], kinds[kind, 1], kinds[kind, 2] = first, step, taps
+            kind_count += 1
+        if run_count > 0 and runs[run_count - 1, 0] == kind:
+            runs[run_count - 1, 2] = end
         else:
-            runs.append(Run(kind, start, end))
-    held = [kind for kind in kinds if kind.taps]
-    before = max((-kind.first for kind in held), default=0)
-    after = max((kind.first + (kind.taps - 1) * kind.step for kind in held), default=0)
-    return Phases(tuple(kinds), tuple(runs), max(before, 0), max(after, 0))
+            runs[run_count, 0], runs[run_count, 1], runs[run_count, 2] = kind, start, end
+            run_count += 1
+        if taps > 0:
+            before, after = max(before, -first), max(after, first + (taps - 1) * step)
+    return Phases(kinds[:kind_count], runs[:run_count], before, after)
 
 
-def _kind_of(axis: Axis, phase: int) -> Kind:
+def _kind_of(axis: Axis, phase: int) -> tuple[int, int, int]:
     """Which outputs o hold element j * stride + phase: some tap t of theirs is there, o * stride + t * dilation - before."""
     common = gcd(axis.dilation, axis.stride)
     offset = phase + axis.before
     if offset % common:
-        return Kind(0, 1, 0)
+        return 0, 1, 0
     period = axis.stride // common
-    tap = offset // common * pow(axis.dilation // common, -1, period) % period
+    tap = offset // common % period * inverse(axis.dilation // common, period) % period
     if tap >= axis.kernel:
-        return Kind(0, 1, 0)
+        return 0, 1, 0
     last = (axis.kernel - 1 - tap) // period
     first = (offset - (tap + last * period) * axis.dilation) // axis.stride
-    return Kind(first, axis.dilation // common, last + 1)
+    return first, axis.dilation // common, last + 1
 
 
-def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tuple[int, np.ndarray] | None:
-    """Number of tiles and the program of the kernel, with the layout of a contiguous gradient; None if it cannot."""
-    d, h, w = plan.axes
-    phases_d, phases_h, phases_w = map(phases_of, plan.axes)
-    if phases_d is None or phases_h is None or phases_w is None:
-        return None
-    all_phases = phases_d, phases_h, phases_w
+def inverse(number: int, modulus: int) -> int:
+    """What times a number is 1, modulo what has no divisor in common with it (Euclid's algorithm)."""
+    result, following, rest, divisor = 0, 1, modulus, number % modulus
+    while divisor > 0:
+        times_ = rest // divisor
+        result, following = following, result - times_ * following
+        rest, divisor = divisor, rest - times_ * divisor
+    return result % modulus
+
+
+def spread_program(planes: Planes, itemsize: int, is_contiguous: bool) -> tuple[int, np.ndarray]:
+    """Number of tiles and the program of the kernel, with the layout of a contiguous gradient; no tiles if it cannot."""
+    d, h, w = planes.d, planes.h, planes.w
+    phases_d, phases_h, phases_w = phases_of(d), phases_of(h), phases_of(w)
     kinds = len(phases_h.kinds) * len(phases_w.kinds)
-    if kinds > MOST_KINDS:
-        return None
+    if len(phases_d.kinds) == 0 or not 0 < kinds <= MOST_KINDS:
+        return 0, np.zeros(0, np.int64)
     line = LINE_BYTES // itemsize
     slack = 2 * VECTOR_BYTES // itemsize
     extra_h, extra_w = phases_h.before + phases_h.after, phases_w.before + phases_w.after
@@ -269,86 +296,75 @@ def spread_program(plan: WindowPlan, itemsize: int, is_contiguous: bool) -> tupl
     steps_h = min(all_h, max(1, line // (pitch * w.stride), min(high, (2 * all_h - extra_h) // 3)))
     group = 1
     if is_contiguous and d.length == 1 and steps_h * h.stride >= h.length and steps_w * w.stride >= w.length:
-        group = max(1, min(line // ((steps_h + extra_h) * pitch), plan.planes // FEWEST_UNITS))
+        group = max(1, min(line // ((steps_h + extra_h) * pitch), planes.count // FEWEST_UNITS))
     tiles_h, tiles_w = -(-h.length // (steps_h * h.stride)), -(-w.length // (steps_w * w.stride))
     region = group * (steps_h + extra_h) * pitch + slack
     if region > LARGEST_STACK and region > 4 * max(h.length * w.length, h.out * w.out):
-        return None
-    sizes = {
-        "stack": region,
-        "down": region * len(phases_h.kinds) if any(kind.taps > 1 for kind in phases_h.kinds) else 0,
-        "across": region * kinds if any(kind.taps > 1 for kind in phases_w.kinds) else 0,
-        "spare": 0 if is_contiguous else region,
-        "columns": pitch + slack,
-        "zeros": region if any(kind.taps == 0 for kind in phases_h.kinds + phases_w.kinds) else 0,
-        "stage": slack,
-    }
-    at = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist()))
-    at |= {"work_size": sum(sizes.values())}
-    tables = [np.array([*p.kinds], np.int64).ravel() for p in all_phases]
-    tables += [np.array([*p.runs], np.int64).ravel() for p in all_phases]
-    header = len(Tiling._fields)
-    positions = np.cumsum([header + LAYOUT_FIELDS, *(len(table) for table in tables)])[:-1].tolist()
-    names = ("kinds_d", "kinds_h", "kinds_w", "runs_d", "runs_h", "runs_w")
-    tiling = Tiling(
-        layout=header,
-        in_d=d.length,
-        in_h=h.length,
-        in_w=w.length,
-        out_d=d.out,
-        out_h=h.out,
-        out_w=w.out,
-        stride_d=d.stride,
-        stride_h=h.stride,
-        stride_w=w.stride,
-        planes=plan.planes,
-        group=group,
-        steps_h=steps_h,
-        steps_w=steps_w,
-        tiles_h=tiles_h,
-        tiles_w=tiles_w,
-        before_h=phases_h.before,
-        before_w=phases_w.before,
-        extra_h=extra_h,
-        extra_w=extra_w,
-        pitch=pitch,
-        fills=int(tiles_h * tiles_w > 1),
-        kind_count_h=len(phases_h.kinds),
-        kind_count_w=len(phases_w.kinds),
-        run_count_h=len(phases_h.runs),
-        run_count_w=len(phases_w.runs),
-        streams=int(plan.planes * plan.plane_size * itemsize >= STREAMED_BYTES),
-        varies=0,
-        full_w=0,
-        inside0=0,
-        inside1=0,
-        edges=0,
-        region=region,
-        **dict(zip(names, positions, strict=True)),
-        **at,
-    )
-    program = np.concatenate([np.array(tiling, np.int64), contiguous_out_layout(plan), *tables])
-    return -(-plan.planes // group) * d.length * tiles_h * tiles_w, program
-
-
-def simplified_for_spread(plan: WindowPlan, is_contiguous: bool) -> WindowPlan:
-    """The same plan with one step where an axis has one output, and fewer axes and planes where windows tile the input."""
-    if is_contiguous:
-        plan = joined(plan)
-    pooled = tuple(
-        axis._replace(
-            stride=max(axis.length + axis.before, axis.kernel) if axis.out == 1 else axis.stride,
-            dilation=1 if axis.kernel == 1 else axis.dilation,
+        return 0, np.zeros(0, np.int64)
+    header = TILING_FIELDS + LAYOUT_FIELDS
+    tables = np.concatenate(
+        (
+            phases_d.kinds.ravel(),
+            phases_h.kinds.ravel(),
+            phases_w.kinds.ravel(),
+            phases_d.runs.ravel(),
+            phases_h.runs.ravel(),
+            phases_w.runs.ravel(),
         )
-        for axis in plan.pooled
     )
-    plan = WindowPlan(plan.leading, pooled)
-    d, h, w = plan.axes
+    program = np.zeros(header + len(tables), np.int64)
+    program[LAYOUT] = TILING_FIELDS
+    program[IN_D], program[IN_H], program[IN_W] = d.length, h.length, w.length
+    program[OUT_D], program[OUT_H], program[OUT_W] = d.out, h.out, w.out
+    program[STRIDE_D], program[STRIDE_H], program[STRIDE_W] = d.stride, h.stride, w.stride
+    program[PLANES], program[GROUP] = planes.count, group
+    program[STEPS_H], program[STEPS_W] = steps_h, steps_w
+    program[TILES_H], program[TILES_W] = tiles_h, tiles_w
+    program[BEFORE_H], program[BEFORE_W] = phases_h.before, phases_w.before
+    program[EXTRA_H], program[EXTRA_W] = extra_h, extra_w
+    program[PITCH] = pitch
+    program[FILLS] = int(tiles_h * tiles_w > 1)
+    program[KINDS_D] = header
+    program[KINDS_H] = program[KINDS_D] + phases_d.kinds.size
+    program[KINDS_W] = program[KINDS_H] + phases_h.kinds.size
+    program[RUNS_D] = program[KINDS_W] + phases_w.kinds.size
+    program[RUNS_H] = program[RUNS_D] + phases_d.runs.size
+    program[RUNS_W] = program[RUNS_H] + phases_h.runs.size
+    program[KIND_COUNT_H], program[KIND_COUNT_W] = len(phases_h.kinds), len(phases_w.kinds)
+    program[RUN_COUNT_H], program[RUN_COUNT_W] = len(phases_h.runs), len(phases_w.runs)
+    program[STREAMS] = int(planes.count * plane_size(planes) * itemsize >= STREAMED_BYTES)
+    program[REGION] = region
+    # The work array: the stack, then one region behind the other.
+    taps_h, taps_w = phases_h.kinds[:, 2], phases_w.kinds[:, 2]
+    program[DOWN] = region
+    program[ACROSS] = program[DOWN] + (region * len(phases_h.kinds) if taps_h.max() > 1 else 0)
+    program[SPARE] = program[ACROSS] + (region * kinds if taps_w.max() > 1 else 0)
+    program[COLUMNS] = program[SPARE] + (0 if is_contiguous else region)
+    program[ZEROS] = program[COLUMNS] + pitch + slack
+    program[STAGE] = program[ZEROS] + (region if min(taps_h.min(), taps_w.min()) == 0 else 0)
+    program[WORK_SIZE] = program[STAGE] + slack
+    program[TILING_FIELDS:header] = contiguous_layout_of(planes.count, d.out, h.out, w.out)
+    program[header:] = tables
+    return -(-planes.count // group) * d.length * tiles_h * tiles_w, program
+
+
+def simplified_for_spread(planes: Planes, is_contiguous: bool) -> Planes:
+    """The same with one step where an axis has one output, and fewer axes and planes where windows tile the input."""
+    if is_contiguous:
+        planes = joined(planes)
+    count, d, h, w = planes.count, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w)
     tiles = h.before == h.after == 0 and h.kernel <= h.stride and h.dilation == 1 and h.out * h.stride == h.length
     if is_contiguous and tiles and d.kernel == d.stride == 1 and d.out == d.length:
-        slabs = plan.planes * d.length
-        plan = WindowPlan((1,), (h._replace(length=slabs * h.length, out=slabs * h.out), w))
-    return plan
+        slabs = count * d.length
+        h = Axis(slabs * h.length, slabs * h.out, h.kernel, h.stride, 1, 0, 0)
+        return Planes(1, Axis(1, 1, 1, 1, 1, 0, 0), h, w)
+    return Planes(count, d, h, w)
+
+
+def _simplified(axis: Axis) -> Axis:
+    stride = max(axis.length + axis.before, axis.kernel) if axis.out == 1 else axis.stride
+    dilation = 1 if axis.kernel == 1 else axis.dilation
+    return Axis(axis.length, axis.out, axis.kernel, stride, dilation, axis.before, axis.after)
 
 
 @inlined

@@ -55,6 +55,9 @@ def bounds_of_axis(axis: Bins) -> tuple[np.ndarray, np.ndarray]:
     return starts, ends
 
 
+# The following are written in what Numba, too, can compile, as in `schedule`.
+
+
 def inside_range(axis: Axis) -> tuple[int, int]:
     """Half-open range of the windows that are inside the input, so hold all their taps and need no counting."""
     halo = (axis.kernel - 1) * axis.dilation
@@ -65,8 +68,10 @@ def inside_range(axis: Axis) -> tuple[int, int]:
 def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
     """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
     taps = np.full(count, axis.kernel, np.int64)
-    inside0, inside1 = (min(max(each - first, 0), count) for each in inside_range(axis))
-    edges = np.r_[:inside0, inside1:count]
+    inside0, inside1 = inside_range(axis)
+    edges = np.concatenate(
+        (np.arange(min(max(inside0 - first, 0), count)), np.arange(min(max(inside1 - first, 0), count), count))
+    )
     start = (first + edges) * axis.stride - axis.before
     end = axis.length + axis.after if count_include_pad else axis.length
     counted = np.minimum(axis.kernel, (end - 1 - start) // axis.dilation + 1)
