@@ -507,20 +507,6 @@ def check_axes_not_empty(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
             raise ValueError(f"pooled axes must not be empty, but axis {axis} of x is: it has shape {shape}")
 
 
-def holds_all_windows(axis: Axis) -> bool:
-    """Whether every window along an axis is inside the input."""
-    return axis.before == 0 and _reach(axis) <= axis.length
-
-
-def overhangs(axis: Axis) -> bool:
-    """Whether the last window of an axis reaches beyond the padding, as it may in ceil_mode."""
-    return _reach(axis) > axis.before + axis.length + axis.after
-
-
-def _reach(axis: Axis) -> int:
-    return (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
-
-
 def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first") -> None:
     """Refuse a shape that has not `rank` axes beside channels and perhaps a batch."""
     if len(shape) not in (rank + 1, rank + 2):

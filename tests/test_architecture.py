@@ -23,7 +23,7 @@ LINES = (
     ("plots",),
     ("trace",),
     ("__init__",),
-    ("layers", "nn", "onnx"),
+    ("layers", "nn", "onnx", "jit"),
     ("functional",),
     ("reference",),
     ("dispatch",),
@@ -78,7 +78,7 @@ def test_imports_only_from_lines_below(module: str) -> None:
 TORCH_ONLY = {"nn", "backends.torch", "backends.torch_operators"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("kernels.cpu")])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("kernels.cpu", "jit"))])
 def test_only_kernels_import_numba_at_the_top(module: str) -> None:
     tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
     top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]

@@ -46,7 +46,6 @@ from numbapool.geometry import (
     check_same_shape,
     check_whole,
     fractional_plan,
-    overhangs,
     padding_for,
     placed_plan,
     pooled_axes,
@@ -56,6 +55,7 @@ from numbapool.geometry import (
     window_arguments,
     window_plan,
 )
+from numbapool.kernels.windows import overhangs
 
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)

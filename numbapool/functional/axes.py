@@ -40,11 +40,10 @@ from numbapool.geometry import (
     check_dtype,
     check_options,
     dtype_name,
-    holds_all_windows,
-    overhangs,
     pooled_axes,
     window_arguments,
 )
+from numbapool.kernels.windows import holds_all_windows, overhangs
 
 Kind: TypeAlias = Literal["max", "min", "avg", "sum", "lp"]
 

@@ -64,6 +64,20 @@ def bin_end(number: int, length: int, out: int) -> int:
     return 1 + ((number + 1) * length - 1) // out
 
 
+def holds_all_windows(axis: Axis) -> bool:
+    """Whether every window along an axis is inside the input."""
+    return axis.before == 0 and _reach(axis) <= axis.length
+
+
+def overhangs(axis: Axis) -> bool:
+    """Whether the last window of an axis reaches beyond the padding, as it may in ceil_mode."""
+    return _reach(axis) > axis.before + axis.length + axis.after
+
+
+def _reach(axis: Axis) -> int:
+    return (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+
+
 def count_taps(
     out_position: int,
     length: int,

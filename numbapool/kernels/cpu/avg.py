@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan, holds_all_windows
+from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
@@ -30,10 +30,10 @@ from numbapool.kernels.cpu.schedule import (
     FLAT,
     FOLDED,
     GROUP,
-    INSIDE,
     IN_D,
     IN_H,
     IN_W,
+    INSIDE,
     KERNEL_D,
     KERNEL_H,
     KERNEL_W,
@@ -46,12 +46,12 @@ from numbapool.kernels.cpu.schedule import (
     OUT_W,
     OW,
     ROWS_FIRST,
-    STRIDED,
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
-    UNITS,
+    STRIDED,
     UNIT_FIELDS,
+    UNITS,
     VARIES,
     WHOLE,
     WINDOWS,
@@ -76,7 +76,7 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     wide_sum,
 )
-from numbapool.kernels.windows import Axis, Bins
+from numbapool.kernels.windows import Axis, Bins, holds_all_windows
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
@@ -189,9 +189,9 @@ def backward_program(
         across = taps_along(w, 0, w.out, count_include_pad).astype(like.dtype)
     units, program = spread_program(planes, like.itemsize, is_contiguous)
     if units == 0:
-        program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.count, d.out, h.out, w.out)))
+        program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.number, d.out, h.out, w.out)))
         program[LAYOUT] = len(program) - LAYOUT_FIELDS
-        units = planes.count * d.length * h.length
+        units = planes.number * d.length * h.length
         if is_uniform:
             factors = np.full(d.out * h.out, factors[0])
         return False, units, program, np.concatenate((factors, across))

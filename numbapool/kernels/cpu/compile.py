@@ -24,6 +24,7 @@ import numpy as np
 from numba.core import compiler, config
 from numba.core.caching import NullCache
 from numba.core.serialize import dumps
+from numba.extending import overload
 
 KERNELS = Path(__file__).parents[1]
 
@@ -32,6 +33,15 @@ inner = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrappe
 
 # Steps of an algorithm become part of the kernel that calls them: a function of their own would go through LLVM once more.
 inlined = numba.njit(error_model="numpy", inline="always")
+
+
+def argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let compiled code call a plain function that one of its functions is given as an argument.
+
+    A compiled function as a value is an address in this process: Numba's cache would refuse all that call it.
+    """
+    overload(function, inline="always", strict=False)(lambda *_: function)
+    return function
 
 
 def entry(function: Callable[..., None]) -> Any:

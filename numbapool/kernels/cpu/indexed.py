@@ -49,16 +49,19 @@ from numbapool.kernels.cpu.schedule import (
     STRIDE_D,
     STRIDE_H,
     STRIDE_W,
-    UNITS,
     UNIT_COUNT,
     UNIT_FIELDS,
+    UNITS,
     WHOLE,
     WINDOWS,
     WORK_SIZE,
     AnyPlan,
+    Planes,
     contiguous_layout,
     contiguous_out_layout,
     geometry_of,
+    plane_size,
+    planes_of,
     schedule_of,
     with_layout,
 )
@@ -198,17 +201,23 @@ def _of_output(plan: AnyPlan, source: Source) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=512)
 def _block(plan: WindowPlan) -> int:
+    return block_of(planes_of(plan), plan.channels)
+
+
+def block_of(planes: Planes, channels: int) -> int:
     """Input elements that one unit of work owns: whole rows of windows where it can be, that fit the second-level cache, and
     several times what windows reach beyond them, because outputs there are read by two owners.
+
+    Written in what Numba, too, can compile, as in `schedule`.
     """
-    d, h, w = plan.axes
-    reach_d, reach_h, reach_w = ((axis.kernel - 1) * axis.dilation for axis in plan.axes)
-    reach = (reach_d * h.length + reach_h) * w.length + reach_w
-    shared, owned = plan.planes * plan.plane_size // FEWEST_UNITS, -(-OWNED_ELEMENTS // plan.channels)
+    d, h, w = planes.d, planes.h, planes.w
+    reach_d, reach_h = (d.kernel - 1) * d.dilation, (h.kernel - 1) * h.dilation
+    reach = (reach_d * h.length + reach_h) * w.length + (w.kernel - 1) * w.dilation
+    shared, owned = planes.number * plane_size(planes) // FEWEST_UNITS, -(-OWNED_ELEMENTS // channels)
     block = max(owned, 4 * reach, min(32 * reach, 16 * owned, shared))
     row, slab = w.length * h.stride, w.length * h.length * d.stride
     whole = slab if block >= slab else row if block >= row else 1
-    return min(plan.plane_size, -(-block // whole) * whole)
+    return min(plane_size(planes), -(-block // whole) * whole)
 
 
 @inlined

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from numbapool.kernels import windows
-from numbapool.kernels.cpu.compile import inlined, inner
+from numbapool.kernels.cpu.compile import argument, inlined, inner
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
     BEFORE_W,
@@ -208,7 +208,7 @@ def whole_vectors(n, to, end, width):
     return n if to + (n + width - ONE_UP) // width * width <= end else n // width * width
 
 
-@inlined
+@argument
 def as_it_is(vector, divisors, at, factor):
     """How maxima are finished."""
     return vector
@@ -219,7 +219,7 @@ def with_rounding(divisors: np.ndarray, is_rounded: bool) -> np.ndarray:
     return np.concatenate([divisors, np.array([is_rounded], divisors.dtype)])
 
 
-@inlined
+@argument
 def divided(vector, divisors, at, factor):
     """How sums are finished: divided by a factor and the divisors from `at` on, lane by lane.
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import BinPlan, WindowPlan, holds_all_windows
+from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
-from numbapool.kernels.windows import Axis, end_tap, first_tap
+from numbapool.kernels.windows import Axis, end_tap, first_tap, holds_all_windows
 
 # Bytes of all lines of a unit: a few times this fits the first-level cache (32 KiB) beside the rows that are read.
 LINE_BYTES = 8192
@@ -187,7 +187,7 @@ GEOMETRY_FIELDS = len(Geometry._fields)
 class Planes(NamedTuple):
     """What is pooled, as the functions below take it: so many planes, each with three axes."""
 
-    count: int
+    number: int
     d: Axis
     h: Axis
     w: Axis
@@ -243,7 +243,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
 
 def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices: bool) -> tuple[int, int, np.ndarray]:
     """`schedule_of`, as a plain tuple."""
-    is_large = plane_size(planes) * planes.count * itemsize >= LARGE_BYTES
+    is_large = plane_size(planes) * planes.number * itemsize >= LARGE_BYTES
     line = (LARGE_LINE_BYTES if is_large else LINE_BYTES) // itemsize
     planes = simplified(planes)
     if contiguous:
@@ -262,7 +262,7 @@ def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices:
     group, guard, lines, slab = 1, 0, 1, 0
     folded, across, stack, spare = 0, 0, 0, 0
     if algorithm == FLAT:
-        group = max(1, min(line // 2 // plane_size(planes), planes.count // FEWEST_UNITS))
+        group = max(1, min(line // 2 // plane_size(planes), planes.number // FEWEST_UNITS))
         lines = group * plane_size(planes)
         guard = max(
             d.dilation * h.length * w.length if d.kernel > 1 else 0,
@@ -286,7 +286,7 @@ def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices:
             high = max(rows, min(high, max((2 * h.length - 3 * halo) // 7, halo // 8)))
             rows = 1 if h.stride > halo + 1 or cols < w.out else min(h.out, high)
         elif contiguous and d.out == 1 and rows == h.out and cols == w.out:
-            group = max(1, min(line // (rows * pitch), planes.count // FEWEST_UNITS))
+            group = max(1, min(line // (rows * pitch), planes.number // FEWEST_UNITS))
         lines = group * rows * pitch
         slab = (rows + halo if algorithm == DENSE else min((rows - 1) * h.stride + halo + 1, h.length)) * pitch
         folded, across = lines + span, lines // w.stride + span
@@ -339,13 +339,13 @@ def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices:
     program[UNIT_COUNT] = len(units) // UNIT_FIELDS
     program[MARK_H] = h.dilation * w.length
     program[MARK_W] = w.dilation
-    program[STREAMS] = int(planes.count * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
+    program[STREAMS] = int(planes.number * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
     program[BLOCKS] = blocks_at
-    program[layout_at:units_at] = contiguous_layout_of(planes.count, d.length, h.length, w.length)
+    program[layout_at:units_at] = contiguous_layout_of(planes.number, d.length, h.length, w.length)
     program[units_at:blocks_at] = np.array(units)
     if len(blocks) > 0:
         program[blocks_at:] = np.array(blocks)
-    return algorithm, -(-planes.count // group) * (len(units) // UNIT_FIELDS), program
+    return algorithm, -(-planes.number // group) * (len(units) // UNIT_FIELDS), program
 
 
 def _tables(planes: Planes, algorithm: int, rows: int, cols: int, pitch: int) -> tuple[list[int], list[int]]:
@@ -357,9 +357,9 @@ def _tables(planes: Planes, algorithm: int, rows: int, cols: int, pitch: int) ->
             for ow in range(0, w.out, cols):
                 unit_rows, unit_cols = min(rows, h.out - oh), min(cols, w.out - ow)
                 first, padded = len(blocks) // BLOCK_FIELDS, False
-                if algorithm == DENSE or algorithm == INDICES:
+                if algorithm in (DENSE, INDICES):
                     padded = _stack_block(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
-                elif algorithm == ROWS_FIRST or algorithm == STRIDED:
+                elif algorithm in (ROWS_FIRST, STRIDED):
                     padded = _blocks(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
                 end = len(blocks) // BLOCK_FIELDS
                 units.extend([od, oh, ow, unit_rows, unit_cols, int(padded), first, end, 0])
@@ -396,7 +396,7 @@ def geometry_of_planes(planes: Planes) -> np.ndarray:
 def describe(program: np.ndarray, planes: Planes) -> None:
     """Write the extents of planes to the beginning of a program."""
     d, h, w = planes.d, planes.h, planes.w
-    program[PLANES] = planes.count
+    program[PLANES] = planes.number
     program[IN_D], program[IN_H], program[IN_W] = d.length, h.length, w.length
     program[OUT_D], program[OUT_H], program[OUT_W] = d.out, h.out, w.out
     program[KERNEL_D], program[KERNEL_H], program[KERNEL_W] = d.kernel, h.kernel, w.kernel
@@ -438,7 +438,7 @@ def contiguous_layout_of(planes: int, d: int, h: int, w: int) -> np.ndarray:
 
 def simplified(planes: Planes) -> Planes:
     """The same without strides and dilations that matter to nothing, but that could be of any size."""
-    return Planes(planes.count, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w))
+    return Planes(planes.number, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w))
 
 
 def _simplified(axis: Axis) -> Axis:
@@ -454,7 +454,7 @@ def joined(planes: Planes) -> Planes:
     row with windows as long as a plane.
     """
     planes = flattened(planes)
-    count, d, h, w = planes.count, planes.d, planes.h, planes.w
+    count, d, h, w = planes.number, planes.d, planes.h, planes.w
     if holds_axis(w) and w.length * h.length <= LARGEST_JOINED_WINDOW:
         if holds_axis(h):
             size = h.length * w.length
@@ -472,7 +472,7 @@ def flattened(planes: Planes) -> Planes:
     """The same with one axis, where a window holds a whole plane."""
     if is_whole(planes):
         size, unit = plane_size(planes), Axis(1, 1, 1, 1, 1, 0, 0)
-        return Planes(planes.count, unit, unit, Axis(size, 1, size, 1, 1, 0, 0))
+        return Planes(planes.number, unit, unit, Axis(size, 1, size, 1, 1, 0, 0))
     return planes
 
 
@@ -506,14 +506,18 @@ def algorithm_for(planes: Planes, line: int, contiguous: bool, indices: bool, fo
         return INDICES
     size = plane_size(planes)
     is_small = size <= LARGEST_FLAT_PLANE if d.kernel > 1 else size <= line // 2
-    if contiguous and is_small and planes.count >= FEWEST_FLAT_PLANES and _is_flat(d) and _is_flat(h) and _is_flat(w):
-        if d.kernel > 1 or h.kernel > 1 or w.kernel > 1:
-            return FLAT
+    is_trivial = d.kernel == h.kernel == w.kernel == 1
+    if contiguous and is_small and planes.number >= FEWEST_FLAT_PLANES and not is_trivial and _are_flat(planes):
+        return FLAT
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
         return ROWS_FIRST
     is_sparse = h.dilation > 1 and (h.kernel - 1) * h.dilation * min(w.length, line) > MOST_SPARSE_LINES * line
     return DENSE if h.stride == w.stride == 1 and not is_sparse else STRIDED
+
+
+def _are_flat(planes: Planes) -> bool:
+    return _is_flat(planes.d) and _is_flat(planes.h) and _is_flat(planes.w)
 
 
 def _is_flat(axis: Axis) -> bool:
@@ -540,9 +544,7 @@ def _columns(axis: Axis, ow: int, cols: int) -> tuple[int, int, int]:
     return first - start, first, min(axis.length, start + reach) - first
 
 
-def _blocks(
-    planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]
-) -> bool:
+def _blocks(planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]) -> bool:
     """Append the blocks of a unit; whether any of its lines need padding written, because other units differ there."""
     h, w = planes.h, planes.w
     left, first_w, width = _columns(w, ow, cols)

@@ -224,7 +224,7 @@ def phases_of(axis: Axis) -> Phases:
             if starts[-1] < start < count:
                 starts.append(start)
     elif axis.stride > 1:
-        starts = [start for start in range(count if count <= LARGEST_DILATED_STRIDE else 0)]
+        starts = list(range(count if count <= LARGEST_DILATED_STRIDE else 0))
     kinds, runs = np.zeros((MOST_KINDS, KIND_FIELDS), np.int64), np.zeros((len(starts), RUN_FIELDS), np.int64)
     kind_count, run_count, before, after = 0, 0, 0, 0
     for number in range(len(starts)):
@@ -232,9 +232,7 @@ def phases_of(axis: Axis) -> Phases:
         end = starts[number + 1] if number + 1 < len(starts) else count
         first, step, taps = _kind_of(axis, start)
         kind = 0
-        while kind < kind_count and not (
-            kinds[kind, 0] == first and kinds[kind, 1] == step and kinds[kind, 2] == taps
-        ):
+        while kind < kind_count and not (kinds[kind, 0] == first and kinds[kind, 1] == step and kinds[kind, 2] == taps):
             kind += 1
         if kind == kind_count:
             if kind == MOST_KINDS:
@@ -296,7 +294,7 @@ def spread_program(planes: Planes, itemsize: int, is_contiguous: bool) -> tuple[
     steps_h = min(all_h, max(1, line // (pitch * w.stride), min(high, (2 * all_h - extra_h) // 3)))
     group = 1
     if is_contiguous and d.length == 1 and steps_h * h.stride >= h.length and steps_w * w.stride >= w.length:
-        group = max(1, min(line // ((steps_h + extra_h) * pitch), planes.count // FEWEST_UNITS))
+        group = max(1, min(line // ((steps_h + extra_h) * pitch), planes.number // FEWEST_UNITS))
     tiles_h, tiles_w = -(-h.length // (steps_h * h.stride)), -(-w.length // (steps_w * w.stride))
     region = group * (steps_h + extra_h) * pitch + slack
     if region > LARGEST_STACK and region > 4 * max(h.length * w.length, h.out * w.out):
@@ -317,7 +315,7 @@ def spread_program(planes: Planes, itemsize: int, is_contiguous: bool) -> tuple[
     program[IN_D], program[IN_H], program[IN_W] = d.length, h.length, w.length
     program[OUT_D], program[OUT_H], program[OUT_W] = d.out, h.out, w.out
     program[STRIDE_D], program[STRIDE_H], program[STRIDE_W] = d.stride, h.stride, w.stride
-    program[PLANES], program[GROUP] = planes.count, group
+    program[PLANES], program[GROUP] = planes.number, group
     program[STEPS_H], program[STEPS_W] = steps_h, steps_w
     program[TILES_H], program[TILES_W] = tiles_h, tiles_w
     program[BEFORE_H], program[BEFORE_W] = phases_h.before, phases_w.before
@@ -332,7 +330,7 @@ def spread_program(planes: Planes, itemsize: int, is_contiguous: bool) -> tuple[
     program[RUNS_W] = program[RUNS_H] + phases_h.runs.size
     program[KIND_COUNT_H], program[KIND_COUNT_W] = len(phases_h.kinds), len(phases_w.kinds)
     program[RUN_COUNT_H], program[RUN_COUNT_W] = len(phases_h.runs), len(phases_w.runs)
-    program[STREAMS] = int(planes.count * plane_size(planes) * itemsize >= STREAMED_BYTES)
+    program[STREAMS] = int(planes.number * plane_size(planes) * itemsize >= STREAMED_BYTES)
     program[REGION] = region
     # The work array: the stack, then one region behind the other.
     taps_h, taps_w = phases_h.kinds[:, 2], phases_w.kinds[:, 2]
@@ -343,16 +341,16 @@ def spread_program(planes: Planes, itemsize: int, is_contiguous: bool) -> tuple[
     program[ZEROS] = program[COLUMNS] + pitch + slack
     program[STAGE] = program[ZEROS] + (region if min(taps_h.min(), taps_w.min()) == 0 else 0)
     program[WORK_SIZE] = program[STAGE] + slack
-    program[TILING_FIELDS:header] = contiguous_layout_of(planes.count, d.out, h.out, w.out)
+    program[TILING_FIELDS:header] = contiguous_layout_of(planes.number, d.out, h.out, w.out)
     program[header:] = tables
-    return -(-planes.count // group) * d.length * tiles_h * tiles_w, program
+    return -(-planes.number // group) * d.length * tiles_h * tiles_w, program
 
 
 def simplified_for_spread(planes: Planes, is_contiguous: bool) -> Planes:
     """The same with one step where an axis has one output, and fewer axes and planes where windows tile the input."""
     if is_contiguous:
         planes = joined(planes)
-    count, d, h, w = planes.count, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w)
+    count, d, h, w = planes.number, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w)
     tiles = h.before == h.after == 0 and h.kernel <= h.stride and h.dilation == 1 and h.out * h.stride == h.length
     if is_contiguous and tiles and d.kernel == d.stride == 1 and d.out == d.length:
         slabs = count * d.length

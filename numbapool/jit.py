@@ -1,0 +1,902 @@
+"""Pooling inside code that Numba compiles: importing this module lets `@njit` functions call the functions it lists.
+
+They are the functions of `numbapool` themselves, with the same arguments, and in compiled code run the same kernels without
+any Python object in between: from `prange` loops, without the GIL, in functions that are cached.
+
+- Arrays are C-contiguous, float32 or float64, and all of one dtype; indices are int64. Anything else is an error when the
+  caller is compiled.
+- `kernel_size`, `stride`, `dilation` and `padding` are ints or tuples of ints, `padding` also a tuple of pairs or a name.
+  Bad values are a ValueError when the call runs. (Numba turns an error inside a `prange` into a SystemError that names it as
+  its cause.)
+- `return_indices` must be a constant. `index_kind` is "plane", `data_format` "channels_first".
+- A call runs in the thread that makes it. A `prange` over images or channels around it uses all of them.
+
+Importing takes as long as importing Numba. The first function that calls one of them takes some seconds more to compile.
+
+Examples
+--------
+>>> import numpy as np
+>>> from numba import njit, prange
+>>> from numbapool.jit import max_pool2d
+>>> @njit(parallel=True)
+... def strongest(images):
+...     out = np.empty((len(images), 2, 2))
+...     for n in prange(len(images)):
+...         out[n] = max_pool2d(np.abs(images[n]), 2)[0]
+...     return out
+>>> strongest(np.array([[[[1.0, -2.0, 3.0, 4.0], [5.0, 6.0, -7.0, 0.0]] * 2]]))
+array([[[6., 7.],
+        [6., 7.]]])
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.extending import overload, register_jitable
+
+from numbapool import functional
+from numbapool.functional import (
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool3d,
+    avg_pool3d_backward,
+    lp_pool1d,
+    lp_pool1d_backward,
+    lp_pool2d,
+    lp_pool2d_backward,
+    lp_pool3d,
+    lp_pool3d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool3d,
+    max_pool3d_backward,
+    min_pool1d,
+    min_pool1d_backward,
+    min_pool2d,
+    min_pool2d_backward,
+    min_pool3d,
+    min_pool3d_backward,
+    sum_pool1d,
+    sum_pool1d_backward,
+    sum_pool2d,
+    sum_pool2d_backward,
+    sum_pool3d,
+    sum_pool3d_backward,
+)
+from numbapool.geometry import AUTOMATIC_PADDING, LAYOUTS, output_length
+from numbapool.kernels.cpu import embedded
+from numbapool.kernels.cpu.compile import inner
+from numbapool.kernels.cpu.schedule import Planes, plane_size
+from numbapool.kernels.windows import Axis
+
+__all__ = [
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
+    "lp_pool1d",
+    "lp_pool1d_backward",
+    "lp_pool2d",
+    "lp_pool2d_backward",
+    "lp_pool3d",
+    "lp_pool3d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
+    "min_pool1d",
+    "min_pool1d_backward",
+    "min_pool2d",
+    "min_pool2d_backward",
+    "min_pool3d",
+    "min_pool3d_backward",
+    "sum_pool1d",
+    "sum_pool1d_backward",
+    "sum_pool2d",
+    "sum_pool2d_backward",
+    "sum_pool3d",
+    "sum_pool3d_backward",
+]
+
+# Machine integers hold the products of two extents up to this.
+LARGEST_EXTENT = 1 << 31
+
+register_jitable(output_length)
+
+
+# What is known when the caller is compiled: the types of the arguments.
+
+
+def _check_array(name: str, array: Any, ndims: tuple[int, ...], dtypes: tuple[Any, ...]) -> None:
+    """Refuse what is no contiguous array of these numbers of axes and dtypes."""
+    accepted = " or ".join(map(str, dtypes))
+    if not isinstance(array, types.Array):
+        raise TypingError(f"{name} must be a C-contiguous array of {accepted}, got {array}")
+    if array.dtype not in dtypes:
+        raise TypingError(f"{name} has dtype {array.dtype}; accepted inside compiled code: {accepted}")
+    if array.ndim not in ndims:
+        raise TypingError(f"{name} must have {' or '.join(map(str, ndims))} axes, got {array.ndim}")
+    if array.layout != "C" or not array.aligned:
+        raise TypingError(
+            f"{name} must be C-contiguous inside compiled code, got {array}; numpy.ascontiguousarray copies"
+        )
+
+
+def _check_input(x: Any, rank: int) -> None:
+    if isinstance(x, types.Array) and x.ndim not in (rank + 1, rank + 2):
+        unbatched, batched = LAYOUTS["channels_first"][rank]
+        raise TypingError(f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got {x.ndim}")
+    _check_array("x", x, (rank + 1, rank + 2), (types.float32, types.float64))
+
+
+def _check_out(out: Any, x: Any) -> None:
+    if not _is_none(out):
+        _check_array("out", out, (x.ndim,), (x.dtype,))
+        if not out.mutable:
+            raise TypingError("out must be writeable, got a read-only array")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, (bool, types.Boolean, types.BooleanLiteral)):
+        raise TypingError(f"{name} must be a bool, got {value}")
+
+
+def _check_word(name: str, value: Any, word: str) -> None:
+    """Refuse any word but the one that compiled code knows."""
+    given = getattr(value, "literal_value", value)
+    if given != word:
+        raise TypingError(f"{name} must be {word!r} inside compiled code, got {given!r}")
+
+
+def _is_true(name: str, value: Any) -> bool:
+    """The value of a constant flag."""
+    if isinstance(value, (bool, types.BooleanLiteral)):
+        return bool(getattr(value, "literal_value", value))
+    raise TypingError(f"{name} must be a constant, True or False, inside compiled code, got {value}")
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or isinstance(value, types.NoneType)
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int or isinstance(value, types.Integer)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, types.BaseTuple) and len(value) == 0
+
+
+# Extents with one value an axis; `fill` for axes that are not pooled.
+
+
+@inner
+def _all_1(value, fill):
+    return fill, fill, np.int64(value)
+
+
+@inner
+def _all_2(value, fill):
+    return fill, np.int64(value), np.int64(value)
+
+
+@inner
+def _all_3(value, fill):
+    return np.int64(value), np.int64(value), np.int64(value)
+
+
+@inner
+def _each_1(values, fill):
+    return fill, fill, np.int64(values[0])
+
+
+@inner
+def _each_2(values, fill):
+    return fill, np.int64(values[0]), np.int64(values[1])
+
+
+@inner
+def _each_3(values, fill):
+    return np.int64(values[0]), np.int64(values[1]), np.int64(values[2])
+
+
+@inner
+def _pairs_1(pairs):
+    return (0, 0, np.int64(pairs[0][0])), (0, 0, np.int64(pairs[0][1]))
+
+
+@inner
+def _pairs_2(pairs):
+    (top, bottom), (left, right) = pairs
+    return (0, np.int64(top), np.int64(left)), (0, np.int64(bottom), np.int64(right))
+
+
+@inner
+def _pairs_3(pairs):
+    (front, back), (top, bottom), (left, right) = pairs
+    before, after = (
+        (np.int64(front), np.int64(top), np.int64(left)),
+        (np.int64(back), np.int64(bottom), np.int64(right)),
+    )
+    return before, after
+
+
+PAIRS = {1: _pairs_1, 2: _pairs_2, 3: _pairs_3}
+ALL, EACH = {1: _all_1, 2: _all_2, 3: _all_3}, {1: _each_1, 2: _each_2, 3: _each_3}
+
+
+def _extents(name: str, value: Any, rank: int) -> Any:
+    """The function that makes three extents of an argument of this type."""
+    if _is_int(value):
+        return ALL[rank]
+    if isinstance(value, types.BaseTuple):
+        if len(value) != rank:
+            raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
+        if all(map(_is_int, value)):
+            return EACH[rank]
+    raise TypingError(f"{name} must be an int or {rank} ints, got {value}")
+
+
+def _strides(value: Any, rank: int) -> Any:
+    """The same for strides, which are by default those of the windows."""
+    if _is_none(value) or _is_empty(value):
+
+        @inner
+        def default(stride, kernel):
+            return kernel
+
+        return default
+    extents = _extents("stride", value, rank)
+
+    @inner
+    def given(stride, kernel):
+        return extents(stride, 1)
+
+    return given
+
+
+def _pads(value: Any, rank: int) -> Any:
+    """The function that gives padding before and after every axis, for an argument of this type."""
+    if isinstance(value, (str, types.StringLiteral, types.UnicodeType)):
+        return _pads_by_name
+    if isinstance(value, types.BaseTuple) and len(value) == rank and all(map(_is_pair, value)):
+        pairs = PAIRS[rank]
+
+        @inner
+        def two_sides(padding, lengths, kernel, stride, dilation):
+            return pairs(padding)
+
+        return two_sides
+    extents = _extents("padding", value, rank)
+
+    @inner
+    def both_sides(padding, lengths, kernel, stride, dilation):
+        pads = extents(padding, 0)
+        return pads, pads
+
+    return both_sides
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, types.BaseTuple) and len(value) == 2 and all(map(_is_int, value))
+
+
+@inner
+def _pads_by_name(padding, lengths, kernel, stride, dilation):
+    """`geometry.padding_for`."""
+    if padding not in AUTOMATIC_PADDING:
+        raise ValueError("padding by name must be one of 'same', 'same_lower' and 'valid', got '" + padding + "'")
+    before, after = (0, 0, 0), (0, 0, 0)
+    if padding != "valid":
+        for i in range(3):
+            span = dilation[i] * (kernel[i] - 1) + 1
+            total = max((-(-lengths[i] // stride[i]) - 1) * stride[i] + span - lengths[i], 0)
+            small, large = total // 2, total - total // 2
+            before = tuple_setitem(before, i, small if padding == "same" else large)
+            after = tuple_setitem(after, i, large if padding == "same" else small)
+    return before, after
+
+
+# What is known when the caller runs: the values of the arguments.
+
+
+@inner
+def _check_extent(name, value, phrase, least):
+    if value < least:
+        raise ValueError(phrase + ", got " + name + "=" + str(value))
+    if value > LARGEST_EXTENT:
+        raise ValueError(name + " must be at most 2**31 inside compiled code, got " + str(value))
+
+
+@inner
+def _axis(length, kernel, stride, before, after, dilation, ceil_mode):
+    _check_extent("padding", before, "pad must be non-negative", 0)
+    _check_extent("padding", after, "pad must be non-negative", 0)
+    out = output_length(length, kernel, stride, (before, after), dilation, ceil_mode, min, max)
+    if out < 1:
+        raise ValueError(
+            "Output size is too small: windows of kernel_size="
+            + str(kernel)
+            + " with dilation="
+            + str(dilation)
+            + " do not fit into an axis of "
+            + str(length)
+            + " elements with padding=("
+            + str(before)
+            + ", "
+            + str(after)
+            + "); it would have length "
+            + str(out)
+        )
+    return Axis(length, out, kernel, stride, dilation, before, after)
+
+
+def _planner(rank: int, ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+    """The function from a shape and arguments of these types to planes and the shape of the output."""
+    extents, strides = _extents("kernel_size", kernel_size, rank), _strides(stride, rank)
+    pads, dilations = _pads(padding, rank), _extents("dilation", dilation, rank)
+
+    @inner
+    def plan(shape, kernel_size, stride, padding, dilation, ceil_mode):
+        kernel, spread = extents(kernel_size, 1), dilations(dilation, 1)
+        steps = strides(stride, kernel)
+        for i in range(3):
+            _check_extent("kernel_size", kernel[i], "kernel size should be greater than zero", 1)
+            _check_extent("stride", steps[i], "stride should not be zero or negative", 1)
+            _check_extent("dilation", spread[i], "dilation should be greater than zero", 1)
+        lengths, count = (1, 1, 1), 1
+        for i in range(ndim):
+            if i >= ndim - rank:
+                lengths = tuple_setitem(lengths, i - ndim + 3, shape[i])
+            else:
+                count *= shape[i]
+            if shape[i] == 0 and i >= ndim - rank - 1:
+                raise ValueError(
+                    "x may only be empty along the batch axis; channels and pooled axes must not be, got length 0 of axis "
+                    + str(i)
+                )
+        before, after = pads(padding, lengths, kernel, steps, spread)
+        planes = Planes(
+            count,
+            _axis(lengths[0], kernel[0], steps[0], before[0], after[0], spread[0], ceil_mode),
+            _axis(lengths[1], kernel[1], steps[1], before[1], after[1], spread[1], ceil_mode),
+            _axis(lengths[2], kernel[2], steps[2], before[2], after[2], spread[2], ceil_mode),
+        )
+        if np.float64(planes.d.out) * planes.h.out * planes.w.out * max(count, 1) > 2.0**62:
+            raise ValueError("Output size is too large: more than 2**62 elements, from padding and kernel_size")
+        outs, out_shape = (planes.d.out, planes.h.out, planes.w.out), shape
+        for i in range(rank):
+            out_shape = tuple_setitem(out_shape, ndim - rank + i, outs[3 - rank + i])
+        return planes, out_shape
+
+    return plan
+
+
+def _target(out: Any) -> Any:
+    """The function that gives the array for results: a new one, or `out` if it is one that can be used."""
+    if _is_none(out):
+
+        @inner
+        def new(out, shape, x):
+            return np.empty(shape, x.dtype)
+
+        return new
+
+    @inner
+    def given(out, shape, x):
+        _check_shape("out", out, shape, "the shape of the result")
+        _check_apart(out, x)
+        return out
+
+    return given
+
+
+@inner
+def _check_shape(name, array, shape, what):
+    for i in range(array.ndim):
+        if array.shape[i] != shape[i]:
+            raise ValueError(
+                name
+                + " must have "
+                + what
+                + ", length "
+                + str(shape[i])
+                + " of axis "
+                + str(i)
+                + ", got "
+                + str(array.shape[i])
+            )
+
+
+@inner
+def _check_apart(out, x):
+    start, at = out.ctypes.data, x.ctypes.data
+    if start < at + x.nbytes and at < start + out.nbytes:
+        raise ValueError("out must not share memory with another array inside compiled code")
+
+
+@inner
+def _raise_bad_index():
+    raise ValueError("Found an invalid max index: an element of indices is outside the plane of its output")
+
+
+@inner
+def _raise_large_plane():
+    raise ValueError("x must have fewer than 2**30 elements in a plane with return_indices inside compiled code")
+
+
+def _overload(name: str, rank: int) -> Any:
+    """Make what is decorated the compiled form of a public function, whose arguments are all that it takes."""
+    return overload(getattr(functional, name.format(rank)), prefer_literal=True, jit_options={"error_model": "numpy"})
+
+
+def _compile_extrema(kind: str, rank: int) -> None:
+    flat = embedded.flat_reversed if kind == "min" else embedded.flat
+    plain = embedded.flat
+
+    @_overload(kind + "_pool{}d", rank)
+    def pool(
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        return_indices=False,
+        index_kind="plane",
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_flag("ceil_mode", ceil_mode)
+        _check_word("index_kind", index_kind, "plane")
+        _check_word("data_format", data_format, "channels_first")
+        plan = _planner(rank, x.ndim, kernel_size, stride, padding, dilation)
+        if not _is_true("return_indices", return_indices):
+            _check_out(out, x)
+            target = _target(out)
+
+            def values_alone(
+                x,
+                kernel_size,
+                stride=None,
+                padding=0,
+                dilation=1,
+                ceil_mode=False,
+                return_indices=False,
+                index_kind="plane",
+                data_format="channels_first",
+                out=None,
+            ):
+                planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+                values = target(out, shape, x)
+                embedded.max_pool(flat(values), flat(x), planes)
+                return values
+
+            return values_alone
+        if not _is_none(out):
+            if not (isinstance(out, types.BaseTuple) and len(out) == 2):
+                raise TypingError(f"out must be a pair (values, indices) with return_indices, got {out}")
+            _check_out(out[0], x)
+            _check_array("out[1]", out[1], (x.ndim,), (types.int64,))
+        targets = _targets(out)
+
+        def values_and_indices(
+            x,
+            kernel_size,
+            stride=None,
+            padding=0,
+            dilation=1,
+            ceil_mode=False,
+            return_indices=False,
+            index_kind="plane",
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            if plane_size(planes) > embedded.LARGEST_MARKED:
+                _raise_large_plane()
+            values, indices = targets(out, shape, x)
+            embedded.max_pool_with_indices(flat(values), plain(indices), flat(x), planes)
+            return values, indices
+
+        return values_and_indices
+
+    @_overload(kind + "_pool{}d_backward", rank)
+    def backward(
+        grad_output,
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        indices=None,
+        index_kind="plane",
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
+        _check_flag("ceil_mode", ceil_mode)
+        _check_word("index_kind", index_kind, "plane")
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        if _is_none(indices):
+
+            def by_values(
+                grad_output,
+                x,
+                kernel_size,
+                stride=None,
+                padding=0,
+                dilation=1,
+                ceil_mode=False,
+                indices=None,
+                index_kind="plane",
+                data_format="channels_first",
+                out=None,
+            ):
+                planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+                _check_shape("grad_output", grad_output, shape, "the shape of the output")
+                gradient = target(out, x.shape, x)
+                _check_apart(gradient, grad_output)
+                embedded.max_pool_backward(plain(gradient), plain(grad_output), flat(x), planes)
+                return gradient
+
+            return by_values
+        _check_array("indices", indices, (x.ndim,), (types.int64,))
+
+        def by_indices(
+            grad_output,
+            x,
+            kernel_size,
+            stride=None,
+            padding=0,
+            dilation=1,
+            ceil_mode=False,
+            indices=None,
+            index_kind="plane",
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            _check_shape("grad_output", grad_output, shape, "the shape of the output")
+            _check_shape("indices", indices, shape, "the shape of the output")
+            gradient = target(out, x.shape, x)
+            _check_apart(gradient, grad_output)
+            _check_apart(gradient, indices)
+            if not embedded.scatter_add(plain(gradient), plain(grad_output), plain(indices), planes):
+                _raise_bad_index()
+            return gradient
+
+        return by_indices
+
+
+def _targets(out: Any) -> Any:
+    """The same for values and indices."""
+    if _is_none(out):
+
+        @inner
+        def new(out, shape, x):
+            return np.empty(shape, x.dtype), np.empty(shape, np.int64)
+
+        return new
+
+    @inner
+    def given(out, shape, x):
+        values, indices = out
+        for each in (values.shape, indices.shape):
+            for i in range(len(shape)):
+                if each[i] != shape[i]:
+                    raise ValueError("out must have the shape of the result, got another length of axis " + str(i))
+        _check_apart(values, x)
+        _check_apart(indices, x)
+        _check_apart(indices, values)
+        return values, indices
+
+    return given
+
+
+def _compile_means(rank: int) -> None:
+    flat = embedded.flat
+
+    @_overload("avg_pool{}d", rank)
+    def pool(
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+        dilation=1,
+        rounding="truncate",
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_flag("ceil_mode", ceil_mode)
+        _check_flag("count_include_pad", count_include_pad)
+        _check_word("rounding", rounding, "truncate")
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        divisor_of = _divisor(divisor_override)
+
+        def mean(
+            x,
+            kernel_size,
+            stride=None,
+            padding=0,
+            ceil_mode=False,
+            count_include_pad=True,
+            divisor_override=None,
+            dilation=1,
+            rounding="truncate",
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            divisor = divisor_of(divisor_override)
+            result = target(out, shape, x)
+            embedded.avg_pool(flat(result), flat(x), planes, count_include_pad, divisor)
+            return result
+
+        return mean
+
+    @_overload("avg_pool{}d_backward", rank)
+    def backward(
+        grad_output,
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+        dilation=1,
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
+        _check_flag("ceil_mode", ceil_mode)
+        _check_flag("count_include_pad", count_include_pad)
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        divisor_of = _divisor(divisor_override)
+
+        def gradient_of_mean(
+            grad_output,
+            x,
+            kernel_size,
+            stride=None,
+            padding=0,
+            ceil_mode=False,
+            count_include_pad=True,
+            divisor_override=None,
+            dilation=1,
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            divisor = divisor_of(divisor_override)
+            _check_shape("grad_output", grad_output, shape, "the shape of the output")
+            gradient = target(out, x.shape, x)
+            _check_apart(gradient, grad_output)
+            embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, count_include_pad, divisor)
+            return gradient
+
+        return gradient_of_mean
+
+
+def _divisor(value: Any) -> Any:
+    """The function that gives the divisor of a mean, 0 for the number of elements."""
+    if _is_none(value):
+
+        @inner
+        def counted(value):
+            return 0
+
+        return counted
+    if not _is_int(value):
+        raise TypingError(f"divisor_override must be an int, got {value}")
+
+    @inner
+    def given(value):
+        if value == 0:
+            raise ValueError("divisor must be not zero, got divisor_override=0")
+        return np.int64(value)
+
+    return given
+
+
+def _compile_sums(rank: int) -> None:
+    flat = embedded.flat
+
+    @_overload("sum_pool{}d", rank)
+    def pool(
+        x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
+    ):
+        _check_input(x, rank)
+        _check_flag("ceil_mode", ceil_mode)
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+
+        def total(
+            x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            result = target(out, shape, x)
+            embedded.avg_pool(flat(result), flat(x), planes, True, 1)
+            return result
+
+        return total
+
+    @_overload("sum_pool{}d_backward", rank)
+    def backward(
+        grad_output,
+        x,
+        kernel_size,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
+        _check_flag("ceil_mode", ceil_mode)
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+
+        def gradient_of_sum(
+            grad_output,
+            x,
+            kernel_size,
+            stride=None,
+            padding=0,
+            dilation=1,
+            ceil_mode=False,
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            _check_shape("grad_output", grad_output, shape, "the shape of the output")
+            gradient = target(out, x.shape, x)
+            _check_apart(gradient, grad_output)
+            embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, True, 1)
+            return gradient
+
+        return gradient_of_sum
+
+
+def _compile_norms(rank: int) -> None:
+    flat = embedded.flat
+
+    @_overload("lp_pool{}d", rank)
+    def pool(
+        x,
+        norm_type,
+        kernel_size,
+        stride=None,
+        ceil_mode=False,
+        padding=0,
+        dilation=1,
+        true_norm=False,
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_power(norm_type)
+        _check_flag("ceil_mode", ceil_mode)
+        _check_flag("true_norm", true_norm)
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+
+        def norm(
+            x,
+            norm_type,
+            kernel_size,
+            stride=None,
+            ceil_mode=False,
+            padding=0,
+            dilation=1,
+            true_norm=False,
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            power = _power(norm_type)
+            result = target(out, shape, x)
+            embedded.lp_pool(flat(result), flat(x), planes, power, true_norm)
+            return result
+
+        return norm
+
+    @_overload("lp_pool{}d_backward", rank)
+    def backward(
+        grad_output,
+        x,
+        norm_type,
+        kernel_size,
+        stride=None,
+        ceil_mode=False,
+        padding=0,
+        dilation=1,
+        true_norm=False,
+        data_format="channels_first",
+        out=None,
+    ):
+        _check_input(x, rank)
+        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
+        _check_power(norm_type)
+        _check_flag("ceil_mode", ceil_mode)
+        _check_flag("true_norm", true_norm)
+        _check_word("data_format", data_format, "channels_first")
+        _check_out(out, x)
+        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+
+        def gradient_of_norm(
+            grad_output,
+            x,
+            norm_type,
+            kernel_size,
+            stride=None,
+            ceil_mode=False,
+            padding=0,
+            dilation=1,
+            true_norm=False,
+            data_format="channels_first",
+            out=None,
+        ):
+            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+            power = _power(norm_type)
+            _check_shape("grad_output", grad_output, shape, "the shape of the output")
+            gradient = target(out, x.shape, x)
+            _check_apart(gradient, grad_output)
+            embedded.lp_pool_backward(flat(gradient), flat(grad_output), flat(x), planes, power, true_norm)
+            return gradient
+
+        return gradient_of_norm
+
+
+def _check_power(value: Any) -> None:
+    if not (_is_int(value) or isinstance(value, types.Float)):
+        raise TypingError(f"norm_type must be a number, got {value}")
+
+
+@inner
+def _power(value):
+    power = np.float64(value)
+    if not power > 0:
+        raise ValueError("norm_type must be greater than 0, got " + str(power))
+    return power
+
+
+for _rank in (1, 2, 3):
+    _compile_extrema("max", _rank)
+    _compile_extrema("min", _rank)
+    _compile_means(_rank)
+    _compile_sums(_rank)
+    _compile_norms(_rank)
