@@ -757,11 +757,12 @@ def torch_sum(torch: Any, call: Call) -> Callable[[Any], Any] | None:
 def torch_norm(torch: Any, call: Call) -> Callable[[Any], Any] | None:
     """torch's function, or a composition for a true norm: that has NaN for the gradient of a norm of 0.
 
-    Neither for gradients of NaN, whose sign is 0 in torch.
+    Neither for gradients of NaN, whose sign is 0 in torch, nor of a largest magnitude of 0, which torch multiplies with the
+    gradient: that may be infinite.
     """
     x, parameters = call.distinct["x"], dict(call.geometry.parameters)
     power, is_norm = parameters.pop("norm_type"), parameters.pop("true_norm")
-    if call.operation.is_backward and (np.isnan(x).any() or (is_norm and (x == 0).any())):
+    if call.operation.is_backward and (np.isnan(x).any() or ((is_norm or power == math.inf) and (x == 0).any())):
         return None
     unpowered = replace(call, geometry=call.geometry._replace(parameters=parameters))
     if power == math.inf:
