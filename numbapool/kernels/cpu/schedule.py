@@ -306,7 +306,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
         layout=layout_at,
         units=units_at,
         unit_count=len(units),
-        mark_h=h.dilation * w.length,
+        mark_h=min(h.dilation, h.length) * w.length,  # a tap further off has no neighbour in the input
         mark_w=w.dilation,
         streams=int(plan.planes * plan.out_plane_size * itemsize >= STREAMED_BYTES),
         blocks=units_at + UNIT_FIELDS * len(units),
