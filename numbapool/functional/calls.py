@@ -556,7 +556,7 @@ def fractional_extremum_backward(
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
-    if indices is not None and index_kind == "window":
+    if indices is not None and as_index_kind(index_kind) == "window":
         if samples is None:
             raise ValueError(
                 "_random_samples must be given beside indices of index_kind='window', whose windows they place"
