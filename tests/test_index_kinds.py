@@ -193,7 +193,7 @@ def test_fractional_windows() -> None:
     assert_same(result, wanted)
     with pytest.raises(ValueError, match="_random_samples must be given beside indices of index_kind='window'"):
         numbapool.fractional_max_pool2d_backward(out, x, 2, (4, 5), indices=taps, index_kind="window")
-    with pytest.raises(ValueError, match="index_kind must be one of .*, got 'windows'"):
+    with pytest.raises(ValueError, match=r"index_kind must be one of .*, got 'windows'"):
         numbapool.fractional_max_pool2d_backward(out, x, **arguments, indices=taps, index_kind="windows")
 
 
