@@ -1297,16 +1297,16 @@ OPERATIONS |= {
 # A case ---------------------------------------------------------------------------------------------------------------
 
 
-def draw(seed: int, number: int, most_threads: int) -> Call:
-    """Case `number` of a seed."""
+def draw(seed: int, number: int, most_threads: int, name: str | None = None, dtypes: Sequence[str] = SUMMED) -> Call:
+    """Case `number` of a seed; of one operation and of some dtypes only, on request."""
     rng = random.Random(f"{seed}/{number}")
-    name = rng.choice(list(OPERATIONS))
+    name = rng.choice(list(OPERATIONS)) if name is None else name
     operation = OPERATIONS[name]
     rank = rng.choices(list(operation.ranks), list(operation.ranks.values()))[0]
     geometry = operation.geometry(rng, rank)
     lengths, parameters = geometry.lengths, geometry.parameters
     out_lengths = lengths if geometry.out is None else geometry.out
-    dtype = np.dtype(rng.choice(operation.dtypes))
+    dtype = np.dtype(rng.choice([each for each in operation.dtypes if each in dtypes]))
 
     # Large inputs repeat a few planes, so that the reference need not compute more.
     is_large = rng.random() < 0.01
