@@ -217,9 +217,8 @@ class Call:
         """Positions in the different planes as indices of the kind that is asked for, arranged."""
         if self.index_kind == "global":
             positions = positions[self.arrangement.copies]
-            places = np.unravel_index(np.maximum(positions, 0), self.indexed_lengths)
-            plane = np.arange(len(positions)).reshape(-1, *[1] * self.rank)
-            numbers = self.arrangement.planes(self.numbers)[plane, *places]
+            first = np.arange(len(positions)).reshape(-1, *[1] * self.rank) * math.prod(self.indexed_lengths)
+            numbers = self.arrangement.planes(self.numbers).ravel()[first + np.maximum(positions, 0)]
             return self.arrangement.put(np.where(positions < 0, -1, numbers))
         if self.index_kind == "window":
             none = np.iinfo(self.index_dtype).max
