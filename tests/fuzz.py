@@ -1366,11 +1366,9 @@ def draw(seed: int, number: int, most_threads: int, name: str | None = None, dty
             where = {"windows": call.windows} if operation.is_unpooling and call.index_kind == "window" else {}
             others = {key: array for key, array in call.judged.items() if key != "grad_output"}
             indices = operation.indices(rng, **others, **where, rank=rank, **parameters)
-            if not operation.is_unpooling:
+            if not operation.is_unpooling:  # -1: no gradient
                 generator = np.random.default_rng(rng.getrandbits(32))
-                indices = np.where(
-                    generator.random(indices.shape) < rng.choice((0, 0, 0.3)), -1, indices
-                )  # no gradient
+                indices = np.where(generator.random(shape) < rng.choice((0, 0, 0.3)), -1, indices)
         given = call.numbered(indices) if call.error is None else call.arrangement.stretched(indices)
         add_array("indices", indices, FAITHFUL, given)
     if call.error is None:
@@ -1386,6 +1384,10 @@ def draw(seed: int, number: int, most_threads: int, name: str | None = None, dty
             add_out(rng, call, results)
         if rng.random() < 0.22:
             spoil(rng, call, results)
+    is_last = axes == tuple(range(len(leading), len(leading) + rank))
+    has_number = isinstance(call.spelled.get("kernel_size"), (tuple, list))
+    if operation.is_of_any_axes and call.error is None and is_last and has_number and rng.random() < 0.3:
+        del call.spelled["axes"]
     return call
 
 
@@ -1410,11 +1412,8 @@ def arranged(
     if rng.random() < 0.6:
         axes = tuple(rng.sample(range(len(leading) + rank), rank))
     spelled = [axis - rng.choice((0, 0, 1)) * (len(leading) + rank) for axis in axes]
-    return (
-        leading,
-        axes,
-        {"axes": spelled[0] if rank == 1 and rng.random() < 0.5 else rng.choice((tuple, list))(spelled)},
-    )
+    is_one = rank == 1 and rng.random() < 0.5
+    return leading, axes, {"axes": spelled[0] if is_one else rng.choice((tuple, list))(spelled)}
 
 
 def has_places(windows: Windows, lengths: tuple[int, ...]) -> bool:
