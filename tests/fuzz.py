@@ -89,6 +89,11 @@ class Windows(NamedTuple):
         """Elements of the largest."""
         return math.prod(int(each.max(initial=0)) for each in self.sizes)
 
+    def held(self, out: Sequence[int], place: Sequence[int]) -> int:
+        """Elements of the window at one place of an output plane; those of all planes hold as many."""
+        planes = (each[0] if each.ndim > len(out) else each for each in self.sizes)
+        return math.prod(int(np.broadcast_to(each, out)[tuple(place)]) for each in planes)
+
     def of_places(self, places: Sequence[Array]) -> Array:
         """Which element of its window is at which place along each axis, in row-major order."""
         number: Any = 0
@@ -1468,7 +1473,7 @@ def spoil(rng: random.Random, call: Call, results: list[Array]) -> None:
         bad["data_format"] = bad_word("data_format")
     if operation.has_index_kind:
         bad["index_kind"] = bad_word("index_kind")
-    name = rng.choice([*call.arrays, *bad, "out"])
+    name = rng.choice([*call.arrays, *call.arrays, *bad, "out"])
     call.notes.append(f"bad {name}")
     if name in bad:
         value, call.error, others = bad[name](rng, call.rank)
@@ -1487,7 +1492,9 @@ def bad_indices(rng: random.Random, call: Call, good: Array) -> Array:
     none = int(np.iinfo(bad.dtype).max) if call.index_kind == "window" else -1
     wrong = [none] if is_unpooling else []
     if call.index_kind == "window":
-        wrong += [number for number in (call.windows.most, none - 1) if call.windows.most <= number < none]
+        axes = call.arrangement.axes
+        held = call.windows.held([bad.shape[axis] for axis in axes], [place[axis] for axis in axes])
+        wrong += [number for number in (held, none - 1) if held <= number < none]
     else:
         numbers = call.numbers
         size = numbers.size if call.index_kind == "global" else math.prod(call.indexed_lengths)
