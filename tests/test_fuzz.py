@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,10 +39,10 @@ def test_some_cases(name: str) -> None:
 
 
 @cache
-def good_call(name: str) -> fuzz.Call:
+def good_call(name: str, dtypes: Sequence[str] = fuzz.SUMMED) -> fuzz.Call:
     """A call of an operation whose every result is finite and not empty."""
     for number in itertools.count():
-        call = fuzz.draw(5, number, 1, name)
+        call = fuzz.draw(5, number, 1, name, dtypes)
         is_good = call.error is None and call.out is None
         if is_good and all(each.size and np.isfinite(each).all() for each in call.expected()):
             break
@@ -59,6 +60,42 @@ def test_a_mismatch_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
             results[spot].flat[-1] = results[spot].flat[-1] == 0
         monkeypatch.setattr(numbapool, call.name, lambda *args, results=results, **kwargs: results)
         assert (fuzz.check(call) is None) == (spot is None)
+
+
+@pytest.mark.parametrize("half", fuzz.HALVES)
+@pytest.mark.parametrize("name", ["max_pool", "avg_pool", "sum_pool_backward", "lp_pool of any axes"])
+def test_the_next_number_in_half_precision_is_noticed(name: str, half: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = good_call(name, (half,))
+    (expected,) = call.expected()
+    monkeypatch.setattr(
+        numbapool, call.name, lambda *args, **kwargs: np.nextafter(expected, expected.dtype.type(np.inf))
+    )
+    assert fuzz.check(call)
+
+
+@pytest.mark.parametrize("name", ["avg_pool", "sum_pool_backward", "adaptive_avg_pool"])
+def test_the_other_sign_of_imaginary_parts_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = good_call(name, ("complex64", "complex128"))
+    (expected,) = call.expected()
+    monkeypatch.setattr(numbapool, call.name, lambda *args, **kwargs: expected.conj())
+    assert fuzz.check(call)
+
+
+@pytest.mark.parametrize("kind", ["global", "window"])
+def test_indices_of_another_kind_are_noticed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (fuzz.draw(7, number, 1, "max_pool with indices") for number in itertools.count())
+    call = next(
+        call
+        for call in numbers
+        if call.error is None and call.out is None and call.index_kind == kind and call.distinct["x"].size > 1
+    )
+    values, indices = call.expected()
+    assert fuzz.check(call) is None
+    call.index_kind = "plane"
+    wrong = call.expected()[1].astype(indices.dtype)
+    call.index_kind = kind
+    monkeypatch.setattr(numbapool, call.name, lambda *args, **kwargs: (values, wrong))
+    assert fuzz.check(call)
 
 
 def test_torch_judges_too() -> None:
