@@ -706,7 +706,8 @@ def norm_values(rng: random.Random, x: Array, geometry: Geometry) -> Array:
     A root of a sum of both signs has no bound on its error near zero, and an odd power is what makes one; the roots of
     negative numbers are NaN, but C's pow says inf for minus infinity where sqrt says NaN. Where torch multiplies 0 with
     what is not finite we say 0 and it NaN: the gradients of elements in no window, of infinity, and of powers below 1 at 0. So
-    do passes over some axes with what other passes have made.
+    do passes over some axes with what other passes have made; those of power 1 also hand on a NaN, whose sign is NaN, where
+    one pass asks for the signs of the elements only.
     """
     if is_half(x.dtype):
         return norm_values(rng, widened(x), geometry).astype(x.dtype)
@@ -715,6 +716,7 @@ def norm_values(rng: random.Random, x: Array, geometry: Geometry) -> Array:
     if power < 1 or is_in_passes:
         magnitudes[magnitudes == 0] = 1
     magnitudes[np.isinf(magnitudes) & (power > 1 or is_in_passes)] = 2
+    magnitudes[np.isnan(magnitudes) & (power == 1 and is_in_passes)] = 2
     if geometry.has_gaps:
         magnitudes[~np.isfinite(magnitudes)] = 2
     if geometry.parameters.get("true_norm", True) or power % 2 == 0 or power == math.inf:
