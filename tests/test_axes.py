@@ -262,6 +262,8 @@ def test_errors_of_arrays() -> None:
         numbapool.pool_backward(four, four, "max", 1, indices=four.astype(int))
     with pytest.raises(ValueError, match="norm_type must be even for more than 3 pooled axes without true_norm, got 3"):
         numbapool.pool(four, "lp", 2, norm_type=3)
+    with pytest.raises(TypeError, match="true_norm must be a bool, got 0"):
+        numbapool.pool(four, "lp", 2, norm_type=3, true_norm=0)
     with pytest.raises(TypeError, match="grad_output must have the dtype of x, float16, got float32"):
         numbapool.pool_backward(np.zeros((1,) * 4, "float32"), four.astype("float16"), "avg", 2)
 

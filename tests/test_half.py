@@ -243,6 +243,44 @@ def test_results_go_where_they_are_asked_to(half: str) -> None:
         numbapool.avg_pool2d_backward(np.ones(out.shape, np.int64), np.ones(x.shape, np.int64), 2)
 
 
+@every_half
+def test_byte_swapped(half: str) -> None:
+    """Arrays of the other byte order are read as what they say; results are in the native one."""
+    dtype = HALVES[half]
+    x = spread_values((2, 3, 6, 7), "float32").astype(dtype)
+    swapped = x.astype(dtype.newbyteorder())
+    assert not swapped.dtype.isnative
+    for operation, more in (("max_pool", ()), ("min_pool", ()), ("avg_pool", ()), ("sum_pool", ()), ("max_pool", (1,))):
+        out = public(operation, 2)(swapped, 2, *more)
+        expected = public(operation, 2)(x, 2, *more)
+        assert out.dtype == dtype
+        assert_equal(out, widened(expected))
+    grad = x[:, :, ::2, 1::2]
+    swapped_grad = grad.astype(dtype.newbyteorder())
+    for operation in ("max_pool_backward", "avg_pool_backward"):
+        actual = public(operation, 2)(swapped_grad, swapped, 2)
+        assert actual.dtype == dtype
+        assert_equal(actual, widened(public(operation, 2)(grad, x, 2)))
+    for kind in ("max", "avg"):
+        out = numbapool.pool(swapped, kind, 2)
+        assert out.dtype == dtype
+        assert_equal(out, widened(numbapool.pool(x, kind, 2)))
+    with pytest.raises(TypeError, match="out must have the dtype of the result"):
+        numbapool.max_pool2d(x, 2, out=np.empty((2, 3, 3, 3), dtype.newbyteorder()))
+
+
+def test_bfloat16_without_ml_dtypes() -> None:
+    """Records of 16 bits stand for it, also over more axes than are pooled at once."""
+    x = np.arange(32, dtype=np.float32).reshape(2, 2, 2, 4).astype(HALVES["bfloat16"])
+    records = x.view([("bfloat16", np.uint16)])
+    for kind in ("max", "avg", "sum", "lp"):
+        out = numbapool.pool(records, kind, 2)
+        assert out.dtype == records.dtype
+        assert_equal(out.view(x.dtype), widened(numbapool.pool(x, kind, 2)))
+        gradient = numbapool.pool_backward(out, records, kind, 2)
+        assert_equal(gradient.view(x.dtype), widened(numbapool.pool_backward(out.view(x.dtype), x, kind, 2)))
+
+
 @given(torch_calls(), st.sampled_from([*HALVES]))
 @settings(max_examples=100)
 def test_against_torch(call: tuple[Array, dict[str, Any]], half: str) -> None:

@@ -193,6 +193,8 @@ def test_fractional_windows() -> None:
     assert_same(result, wanted)
     with pytest.raises(ValueError, match="_random_samples must be given beside indices of index_kind='window'"):
         numbapool.fractional_max_pool2d_backward(out, x, 2, (4, 5), indices=taps, index_kind="window")
+    with pytest.raises(ValueError, match=r"index_kind must be one of .*, got 'windows'"):
+        numbapool.fractional_max_pool2d_backward(out, x, **arguments, indices=taps, index_kind="windows")
 
 
 @pytest.mark.parametrize("size", [None, (7, 9)])
@@ -243,6 +245,21 @@ def test_errors() -> None:
         indices = np.full(out.shape, bad)
         with pytest.raises(ValueError, match="Found an invalid max index"):
             numbapool.max_pool2d_backward(out, x, 2, padding=1, indices=indices, index_kind="global")
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("shape", [(), (6,), (6, 6), (1, 2, 3, 4, 5)])
+def test_errors_of_shapes_name_x(shape: tuple[int, ...], data_format: Any) -> None:
+    """Before indices are looked at, or sizes that follow from the shape."""
+    x, indices = np.zeros(shape), np.zeros((1, 1, 2, 2), np.int64)
+    options = {"index_kind": "global", "data_format": data_format}
+    for call in (
+        lambda: numbapool.max_unpool2d(x, indices, 2, output_size=(9, 9), **options),
+        lambda: numbapool.max_unpool2d_backward(x, x, indices, 2, output_size=(9, 9), **options),
+        lambda: numbapool.max_pool2d_backward(x, x, 2, indices=indices, **options),
+    ):
+        with pytest.raises(ValueError, match=r"x must have 4 axes \(N, .* or 3 axes"):
+            call()
 
 
 def test_many_axes_and_empty_outputs() -> None:

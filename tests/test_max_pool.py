@@ -502,3 +502,13 @@ def test_dilation_beyond_vectors_at_stride_2(dilation: int) -> None:
     first, second = x[..., starts], x[..., starts + dilation]
     np.testing.assert_array_equal(values, np.maximum(first, second))
     np.testing.assert_array_equal(indices, np.where(second > first, starts + dilation, starts))
+
+
+@pytest.mark.parametrize("operation", ["max_pool2d", "min_pool2d", "avg_pool2d", "sum_pool2d"])
+def test_a_huge_dilation_times_a_row_is_beyond_64_bits(operation: str) -> None:
+    """Of the two taps of a window the first is in the padding."""
+    x = np.arange(24.0).reshape(1, 1, 2, 12)
+    far = 2**60
+    window = {"kernel_size": (2, 1), "stride": 1, "padding": ((far, 0), (0, 0)), "dilation": (far, 1)}
+    expected = x / 2 if operation == "avg_pool2d" else x
+    np.testing.assert_array_equal(getattr(numbapool, operation)(x, **window), expected)

@@ -47,7 +47,7 @@ def by_calls(images: np.ndarray) -> np.ndarray:
 
 
 @njit(parallel=True, nogil=True)
-def by_one_loop(images):  # type: ignore[no-untyped-def]
+def by_one_loop(images):
     """The same, one channel at a time."""
     count, channels, height, width = images.shape
     planes = images.reshape(count * channels, 1, height, width)
@@ -109,7 +109,11 @@ def main(rounds: int, largest: int) -> None:
     for size, called, fused in results:
         between = f"{2 * size / 2**20:.0f} MiB"
         table.add_row(
-            f"{size / 2**20:.0f} MiB", between, f"{called * 1e3:.1f} ms", f"{fused * 1e3:.1f} ms", f"{called / fused:.2f}x"
+            f"{size / 2**20:.0f} MiB",
+            between,
+            f"{called * 1e3:.1f} ms",
+            f"{fused * 1e3:.1f} ms",
+            f"{called / fused:.2f}x",
         )
     console.print(table)
     draw(results, "fuse-pooling.png")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
 from numbapool.geometry import BinPlan, Plan, check_same_shape, dtype_name
-from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype
+from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, values
 from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
@@ -81,7 +81,14 @@ class NumpyBackend:
 
     def cast(self, array: Any, like: Any) -> Any:
         """A copy in the dtype of another, or in float32."""
-        return array.astype(np.float32 if like is None else like.dtype)
+        if like is None:
+            return values(array) if array.dtype.names else array.astype(np.float32)
+        result = np.empty(array.shape, like.dtype.newbyteorder("="))
+        if result.dtype.names:  # what stands for bfloat16 has no conversions of NumPy's
+            put_values(result, array)
+        else:
+            np.copyto(result, array, casting="unsafe")
+        return result
 
     def write(self, out: Any, result: Any) -> None:
         """Copy a result to where the caller wants it."""
@@ -178,7 +185,7 @@ def _results(
     New ones have the axis `kept` last in memory, and those for kernels `axis` as their last axis; see `_channels`.
     """
     if out is None:
-        dtypes = [inputs[0].dtype if dtype == BFLOAT16 else dtype for _, dtype in specs]
+        dtypes = [inputs[0].dtype.newbyteorder("=") if dtype == BFLOAT16 else dtype for _, dtype in specs]
         if kept is None:
             new = [np.empty(shape, dtype) for (shape, _), dtype in zip(specs, dtypes, strict=True)]
             return new, new
@@ -255,7 +262,7 @@ def _source(array: np.ndarray, plan: Plan, axis: int | None) -> Source:
     elif array.ndim != len(plan.leading) + len(plan.pooled):
         array = array.reshape(*plan.leading, -1)  # all axes of a channel as one
     if array.dtype.kind == "V":
-        array = array.view(BFLOAT16)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False).view(BFLOAT16)
     flags = array.flags
     if not (flags.carray and array.dtype.isnative):  # else nothing below applies, as for most arrays
         if not (flags.aligned and array.dtype.isnative) or any(step % array.itemsize for step in array.strides):
@@ -323,7 +330,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
     check_same_shape("out", out.shape, shape, "the shape of the result,")
-    if (BFLOAT16 if out.dtype.name == "bfloat16" else out.dtype) != dtype:
+    if (BFLOAT16 if out.dtype.name == "bfloat16" and out.dtype.isnative else out.dtype) != dtype:
         raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")

@@ -407,8 +407,8 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     as_flag("count_include_pad", pooling.count_include_pad)
     as_divisor(pooling.divisor_override)
     as_rounding(pooling.rounding)
-    norm_type = as_norm_type(pooling.norm_type)
-    if pooling.kind == "lp" and not pooling.true_norm and norm_type != inf and norm_type % 2 != 0:
+    norm_type, true_norm = as_norm_type(pooling.norm_type), as_flag("true_norm", pooling.true_norm)
+    if pooling.kind == "lp" and not true_norm and norm_type != inf and norm_type % 2 != 0:
         raise ValueError(
             f"norm_type must be even for more than {MOST_AXES} pooled axes without true_norm, got {pooling.norm_type!r}"
         )

@@ -556,7 +556,7 @@ def fractional_extremum_backward(
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
-    if indices is not None and index_kind == "window":
+    if indices is not None and as_index_kind(index_kind) == "window":
         if samples is None:
             raise ValueError(
                 "_random_samples must be given beside indices of index_kind='window', whose windows they place"
@@ -777,6 +777,7 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
     """A call of one of the functions above with such indices."""
     backend = backend_of("x", arguments["x"])
     shape, _ = backend.describe("x", arguments["x"])
+    _check_axes(shape, arguments)
     axes = _pooled_axes(arguments, len(shape))
     if function in (unpool, unpool_backward):
         pooled, output_size = tuple(shape[axis] for axis in axes), arguments["output_size"]
@@ -787,6 +788,15 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
         shape = tuple(lengths.get(axis, length) for axis, length in enumerate(shape))
     indices = from_global(backend, arguments["indices"], shape, axes)
     return function(**arguments | {"index_kind": "plane", "indices": indices})
+
+
+def _check_axes(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
+    """Refuse an x of a shape that a function does not take."""
+    data_format = as_data_format(arguments["data_format"])
+    if "rank" in arguments:
+        check_rank(shape, arguments["rank"], data_format)
+    else:
+        check_whole(shape, data_format)
 
 
 def _pooled_axes(arguments: dict[str, Any], ndim: int) -> tuple[int, ...]:
@@ -805,10 +815,7 @@ def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any])
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     rank = arguments.get("rank", len(shape) - 2)
-    if "rank" in arguments:
-        check_rank(shape, rank, data_format)
-    else:
-        check_whole(shape, data_format)
+    _check_axes(shape, arguments)
     axes = len(shape)
     leading = axes - 1 - rank
 

@@ -337,7 +337,7 @@ def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices:
     program[LAYOUT] = layout_at
     program[UNITS] = units_at
     program[UNIT_COUNT] = len(units) // UNIT_FIELDS
-    program[MARK_H] = h.dilation * w.length
+    program[MARK_H] = min(h.dilation, h.length) * w.length  # a tap further off has no neighbour in the input
     program[MARK_W] = w.dilation
     program[STREAMS] = int(planes.number * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
     program[BLOCKS] = blocks_at
