@@ -24,7 +24,7 @@ INPUT, LINE, PADDING, TOUCHING = "#dce6f2", "#ffffff", "#8a94a3", "#f3dfc1"
 COLOURS = "#0b6bcb", "#d1480f", "#2d7d46"  # of the windows that are picked out
 
 
-def draw(explanation: Explanation) -> Figure:
+def draw(explanation: Explanation, figure: Figure | None = None) -> Figure:
     """Draw up to three pooled axes: one as a strip with all its windows, two as planes, three as slices of planes."""
     try:
         from matplotlib.figure import Figure  # without pyplot, which would look for a screen
@@ -41,7 +41,8 @@ def draw(explanation: Explanation) -> Figure:
     if explanation.windows == 0:
         raise ValueError(f"there is nothing to draw: {explanation.call} has no windows")
     extents = [_Extent(axis, MOST_SLICES if len(axes) == 3 and i == 0 else MOST_CELLS) for i, axis in enumerate(axes)]
-    figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
+    figure = Figure() if figure is None else figure
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     if len(axes) == 1:
         _draw_strip(figure, explanation, extents[0])
     else:

@@ -202,8 +202,13 @@ class Explanation:
         """The least time in which these bytes move at this bandwidth."""
         return None if self.bandwidth is None else (self.bytes_read + self.bytes_written) / self.bandwidth
 
-    def plot(self) -> Figure:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Draw input, padding, windows and outputs of a plane, of up to three axes.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            An empty figure to draw into, such as one of pyplot. It is given the size that the picture needs.
 
         Returns
         -------
@@ -225,7 +230,7 @@ class Explanation:
         """
         from numbapool.diagrams import draw
 
-        return draw(self)
+        return draw(self, figure)
 
     def __str__(self) -> str:
         """The text."""
