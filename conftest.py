@@ -35,7 +35,7 @@ if _installed("sybil"):
     from sybil.evaluators.python import PythonEvaluator
     from sybil.parsers.abstract import AbstractCodeBlockParser
     from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
-    from sybil.parsers.myst.lexers import DirectiveLexer
+    from sybil.parsers.rest.lexers import DirectiveLexer
 
     class PlotParser(AbstractCodeBlockParser):
         """The blocks from which Sphinx draws pictures."""
