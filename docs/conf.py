@@ -34,7 +34,7 @@ html_theme_options = {
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
