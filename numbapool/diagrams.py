@@ -304,7 +304,7 @@ def _add_legend(figure: Figure, explanation: Explanation, extents: Sequence[_Ext
     if any(each.padded_end > each.input_end or each.first < 0 for each in extents):
         entries.append(Patch(fc="white", ec=PADDING, hatch="////", lw=0.8, label="padding"))
     if any(each.end > each.padded_end for each in extents):  # in ceil_mode
-        entries.append(Patch(fc="white", ec=PADDING, ls=(0, (2, 2)), lw=0.8, label="beyond it"))
+        entries.append(Patch(fc="white", ec=PADDING, ls=(0, (2, 2)), lw=0.8, label="beyond the end"))
     if explanation.windows_touching_padding:
         text = f"outputs of windows that touch padding: {explanation.windows_touching_padding} of {explanation.windows}"
         entries.append(Patch(fc=TOUCHING, ec="none", label=text))

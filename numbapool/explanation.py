@@ -581,6 +581,8 @@ def _written(request: Request) -> str:
 def _shown(value: Any) -> str:
     if hasattr(value, "__dlpack__"):
         return f"<array of shape {tuple(value.shape)}>"
+    if isinstance(value, np.random.Generator):
+        return "<generator>"
     try:
         return f"{value!r}"
     except ValueError:  # Python refuses to print ints of thousands of digits
