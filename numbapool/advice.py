@@ -88,7 +88,7 @@ def changes_that_help(request: Request, error: Exception, attempt: Attempt) -> t
             try:
                 shape = attempt(candidate)
             except (ValueError, TypeError) as other:
-                if nearer is None and f"{other}" != f"{error}":
+                if nearer is None and _beginning(other) != _beginning(error):
                     nearer = candidate, other
             else:
                 found.setdefault(key, Change(_difference(request, candidate), candidate, shape))
@@ -98,6 +98,11 @@ def changes_that_help(request: Request, error: Exception, attempt: Attempt) -> t
             break
         mended, error = nearer
     return ()
+
+
+def _beginning(error: Exception) -> str:
+    """What is said before any value is: two errors that begin alike are of the same kind."""
+    return re.split(r"[\d(\[]", f"{error}", maxsplit=1)[0]
 
 
 def parameters_of(name: str) -> dict[str, inspect.Parameter]:
@@ -129,9 +134,9 @@ def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tu
         yield f"without {name}", request.without(name)
     if re.search(r"\bx\b", message):
         yield from _other_inputs(request, message)
-    for name, parameter in parameters.items():
-        if not re.search(rf"\b{name}\b", message):
-            continue
+    in_message = [name for name in parameters if re.search(rf"\b{name}\b", message)]
+    for name in in_message or [name for name in parameters if name in request.arguments]:
+        parameter = parameters[name]
         if name == "indices":  # of backward, by their shape
             forward = replace(request, name=request.name.removesuffix("_backward")).without("indices")
             with suppress(ValueError, TypeError):
@@ -176,9 +181,7 @@ def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> 
     if name not in LEAST or words:
         return
     least = LEAST[name]
-    mended = _mended(value, least, _rank(request))
-    if mended != value or type(mended) is not type(value):  # True equals 1
-        yield mended
+    yield _mended(value, least, _rank(request))
 
     def works(each: Any) -> bool:
         try:

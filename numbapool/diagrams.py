@@ -58,15 +58,15 @@ class _Extent:
     def __init__(self, axis: AxisWindows, most: int) -> None:
         self.axis = axis
         self.first = min(-axis.padding[0], axis.window(0).start, 0)
-        end = max(axis.length + axis.padding[1], max(axis.window(axis.out - 1)) + 1)
-        least = max(axis.window(min(1, axis.out - 1))) + 1  # of the second window
+        end = max(axis.length + axis.padding[1], axis.window(axis.out - 1)[-1] + 1)
+        least = axis.window(min(1, axis.out - 1))[-1] + 1  # of the second window
         self.is_whole = end - self.first <= most
         self.end = end if self.is_whole else min(end, max(self.first + most, least))
         self.is_whole = self.end == end
         self.outs = axis.out
         if not self.is_whole:
             # Windows begin one after the other.
-            self.outs = next((o for o in range(axis.out) if max(axis.window(o)) >= self.end), axis.out)
+            self.outs = next((o for o in range(axis.out) if axis.window(o)[-1] >= self.end), axis.out)
 
     @property
     def input_end(self) -> int:
