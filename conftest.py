@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-collect_ignore_glob = ["docs/*.py", "docs/examples/*.py", ".venv*"]
+collect_ignore_glob = ["docs/*.py", "docs/examples/*.py", "docs/_build/*"]
 
 
 def _installed(*packages: str) -> bool:
