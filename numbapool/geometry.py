@@ -187,9 +187,9 @@ class BinPlan(Plan):
         return prod(max(each, default=0) for each in sizes)
 
     def window(self, axis: int, number: int) -> range:
-        """Where the elements of a window are along one pooled axis; with `starts`, of the first plane."""
+        """Where the elements of a window are along one pooled axis; with `starts`, of the first plane, or at 0 without planes."""
         if self.kernel:
-            start = int(self.starts[axis][0, number])
+            start = int(self.starts[axis][0, number]) if self.planes else 0
             return range(start, start + self.kernel[axis])
         return range(bin_start(number, *self.pooled[axis]), bin_end(number, *self.pooled[axis]))
 

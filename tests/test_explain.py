@@ -244,6 +244,7 @@ def test_every_function_is_explained(name: str, dtype: str) -> None:
         arguments["indices"] = (0, *explain(name.removesuffix("_backward"), shape, **arguments).out_shape[1:])
     found = explain(getattr(numbapool, name), shape, dtype=dtype, **arguments)
     assert found.error is None, found.error
+    assert "0 planes" in str(found)
     expected = really(name, shape, dtype, {key: value for key, value in arguments.items() if key != "indices"})
     assert list(found.results.values()) == [(each.shape, each.dtype) for each in expected]
     full = explain(

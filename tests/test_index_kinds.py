@@ -245,6 +245,23 @@ def test_errors() -> None:
             numbapool.max_pool2d_backward(out, x, 2, padding=1, indices=indices, index_kind="global")
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (1, 1, 2, 2, 2)])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_wrong_number_of_axes(shape: tuple[int, ...], data_format: Any) -> None:
+    """Found before positions in the whole array are counted."""
+    x, indices = np.zeros(shape), np.zeros(shape, np.int64)
+    options = {"index_kind": "global", "data_format": data_format}
+    with pytest.raises(ValueError, match="x must have 4 axes"):
+        numbapool.max_unpool2d(x, indices, 2, **options)
+    with pytest.raises(ValueError, match="x must have 4 axes"):
+        numbapool.max_unpool2d_backward(x, x, indices, 2, **options)
+    with pytest.raises(ValueError, match="x must have 4 axes"):
+        numbapool.max_pool2d_backward(x, x, 2, indices=indices, **options)
+    if len(shape) < 3:
+        with pytest.raises(ValueError, match="x must have at least 3 axes"):
+            numbapool.global_max_pool_backward(x, x, indices=indices, **options)
+
+
 def test_many_axes_and_empty_outputs() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 2, 3, 2, 2))
     out, indices = numbapool.global_max_pool(x, return_indices=True, index_kind="global")
