@@ -171,7 +171,7 @@ def _other_inputs(request: Request, message: str) -> Iterator[tuple[str, Request
 
 def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> Iterator[Any]:
     words = AUTOMATIC_PADDING if name == "padding" and isinstance(value, str) else _words(request.name).get(name, ())
-    yield from sorted((word for word in words if word != value), key=lambda word: -_likeness(f"{value}", word))
+    yield from sorted((word for word in words if word != value), key=lambda word: -_likeness(shown(value), word))
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
         yield bool(value)
     if name == "axes":
@@ -258,11 +258,23 @@ def _difference(before: Request, after: Request) -> str:
         texts.append(f"x as {dtype_name(after.spec[1])}")
     for name, value in after.arguments.items():
         if name not in before.arguments or value is not before.arguments[name]:
-            texts.append(f"{name}={value!r}")
+            texts.append(f"{name}={shown(value)}")
     gone = [name for name in before.arguments if name not in after.arguments]
     new = [name for name in after.arguments if name not in before.arguments]
     if gone and not new:
         texts.append(f"without {', '.join(gone)}")
     if before.surplus and not new:
-        texts.append(f"without {', '.join(map(repr, before.surplus))}")
+        texts.append(f"without {', '.join(map(shown, before.surplus))}")
     return ", ".join(texts)
+
+
+def shown(value: Any) -> str:
+    """An argument, for people."""
+    if hasattr(value, "__dlpack__"):
+        return f"<array of shape {tuple(value.shape)}>"
+    if isinstance(value, np.random.Generator):
+        return "<generator>"
+    try:
+        return f"{value!r}"
+    except ValueError:  # Python refuses to print ints of thousands of digits
+        return "<an int of thousands of digits>"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbapool import functional
-from numbapool.advice import Change, Request, changes_that_help, parameters_of
+from numbapool.advice import Change, Request, changes_that_help, parameters_of, shown
 from numbapool.backends.outline import Call, Outline
 from numbapool.dispatch import Spec, backend_of
 from numbapool.geometry import BinPlan, Plan, WindowPlan, as_axes, as_int, dtype_name, unpooled_windows
@@ -574,19 +574,8 @@ def _written(request: Request) -> str:
     ]
     arrays += ["indices"] * ("unpool" in request.name)
     return (
-        f"{request.name}({', '.join([*arrays, *(f'{key}={_shown(each)}' for key, each in request.arguments.items())])})"
+        f"{request.name}({', '.join([*arrays, *(f'{key}={shown(each)}' for key, each in request.arguments.items())])})"
     )
-
-
-def _shown(value: Any) -> str:
-    if hasattr(value, "__dlpack__"):
-        return f"<array of shape {tuple(value.shape)}>"
-    if isinstance(value, np.random.Generator):
-        return "<generator>"
-    try:
-        return f"{value!r}"
-    except ValueError:  # Python refuses to print ints of thousands of digits
-        return "<an int of thousands of digits>"
 
 
 def _between(positions: range, low: int, high: int) -> int:

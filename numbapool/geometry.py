@@ -802,7 +802,10 @@ def as_norm_type(value: Any) -> float:
         raise TypeError(f"norm_type must be a number, got {value!r} of type {type(value).__name__}")
     if not value > 0:
         raise ValueError(f"norm_type must be greater than 0, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"norm_type must fit into a float, got {_shown([int(value)])}") from None
 
 
 def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

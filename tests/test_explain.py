@@ -346,6 +346,7 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("avg_pool2d", X2, {"kernel_size": 2, "rounding": "near"}, ["rounding='nearest'"]),
     ("lp_pool2d", X2, {"norm_type": 0, "kernel_size": 2}, ["norm_type=2.0"]),
     ("lp_pool2d", X2, {"norm_type": "two", "kernel_size": 2}, ["norm_type=2.0"]),
+    ("lp_pool2d", X2, {"norm_type": 10**400, "kernel_size": 2}, ["norm_type=2.0"]),
     ("adaptive_max_pool2d", X2, {"output_size": -1}, ["output_size=1"]),
     ("adaptive_max_pool2d", X2, {"output_size": (2, 3, 4)}, ["output_size=(2, 3)"]),
     ("adaptive_avg_pool1d", X1, {"output_size": 2.5}, ["output_size=2"]),
