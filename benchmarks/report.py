@@ -57,4 +57,4 @@ def markdown(source: Table) -> str:
     console = Console(file=StringIO(), width=400, color_system=None)
     with console.capture() as capture:
         console.print(source)
-    return f"### {title}\n\n{capture.get().strip()}"
+    return f"## {title}\n\n{capture.get().strip()}"

@@ -5,6 +5,7 @@ defines every operation in plain Python.
 """
 
 from numbapool.dispatch import register
+from numbapool.explanation import explain
 from numbapool.functional import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,
@@ -149,6 +150,7 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "explain",
     "fractional_max_pool2d",
     "fractional_max_pool2d_backward",
     "fractional_max_pool3d",

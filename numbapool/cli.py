@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -148,6 +149,52 @@ def trace(file: Path | None, picture: Path, as_json: bool, **options: Any) -> in
     return 0 if report.passed else 1
 
 
+@commands.command()
+@click.argument("op")
+@click.argument("shape")
+@click.argument("arguments", nargs=-1)
+@click.option("--dtype", default="float32", show_default=True, help="Of the input.")
+@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), help="Of the memory, in GB/s.", metavar="GB/S")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Where to draw the windows."
+)
+def explain(
+    op: str, shape: str, arguments: tuple[str, ...], dtype: str, bandwidth: float | None, picture: Path | None
+) -> int:
+    """Explain what a pooling function OP does with an input of SHAPE.
+
+    SHAPE is written 1x3x224x224. ARGUMENTS are those of the function: VALUE or NAME=VALUE, as in Python without spaces, for
+    example: explain max_pool2d 1x3x224x224 3 stride=2 padding=(1,0). The exit status is 1 if the call would raise.
+    """
+    from numbapool.explanation import explain as run_explain
+
+    try:
+        lengths = tuple(int(part) for part in shape.split("x"))
+    except ValueError:
+        raise click.BadParameter(f"{shape!r} is not ints such as 1x3x224x224.", param_hint="'SHAPE'") from None
+    named = [each.partition("=") for each in arguments]
+    args = [_value(text) for text, equals, _ in named if not equals]
+    kwargs = {name: _value(text) for name, equals, text in named if equals}
+    try:
+        explanation = run_explain(
+            op, lengths, *args, dtype=dtype, bandwidth=None if bandwidth is None else 1e9 * bandwidth, **kwargs
+        )
+        click.echo(f"{explanation}")
+        if picture is not None and explanation.error is None:
+            explanation.plot().savefig(picture, dpi=160)
+    except (OSError, ValueError, TypeError) as error:
+        raise click.UsageError(f"{error}") from error
+    return 0 if explanation.error is None else 1
+
+
+def _value(text: str) -> Any:
+    """What an argument stands for in Python; a word stands for itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def _window(options: dict[str, Any], stage: str) -> Window:
     from numbapool.trace import Window
 
@@ -247,8 +294,7 @@ def _print(report: Trace, source: str, picture: Path, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    def seconds(value: float) -> str:
-        return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
+    from numbapool.explanation import in_seconds
 
     steps = Table(
         box=box.SIMPLE_HEAD,
@@ -265,8 +311,8 @@ def _print(report: Trace, source: str, picture: Path, console: Console) -> None:
         steps.add_row(
             f"[bold]{step.name}[/]\n{step.shape_in} -> {step.shape_out}\n{step.what}",
             f"{decimal(step.bytes_read)}\n{decimal(step.bytes_written)}",
-            seconds(step.median_s),
-            seconds(step.first_call_s),
+            in_seconds(step.median_s),
+            in_seconds(step.first_call_s),
             f"{step.gb_per_s:.1f}",
             f"{step.copy_fraction:.2f}",
         )

@@ -94,9 +94,10 @@ def _find_backend(name: str, array_type: type) -> Backend:
             return _load(array_type, module)
     if hasattr(array_type, "__dlpack__"):
         return _load(array_type, "numbapool.backends.dlpack")
+    supported = ", ".join(sorted(each for each in _backend_modules if not each.startswith("numbapool.")))
     raise TypeError(
         f"{name} must be an array of a supported library, got {array_type.__module__}.{array_type.__qualname__}; supported: "
-        f"{', '.join(sorted(_backend_modules))} and whatever exports DLPack"
+        f"{supported} and whatever exports DLPack"
     )
 
 
@@ -118,3 +119,4 @@ _import._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 register("numpy.ndarray", "numbapool.backends.numpy")
 register("torch.Tensor", "numbapool.backends.torch")
+register("numbapool.backends.outline.Outline", "numbapool.backends.outline")

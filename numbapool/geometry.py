@@ -112,6 +112,10 @@ class Plan:
         """Elements of the largest window."""
         raise NotImplementedError
 
+    def window(self, axis: int, number: int) -> range:
+        """Where the taps of a window are along one pooled axis, in elements of the input."""
+        raise NotImplementedError
+
     @cached_property
     def index_dtype(self) -> np.dtype[Any]:
         """The smallest unsigned dtype for positions in a window, whose largest value means none."""
@@ -149,6 +153,12 @@ class WindowPlan(Plan):
         """Elements of a window."""
         return prod(axis.kernel for axis in self.pooled)
 
+    def window(self, axis: int, number: int) -> range:
+        """Where the taps of a window are along one pooled axis; outside the input, too."""
+        along = self.pooled[axis]
+        start = number * along.stride - along.before
+        return range(start, start + (along.kernel - 1) * along.dilation + 1, along.dilation)
+
 
 @dataclass(frozen=True, eq=False)
 class BinPlan(Plan):
@@ -175,6 +185,13 @@ class BinPlan(Plan):
             return prod(self.kernel)
         sizes = ([bin_end(o, *axis) - bin_start(o, *axis) for o in range(axis.out)] for axis in self.pooled)
         return prod(max(each, default=0) for each in sizes)
+
+    def window(self, axis: int, number: int) -> range:
+        """Where the elements of a window are along one pooled axis; with `starts`, of the first plane, or at 0 without planes."""
+        if self.kernel:
+            start = int(self.starts[axis][0, number]) if self.planes else 0
+            return range(start, start + self.kernel[axis])
+        return range(bin_start(number, *self.pooled[axis]), bin_end(number, *self.pooled[axis]))
 
     def batched(self, size: int) -> BinPlan:
         """The same for `size` inputs, one after the other along the first axis; starts are those of the first."""
@@ -619,7 +636,8 @@ def unpool_lengths(
                 )
     if min(sizes) < 1:
         raise ValueError(
-            f"Output size is too small: unpooling x of shape {shape} gives lengths {sizes}; every one must be at least 1"
+            f"Output size is too small: unpooling x of shape {shape} with kernel_size={kernel}, stride={strides} and "
+            f"padding={pads} gives lengths {sizes}; every one must be at least 1"
         )
     return sizes
 
@@ -770,7 +788,10 @@ def as_norm_type(value: Any) -> float:
         raise TypeError(f"norm_type must be a number, got {value!r} of type {type(value).__name__}")
     if not value > 0:
         raise ValueError(f"norm_type must be greater than 0, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"norm_type must fit into a float, got {_shown([int(value)])}") from None
 
 
 def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

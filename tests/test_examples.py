@@ -91,3 +91,16 @@ def test_onnx_model_by_numpy() -> None:
     (wanted,) = session.run(None, {"x": x})
     np.testing.assert_allclose(example.evaluate(model, x), wanted, rtol=1e-4, atol=1e-4)
     assert (wanted.argmax(1) == training.digits().test_y).mean() > 0.95
+
+
+def test_fused_loop(tmp_path: Path) -> None:
+    example = module_of_docs("examples/fuse_pooling")
+    images = np.random.default_rng(0).random((2, 3, 12, 11), np.float32)
+    spread = [
+        [np.ptp(images[:, :, max(h - 2, 0) : h + 3, max(w - 2, 0) : w + 3], (2, 3)) for w in range(11)]
+        for h in range(12)
+    ]
+    for roughness in (example.by_calls(images), example.by_one_loop(images)):
+        np.testing.assert_allclose(roughness, np.mean(spread, (0, 1)), rtol=1e-5)
+    example.draw([example.Times(1 << 20, 0.2, 0.1)], str(tmp_path / "picture.png"))
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

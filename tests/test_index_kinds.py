@@ -247,19 +247,21 @@ def test_errors() -> None:
             numbapool.max_pool2d_backward(out, x, 2, padding=1, indices=indices, index_kind="global")
 
 
-@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("shape", [(), (6,), (6, 6), (1, 2, 3, 4, 5)])
-def test_errors_of_shapes_name_x(shape: tuple[int, ...], data_format: Any) -> None:
-    """Before indices are looked at, or sizes that follow from the shape."""
-    x, indices = np.zeros(shape), np.zeros((1, 1, 2, 2), np.int64)
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_wrong_number_of_axes(shape: tuple[int, ...], data_format: Any) -> None:
+    """Found before positions in the whole array are counted."""
+    x, indices = np.zeros(shape), np.zeros(shape, np.int64)
     options = {"index_kind": "global", "data_format": data_format}
-    for call in (
-        lambda: numbapool.max_unpool2d(x, indices, 2, output_size=(9, 9), **options),
-        lambda: numbapool.max_unpool2d_backward(x, x, indices, 2, output_size=(9, 9), **options),
-        lambda: numbapool.max_pool2d_backward(x, x, 2, indices=indices, **options),
-    ):
-        with pytest.raises(ValueError, match=r"x must have 4 axes \(N, .* or 3 axes"):
-            call()
+    with pytest.raises(ValueError, match=r"x must have 4 axes \(N, .* or 3 axes"):
+        numbapool.max_unpool2d(x, indices, 2, output_size=(9, 9), **options)
+    with pytest.raises(ValueError, match=r"x must have 4 axes \(N, .* or 3 axes"):
+        numbapool.max_unpool2d_backward(x, x, indices, 2, **options)
+    with pytest.raises(ValueError, match=r"x must have 4 axes \(N, .* or 3 axes"):
+        numbapool.max_pool2d_backward(x, x, 2, indices=indices, **options)
+    if len(shape) < 3:
+        with pytest.raises(ValueError, match="x must have at least 3 axes"):
+            numbapool.global_max_pool_backward(x, x, indices=indices, **options)
 
 
 def test_many_axes_and_empty_outputs() -> None:

@@ -766,7 +766,7 @@ def _with_global_indices(function: Callable[..., Any], arguments: dict[str, Any]
     shape, _ = backend.describe("x", arguments["x"])
     refuse_traced(backend, arguments["x"])
     values, indices = function(**arguments | {"index_kind": "plane"})
-    axes = _pooled_axes(arguments, len(shape))
+    axes = _pooled_axes(arguments, shape)
     if arguments["out"] is None:
         return values, to_global(backend, indices, shape, axes)
     backend.write(indices, to_global(backend, indices, shape, axes))
@@ -777,8 +777,7 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
     """A call of one of the functions above with such indices."""
     backend = backend_of("x", arguments["x"])
     shape, _ = backend.describe("x", arguments["x"])
-    _check_axes(shape, arguments)
-    axes = _pooled_axes(arguments, len(shape))
+    axes = _pooled_axes(arguments, shape)
     if function in (unpool, unpool_backward):
         pooled, output_size = tuple(shape[axis] for axis in axes), arguments["output_size"]
         if arguments["data_format"] != CHANNELS_FIRST:
@@ -790,19 +789,19 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
     return function(**arguments | {"index_kind": "plane", "indices": indices})
 
 
-def _check_axes(shape: tuple[int, ...], arguments: dict[str, Any]) -> None:
-    """Refuse an x of a shape that a function does not take."""
-    data_format = as_data_format(arguments["data_format"])
+def _pooled_axes(arguments: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    data_format, ndim = as_data_format(arguments["data_format"]), len(shape)
+    _check_number_of_axes(arguments, shape, data_format)
+    rank = arguments.get("rank", ndim - 2)
+    end = ndim if data_format == CHANNELS_FIRST else ndim - 1
+    return tuple(range(end - rank, end))
+
+
+def _check_number_of_axes(arguments: dict[str, Any], shape: tuple[int, ...], data_format: DataFormat) -> None:
     if "rank" in arguments:
         check_rank(shape, arguments["rank"], data_format)
     else:
         check_whole(shape, data_format)
-
-
-def _pooled_axes(arguments: dict[str, Any], ndim: int) -> tuple[int, ...]:
-    rank = arguments.get("rank", ndim - 2)
-    end = ndim if as_data_format(arguments["data_format"]) == CHANNELS_FIRST else ndim - 1
-    return tuple(range(end - rank, end))
 
 
 def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -815,7 +814,7 @@ def _with_channels_last(function: Callable[..., Any], arguments: dict[str, Any])
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
     rank = arguments.get("rank", len(shape) - 2)
-    _check_axes(shape, arguments)
+    _check_number_of_axes(arguments, shape, data_format)
     axes = len(shape)
     leading = axes - 1 - rank
 

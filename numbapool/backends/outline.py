@@ -1,0 +1,108 @@
+"""Arrays without values, which write down what kernels are asked to do with them: how `explain` looks into a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numbapool.geometry import Plan
+
+if TYPE_CHECKING:
+    from numbapool.dispatch import Spec
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a kernel is asked to do."""
+
+    operation: str
+    plan: Plan
+    read: tuple[Spec, ...]
+    written: tuple[Spec, ...]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The shape and dtype of a C-contiguous array, and the calls made on it and on what was made of it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    calls: list[Call] = field(default_factory=list)
+
+
+class OutlineBackend:
+    """Does all that needs no values."""
+
+    def describe(self, name: str, array: Any) -> Spec:
+        """Shape and dtype of an outline, or of a NumPy array beside it: samples have values."""
+        if not isinstance(array, (Outline, np.ndarray)):
+            raise TypeError(f"{name} must be an array, got {type(array).__name__}")
+        return array.shape, array.dtype
+
+    def is_traced(self, *arrays: Any) -> bool:
+        """Never: outlines take the way that arrays with values take."""
+        return False
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """Samples, which have values."""
+        return np.asarray(array)
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """The array itself."""
+        return array
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1), others at every call."""
+        return np.random.default_rng().random(shape).astype(dtype)
+
+    def strides(self, name: str, array: Any) -> tuple[int, ...]:
+        """In elements."""
+        return tuple(prod(array.shape[axis + 1 :]) for axis in range(len(array.shape)))
+
+    def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
+        """The outline with its axes in another order."""
+        return replace(array, shape=tuple(array.shape[axis] for axis in axes))
+
+    def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """The outline of another shape."""
+        return replace(array, shape=tuple(shape))
+
+    def cast(self, array: Any, like: Any) -> Any:
+        """The outline of another dtype."""
+        return replace(array, dtype=np.dtype(np.float32) if like is None else like.dtype)
+
+    def write(self, out: Any, result: Any) -> None:
+        """Never called: outlines are not written to."""
+        raise NotImplementedError
+
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """What writes the call down, and returns the outlines of its results."""
+
+        def call(x: Outline, out: Any) -> Any:
+            results = _write_down(operation, plan, (x,), tuple(specs))
+            return results if len(results) > 1 else results[0]
+
+        return call
+
+    def run_backward(
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+    ) -> Any:
+        """Write the call down, and return the outline of its result."""
+        return _write_down(operation, plan, inputs, (spec,))[0]
+
+
+def _write_down(operation: str, plan: Plan, inputs: Sequence[Outline], written: tuple[Spec, ...]) -> tuple[Any, ...]:
+    calls = inputs[0].calls
+    calls.append(Call(operation, plan, tuple((each.shape, each.dtype) for each in inputs), written))
+    return tuple(Outline(*each, calls) for each in written)
+
+
+backend = OutlineBackend()

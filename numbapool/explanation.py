@@ -1,0 +1,608 @@
+"""What a pooling call will do, before it runs: `explain`.
+
+The public function itself is called, on an array that has a shape and a dtype but no values. So every rule, every check and
+every plan is the function's own; what is here counts and words them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property, partial
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numbapool import functional
+from numbapool.advice import Change, Request, changes_that_help, parameters_of, shown
+from numbapool.backends.outline import Call, Outline
+from numbapool.dispatch import Spec, backend_of
+from numbapool.geometry import BinPlan, Plan, WindowPlan, as_axes, as_int, dtype_name, unpooled_windows
+from numbapool.kernels.elements import BFLOAT16
+from numbapool.kernels.windows import Axis
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Operations that only renumber indices, after the pooling or before it.
+RENUMBERING = ("to_global", "from_global")
+
+LETTERS = {1: "L", 2: "HW", 3: "DHW"}
+
+
+@dataclass(frozen=True)
+class AxisWindows:
+    """The windows along one pooled axis, in elements of what is pooled (of unpooling: of its result).
+
+    Attributes
+    ----------
+    name : str
+        "L", "H", "W", "D", or "axis 2" where axes have no letters.
+    length, out : int
+        Elements, and windows.
+    formula : str
+        How `out` comes about (of unpooling: `length`), with the numbers filled in.
+    padding : (int, int)
+        Elements before and after.
+    window : callable
+        Number of a window -> range of the positions of its taps; positions outside 0 to `length` are padding, or beyond it.
+    regular : numbapool.kernels.windows.Axis or None
+        Kernel, stride and dilation, unless windows lie where bins or samples say.
+    """
+
+    name: str
+    length: int
+    out: int
+    formula: str
+    padding: tuple[int, int]
+    window: Callable[[int], range] = field(repr=False, compare=False)
+    regular: Axis | None
+
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """Taps of the smallest and of the largest window."""
+        if self.regular is not None:
+            return self.regular.kernel, self.regular.kernel
+        lengths = [len(self.window(number)) for number in range(self.out)]
+        return min(lengths, default=0), max(lengths, default=0)
+
+    @cached_property
+    def shared(self) -> tuple[int, int]:
+        """Fewest and most taps that a window has in common with the next one; (0, 0) for a single window."""
+        if self.regular is not None:
+            axis = self.regular
+            both = 0 if axis.stride % axis.dilation else max(0, axis.kernel - axis.stride // axis.dilation)
+            return (both, both) if axis.out > 1 else (0, 0)
+        windows = [self.window(number) for number in range(self.out)]
+        counts = [max(0, a.stop - b.start) for a, b in pairwise(windows)]
+        return min(counts, default=0), max(counts, default=0)
+
+    @cached_property
+    def whole(self) -> int:
+        """Windows of which every tap is inside the input."""
+        if self.regular is None:
+            return self.out
+        return _between(self._starts, 0, self.length - self._span)
+
+    @cached_property
+    def with_input(self) -> int:
+        """Windows of which a tap is inside the input."""
+        if self.regular is None:
+            return self.out
+        from_inside, from_before = _between(self._starts, 0, self.length), _between(self._starts, -self._span, 0)
+        if self.regular.dilation > self.length:  # then windows that start before the input may step over it
+            first = _between(self._starts, self._starts[0], -self._span)
+            numbers = range(first, first + from_before)
+            from_before = sum(1 for number in numbers if _between(self.window(number), 0, self.length))
+        return from_inside + from_before
+
+    @cached_property
+    def visits(self) -> int:
+        """Taps inside the input, of all windows together."""
+        if self.regular is None:
+            return sum(len(self.window(number)) for number in range(self.out))
+        axis = self.regular
+        if axis.out <= axis.kernel:
+            return sum(_between(self.window(number), 0, self.length) for number in range(self.out))
+        reach = axis.out * axis.stride
+        return sum(_between(range(tap, tap + reach, axis.stride), 0, self.length) for tap in self.window(0))
+
+    @property
+    def _starts(self) -> range:
+        assert self.regular is not None
+        first = self.window(0).start
+        return range(first, first + self.out * self.regular.stride, self.regular.stride)
+
+    @property
+    def _span(self) -> int:
+        """From the first tap of a window to its last."""
+        assert self.regular is not None
+        return (self.regular.kernel - 1) * self.regular.dilation
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """What `explain` found; `print` it, or `plot` it.
+
+    Attributes
+    ----------
+    call : str
+        The call, with its arguments by name.
+    shape, dtype
+        Of `x`.
+    error : Exception or None
+        What the call will raise.
+    changes : tuple of Change
+        Changes of arguments with which it will not; each was tried.
+    results : dict
+        Name -> (shape, dtype) of each array that the call returns. Empty if it raises, and so is all that follows.
+    axes : tuple of AxisWindows
+        The windows along each pooled axis.
+    planes : int
+        Planes that are pooled independently, by the same number of windows.
+    bytes_read, bytes_written : int
+        What kernels read and write, every element of their arrays once: the least that can be moved.
+    bandwidth : float or None
+        Bytes a second.
+    """
+
+    call: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    error: Exception | None = None
+    changes: tuple[Change, ...] = ()
+    results: dict[str, Spec] = field(default_factory=dict)
+    axes: tuple[AxisWindows, ...] = ()
+    planes: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    bandwidth: float | None = None
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether it is a gradient that is computed."""
+        return "grad_input" in self.results
+
+    @property
+    def is_unpooling(self) -> bool:
+        """Whether windows are undone."""
+        return self.call.startswith("max_unpool")
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the first result."""
+        return next(iter(self.results.values()))[0]
+
+    @property
+    def windows(self) -> int:
+        """Windows of a plane."""
+        return prod(axis.out for axis in self.axes)
+
+    @property
+    def windows_touching_padding(self) -> int:
+        """Windows of a plane that have a tap outside the input: in the padding, or beyond it in `ceil_mode`."""
+        return self.windows - prod(axis.whole for axis in self.axes)
+
+    @property
+    def windows_without_input(self) -> int:
+        """Windows of a plane that have no tap inside the input."""
+        return self.windows - prod(axis.with_input for axis in self.axes)
+
+    @property
+    def windows_per_element(self) -> float:
+        """In how many windows an element is on average."""
+        return prod(axis.visits for axis in self.axes) / prod(axis.length for axis in self.axes)
+
+    @property
+    def floor_seconds(self) -> float | None:
+        """The least time in which these bytes move at this bandwidth."""
+        return None if self.bandwidth is None else (self.bytes_read + self.bytes_written) / self.bandwidth
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Draw input, padding, windows and outputs of a plane, of up to three axes.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            An empty figure to draw into, such as one of pyplot. It is given the size that the picture needs.
+
+        Returns
+        -------
+        figure : matplotlib.figure.Figure
+            Save it with `savefig`. Of long axes only the beginning is drawn.
+
+        Raises
+        ------
+        ValueError
+            The call would raise, or it pools more than three axes.
+        ImportError
+            matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numbapool
+        >>> figure = numbapool.explain("max_pool2d", (1, 1, 16, 16), 4, stride=2, padding=1).plot()
+        >>> figure.savefig("windows.png")  # doctest: +SKIP
+        """
+        from numbapool.diagrams import draw
+
+        return draw(self, figure)
+
+    def __str__(self) -> str:
+        """The text."""
+        lines = [self.call, *_in_columns(self._rows())]
+        if self.error is not None:
+            lines += ["", f"It will raise {type(self.error).__name__}: {self.error}"]
+            if self.changes:
+                lines += ["", "What to change, one line of these (each was tried):"]
+                lines += [
+                    f"  {line}" for line in _in_columns([(f"{each}", f"-> {each.result}") for each in self.changes])
+                ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = [("x", f"{self.shape} {dtype_name(self.dtype)}")]
+        if self.error is not None:
+            return rows
+        rows += [(name, f"{shape} {dtype_name(dtype)}") for name, (shape, dtype) in self.results.items()]
+        rows += [("", "")]
+        rows += [(axis.name, axis.formula) for axis in self.axes]
+        rows += [("", "")]
+        rows += [("windows", "; ".join(self._about_windows())), ("overlap", "; ".join(self._about_overlap()))]
+        if self.is_backward:
+            rows += [("gradient", self._about_gradient())]
+        rows += [("memory", f"{in_bytes(self.bytes_read)} read, {in_bytes(self.bytes_written)} written")]
+        if self.floor_seconds is not None and self.bandwidth is not None:
+            rows += [("time", f"at least {in_seconds(self.floor_seconds)} at {self.bandwidth / 1e9:g} GB/s")]
+        return rows
+
+    def _about_windows(self) -> list[str]:
+        planes = "the plane" if self.planes == 1 else f"each of {self.planes} planes"
+        smallest, largest = (prod(axis.sizes[i] for axis in self.axes) for i in (0, 1))
+        sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+        texts = [f"{self.windows} in {planes}, of {sizes} element{'s' * (largest != 1)}"]
+        if touching := self.windows_touching_padding:
+            texts.append(f"{touching} touch{'es' * (touching == 1)} padding")
+        if self.windows_without_input:
+            texts.append(f"{self.windows_without_input} without any input")
+        return texts
+
+    def _about_overlap(self) -> list[str]:
+        along: dict[str, list[str]] = {}  # what is to be said -> names of the axes of which it is true
+        for axis in self.axes:
+            fewest, most = axis.shared
+            if most:
+                shared = f"{most}" if fewest == most else f"{fewest} to {most}"
+                along.setdefault(f"neighbours along {{}} share {shared} of {axis.sizes[1]}", []).append(axis.name)
+            if axis.out > 1 and (gap := axis.window(1).start - axis.window(0).stop) > 0:
+                along.setdefault(f"{gap} between neighbours along {{}} left out", []).append(axis.name)
+            if axis.out and not self.is_unpooling and (rest := axis.length - axis.window(axis.out - 1).stop) > 0:
+                along.setdefault(f"the last {rest} along {{}} left out", []).append(axis.name)
+        texts = [
+            text.format(" and ".join([", ".join(names[:-1]), names[-1]][len(names) < 2 :]))
+            for text, names in along.items()
+        ]
+        mean = f"{self.windows_per_element:.3g}"
+        return [*texts, f"an element is in {mean} window{'s' * (mean != '1')} on average"]
+
+    def _about_gradient(self) -> str:
+        if self.is_unpooling:
+            return "of the place that an element went to"
+        if "lp_pool" in self.call or "kind='lp'" in self.call:
+            return "of a window goes to its elements, to each by its share of the norm"
+        if "sum_pool" in self.call or "kind='sum'" in self.call:
+            return "of a window goes to each of its elements"
+        if "avg_pool" in self.call or "kind='avg'" in self.call:
+            return "of a window goes to its elements in equal parts"
+        return "of a window goes to the one element that was taken"
+
+
+def explain(
+    op: str | Callable[..., Any],
+    shape: Any,
+    *args: Any,
+    dtype: Any = None,
+    bandwidth: float | None = None,
+    **kwargs: Any,
+) -> Explanation:
+    """What a pooling call will do, without running it.
+
+    Parameters
+    ----------
+    op : str or function
+        A pooling function of numbapool or its name: "max_pool2d", "avg_pool1d_backward", "global_avg_pool",
+        "max_unpool2d", "pool" or any other.
+    shape : ints, or array
+        Shape of `x`; or `x` itself, which is looked at and not read.
+    *args, **kwargs
+        The other arguments of the function, but for `out`, `grad_output`, and the indices of unpooling, whose shapes follow.
+        Indices that a backward may be given: their shape, or an array.
+    dtype : dtype or str, keyword-only
+        Of `x`; float32 if not given, and 'bfloat16' is one. Not beside an array.
+    bandwidth : float, keyword-only
+        Bytes a second that memory moves: the time that a call takes at least is what it moves over this.
+
+    Returns
+    -------
+    explanation : Explanation
+        Its text says, for each pooled axis, how the length of the output comes about; how many windows there are and how many
+        touch padding; how they overlap; bytes read and written, each element counted once, and the time they take at least. If
+        the call will raise, it says what, and what to change. `plot` draws it. All figures are attributes.
+
+    Raises
+    ------
+    ValueError
+        `op` is no pooling function, or a length or the bandwidth is negative. What is wrong with the arguments of the pooling
+        does not raise, but is what is explained.
+    TypeError
+        An argument of `explain` itself of the wrong type.
+
+    Notes
+    -----
+    The function runs on an array without values, so shapes and errors are its own. A window touches padding if one of its
+    taps is outside the input. Memory is what kernels read and write; copies of arrays whose strides no kernel reads are not
+    counted.
+
+    Examples
+    --------
+    >>> import numbapool
+    >>> print(numbapool.explain("max_pool2d", (1, 1, 16, 16), 4, stride=2, padding=1, bandwidth=20e9))
+    max_pool2d(x, kernel_size=4, stride=2, padding=1)
+    x        (1, 1, 16, 16) float32
+    out      (1, 1, 8, 8) float32
+    <BLANKLINE>
+    H        floor((16 + 1 + 1 - 1*(4 - 1) - 1) / 2) + 1 = 8
+    W        floor((16 + 1 + 1 - 1*(4 - 1) - 1) / 2) + 1 = 8
+    <BLANKLINE>
+    windows  64 in the plane, of 16 elements; 28 touch padding
+    overlap  neighbours along H and W share 2 of 4; an element is in 3.52 windows on average
+    memory   1.02 kB read, 256 B written
+    time     at least 64 ns at 20 GB/s
+    >>> wrong = numbapool.explain("avg_pool2d", (1, 1, 4, 4), 7)
+    >>> str(wrong.error).split(":")[0]
+    'Output size is too small'
+    >>> for change in wrong.changes:
+    ...     print(change, change.result)
+    kernel_size=4 (1, 1, 1, 1)
+    padding=2 (1, 1, 1, 1)
+    """
+    name = _name_of(op)
+    spec = _spec_of(shape, dtype)
+    if bandwidth is not None and not bandwidth > 0:
+        raise ValueError(f"bandwidth must be greater than 0, in bytes a second, got {bandwidth!r}")
+    request = _request(name, spec, args, kwargs)
+    try:
+        run = _run(request)
+        forward = run if not name.endswith("_backward") else _run_forward(request)
+    except (ValueError, TypeError) as error:
+        changes = changes_that_help(request, error, lambda each: _run(each).out_shape)
+        return Explanation(_written(request), *spec, error=error, changes=changes)
+    axes, planes = _axes(request, [call.plan for call in forward.calls if call.operation not in RENUMBERING])
+    read, written = (
+        sum(prod(shape) * dtype.itemsize for call in run.calls for shape, dtype in getattr(call, arrays))
+        for arrays in ("read", "written")
+    )
+    return Explanation(
+        _written(request),
+        *spec,
+        results=run.results,
+        axes=axes,
+        planes=planes,
+        bytes_read=read,
+        bytes_written=written,
+        bandwidth=bandwidth,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a call on arrays without values."""
+
+    calls: list[Call]
+    results: dict[str, Spec]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the first result."""
+        return next(iter(self.results.values()))[0]
+
+
+def _run(request: Request) -> Run:
+    """Call a public function on an array without values; raises what the function raises."""
+    name, spec = request.name, request.spec
+    function = getattr(functional, name)
+    calls: list[Call] = []
+    arrays: list[Outline] = [Outline(*spec, calls)]
+    number = len(arrays) + name.endswith("_backward") + ("unpool" in name)
+    try:
+        inspect.signature(function).bind(*arrays * number, *request.surplus, **request.arguments)
+    except TypeError:  # Python says what is wrong with the names and the number of arguments
+        by_place = request.arguments.values() if request.surplus else ()
+        function(*arrays * number, *by_place, *request.surplus, **({} if request.surplus else request.arguments))
+    if name.endswith("_backward"):
+        arrays.insert(0, Outline(_run_forward(request).out_shape, spec[1], calls))
+    if "unpool" in name:
+        arrays.append(Outline(spec[0], _index_dtype(request), calls))
+    given = dict(request.arguments)
+    if given.get("indices") is not None:
+        shape, dtype = _spec_of(given["indices"], None)
+        if isinstance(given["indices"], (tuple, list)):
+            dtype = _index_dtype(request)
+        given["indices"] = Outline(shape, dtype, calls)
+    if given.get("_random_samples") is not None:
+        samples = given["_random_samples"]
+        given["_random_samples"] = backend_of("_random_samples", samples).to_numpy(samples)
+    results = function(*arrays, **given)
+    names = ["grad_input"] if name.endswith("_backward") else ["out", "indices"]
+    outlines = results if isinstance(results, tuple) else (results,)
+    return Run(calls, {key: (each.shape, each.dtype) for key, each in zip(names, outlines, strict=False)})
+
+
+def _run_forward(request: Request, **more: Any) -> Run:
+    """The forward pass of a backward."""
+    name = request.name.removesuffix("_backward")
+    known = parameters_of(name)
+    arguments = {key: value for key, value in (request.arguments | more).items() if key in known}
+    return _run(Request(name, request.spec, arguments))
+
+
+def _index_dtype(request: Request) -> np.dtype[Any]:
+    """The dtype of indices that nobody has made yet."""
+    if request.arguments.get("index_kind") != "window":
+        return np.dtype(np.int64)
+    if "unpool" in request.name:
+        plan = _run_forward(request.without("index_kind")).calls[0].plan
+        return unpooled_windows(plan, *_undone(request)).index_dtype
+    return _run_forward(request, return_indices=True).results["indices"][1]
+
+
+def _undone(request: Request) -> tuple[Any, Any, Any]:
+    """Kernel size, stride and padding of the pooling that unpooling undoes."""
+    given = request.arguments
+    return given["kernel_size"], given.get("stride"), given.get("padding", 0)
+
+
+def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+    """The call with its arguments by name."""
+    if "out" in kwargs:
+        raise TypeError("out must not be given: nothing is computed")
+    positional = [key for key, each in parameters_of(name).items() if each.kind is not each.KEYWORD_ONLY]
+    by_name = dict(zip(positional, args, strict=False))
+    twice = by_name.keys() & kwargs.keys()
+    if twice:
+        raise TypeError(f"{name} got two values for {', '.join(sorted(twice))}")
+    return Request(name, spec, by_name | kwargs, args[len(positional) :])
+
+
+def _name_of(op: Any) -> str:
+    name = getattr(op, "__name__", op)
+    if not isinstance(name, str):
+        raise TypeError(f"op must be a pooling function or its name, got {op!r} of type {type(op).__name__}")
+    if name not in functional.__all__ or (callable(op) and op is not getattr(functional, name)):
+        like = get_close_matches(name, functional.__all__, n=1, cutoff=0)
+        raise ValueError(
+            f"op must be a pooling function of numbapool or its name, got {op!r}; the nearest is {like[0]!r}"
+        )
+    return name
+
+
+def _spec_of(shape: Any, dtype: Any) -> Spec:
+    """Shape and dtype of an array, or of one that is given by them."""
+    if not isinstance(shape, (tuple, list)):
+        spec = backend_of("shape", shape).describe("shape", shape)
+        if dtype is not None:
+            raise TypeError(f"dtype must not be given beside an array, which has one, got {dtype!r}")
+        return spec
+    lengths = tuple(as_int("shape", each) for each in shape)
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"shape must have lengths of at least 0, got {shape!r}")
+    return lengths, BFLOAT16 if f"{dtype}" == "bfloat16" else np.dtype(np.float32 if dtype is None else dtype)
+
+
+def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...], int]:
+    """The windows along each pooled axis, and how many planes have them."""
+    name, arguments, (shape, _) = request.name, request.arguments, request.spec
+    planes = plans[0].planes
+    if name.startswith("global"):
+        lengths = shape[1:-1] if arguments.get("data_format") == "channels_last" else shape[2:]
+        plans = [WindowPlan((), tuple(Axis(length, 1, length, length, 1, 0, 0) for length in lengths))]
+    elif "unpool" in name:
+        plans = [unpooled_windows(plans[0], *_undone(request))]
+    rank = sum(len(plan.pooled) for plan in plans)
+    names = [*LETTERS.get(rank, "")] or [f"axis {i + 2}" for i in range(rank)]
+    if name.startswith("pool"):
+        chosen = as_axes(arguments.get("axes"), arguments["kernel_size"], len(shape))
+        names = [f"axis {axis}" for axis in chosen]
+        planes = prod(shape[axis] for axis in range(len(shape)) if axis not in chosen)
+    # More than three axes are pooled in passes, from the last to the first.
+    along = [(plan, i) for plan in reversed(plans) for i in range(len(plan.pooled))]
+    axes = []
+    for number, (plan, i) in enumerate(along):
+        pooled = plan.pooled[i]
+        regular = pooled if isinstance(pooled, Axis) else None
+        axes.append(
+            AxisWindows(
+                names[number],
+                pooled.length,
+                pooled.out,
+                _formula(name, arguments, plan, i, number),
+                (regular.before, regular.after) if regular is not None else (0, 0),
+                partial(plan.window, i),
+                regular,
+            )
+        )
+    return tuple(axes), planes
+
+
+def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int, number: int) -> str:
+    """How the length of the output comes about."""
+    length, out = plan.pooled[i][:2]
+    if name.startswith("global"):
+        return f"all {length} elements are one window = {out}"
+    if name.startswith("adaptive"):
+        bins = f", bin i from floor(i*{length} / {out}) to ceil((i + 1)*{length} / {out})" if out else ""
+        return f"output_size = {out}{bins}"
+    if isinstance(plan, BinPlan):
+        kernel = plan.kernel[i]
+        ratio = arguments.get("output_ratio")
+        if ratio is not None:
+            each = ratio[number] if isinstance(ratio, (tuple, list)) else ratio
+            return f"floor({length} * {each}) = {out}, windows of {kernel} are drawn"
+        return f"output_size = {out}, windows of {kernel} are drawn"
+    _, _, kernel, stride, dilation, before, after = plan.pooled[i]
+    if "unpool" in name:
+        default = (out - 1) * stride + kernel - before - after
+        usual = f"({out} - 1)*{stride} + {kernel} - 2*{before} = {default}"
+        return usual if default == length else f"output_size = {length}, by default {usual}"
+    room = f"({length} + {before} + {after} - {dilation}*({kernel} - 1) - 1) / {stride}"
+    if not arguments.get("ceil_mode"):
+        return f"floor({room}) + 1 = {out}"
+    if plan.window(i, out - 1)[-1] < length + after - 1:  # with one window more the end would be reached
+        return f"ceil({room}) + 1 - 1 = {out}, less one window that would begin behind the input"
+    return f"ceil({room}) + 1 = {out}"
+
+
+def _written(request: Request) -> str:
+    arrays = [
+        key for key in inspect.signature(getattr(functional, request.name)).parameters if key in ("grad_output", "x")
+    ]
+    arrays += ["indices"] * ("unpool" in request.name)
+    return (
+        f"{request.name}({', '.join([*arrays, *(f'{key}={shown(each)}' for key, each in request.arguments.items())])})"
+    )
+
+
+def _between(positions: range, low: int, high: int) -> int:
+    """How many of ascending positions are at least `low` and below `high`."""
+    step = positions.step
+    first = max(0, -((positions.start - low) // step))
+    end = min(len(positions), -((positions.start - high) // step))
+    return max(0, end - first)
+
+
+def _in_columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}".rstrip() for name, text in rows]
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes, for people: powers of 1000."""
+    return _in_units(number, ("B", "kB", "MB", "GB", "TB", "PB", "EB"))
+
+
+def in_seconds(seconds: float) -> str:
+    """A time, for people."""
+    return _in_units(seconds * 1e9, ("ns", "us", "ms", "s"))
+
+
+def _in_units(number: float, units: tuple[str, ...]) -> str:
+    thousands = 0
+    while number >= 999.5 and thousands < len(units) - 1:
+        number, thousands = number / 1000, thousands + 1
+    return f"{number:.3g} {units[thousands]}"
