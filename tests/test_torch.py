@@ -306,7 +306,11 @@ def saved_tensors(function: Callable[[Any], Any], x: Any) -> list[Any]:
 def test_little_is_saved() -> None:
     x = torch.rand(2, 3, 8, 8)
     (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 2), x)
-    assert (indices.dtype, indices.shape) == (torch.int32, (2, 3, 4, 4))
+    assert (indices.dtype, indices.shape) == (torch.uint8, (2, 3, 4, 4))
+    (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 2), x.to(memory_format=torch.channels_last))
+    assert indices.dtype == torch.int32
+    (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 16, 1, 8), torch.rand(2, 3, 8, 8))
+    assert indices.dtype == torch.int32
     (indices,) = saved_tensors(lambda x: numbapool.max_pool2d(x, 2, return_indices=True), x)
     assert indices.dtype == torch.int64
     assert saved_tensors(lambda x: numbapool.avg_pool2d(x, 2), x) == []

@@ -1,6 +1,7 @@
-"""Gradients by the taps of windows that move by one element: each input element asks the windows that hold it.
+"""Gradients by the taps of windows, seen from the input: each element asks the windows that hold it.
 
-An element adds what windows hand it in the order of the outputs, as `indexed.scatter_taps` does: the bits are the same.
+For windows that move by one element, and for those that do not overlap, of which one holds it at most. An element adds what
+windows hand it in the order of the outputs, as `indexed.scatter_taps` does: the bits are the same.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import numpy as np
 
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu.codes import no_tap
-from numbapool.kernels.cpu.compile import entry, inlined
+from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import run
-from numbapool.kernels.cpu.rows import ZERO
+from numbapool.kernels.cpu.rows import ONE_UP, ZERO
 from numbapool.kernels.cpu.schedule import (
     BEFORE_D,
     BEFORE_H,
@@ -28,25 +29,55 @@ from numbapool.kernels.cpu.schedule import (
     OUT_D,
     OUT_H,
     OUT_W,
+    PLANES,
+    STREAMED_BYTES,
+    STRIDE_D,
+    STRIDE_H,
+    STRIDE_W,
     geometry_of,
 )
-from numbapool.kernels.cpu.vectors import add, element, lanes, load, load_marks, no_sum, put, store, where_equal
+from numbapool.kernels.cpu.vectors import (
+    STREAM_BYTES,
+    add,
+    can_stream,
+    element,
+    finish_streams,
+    lanes,
+    load,
+    load_marks,
+    no_sum,
+    put,
+    store,
+    stream,
+    where_equal,
+    zipped_high,
+    zipped_low,
+)
 
 # Windows of up to this many elements are pulled: every element looks at all of them.
-MOST_PULLED = 27
+MOST_PULLED = 9
 
 
 def is_pulled(plan: WindowPlan) -> bool:
-    """Whether windows are small and move by one element."""
-    return plan.taps <= MOST_PULLED and all(axis.stride == 1 for axis in plan.pooled)
+    """Whether windows are apart, or small and move by one element."""
+    return _are_apart(plan) or (plan.taps <= MOST_PULLED and all(axis.stride == 1 for axis in plan.pooled))
+
+
+def _are_apart(plan: WindowPlan) -> bool:
+    return all(axis.kernel <= axis.stride and (axis.dilation == 1 or axis.kernel == 1) for axis in plan.pooled)
 
 
 def pull_gradients(plan: WindowPlan, grad: np.ndarray, taps: np.ndarray, grad_input: np.ndarray) -> bool:
     """The gradient of each input element; False if a tap is none of a window's. All arrays contiguous."""
     d, h, _ = plan.axes
     bad, none = np.zeros(1, np.int64), no_tap(taps.dtype)
-    units, operations = plan.planes * d.length * h.length, grad_input.size * plan.taps
-    run(pull_rows, units, operations, grad_input, grad, taps, geometry_of(plan), np.int64(units), none, bad)
+    units, operations = plan.planes * d.length * h.length, grad_input.size
+    if _are_apart(plan):
+        streams = int(grad_input.nbytes >= STREAMED_BYTES)
+        run(pull_apart, units, operations, grad_input, grad, taps, geometry_of(plan), units, none, streams, bad)
+    else:
+        operations *= plan.taps
+        run(pull_rows, units, operations, grad_input, grad, taps, geometry_of(plan), np.int64(units), none, bad)
     return not bad[0]
 
 
@@ -57,19 +88,112 @@ def tap_range(position, out, kernel, dilation):
     return first, min(kernel, position // dilation + 1)
 
 
+@inner
+def has_bad(taps, first, last, g, none):
+    """Whether any tap of rows first <= row < last of outputs is none of its window's, or outside the input."""
+    known, largest = g[KERNEL_D] * g[KERNEL_H] * g[KERNEL_W], taps.dtype.type(none)
+    last_known, is_bad, n = taps.dtype.type(known - 1), False, g[OUT_W]
+    for i in range(np.uintp(first * n), np.uintp(last * n)):
+        is_bad |= (taps[i] > last_known) & (taps[i] != largest)
+    if is_bad:
+        return True
+    # Windows inside the input have all their taps there.
+    inside0 = min(n, (g[BEFORE_W] + g[STRIDE_W] - 1) // g[STRIDE_W])
+    reach = g[IN_W] - 1 - (g[KERNEL_W] - 1) * g[DILATION_W] + g[BEFORE_W]
+    inside1 = max(inside0, min(n, reach // g[STRIDE_W] + 1))
+    for number in range(first, last):
+        slab = number // g[OUT_H]
+        d = slab % g[OUT_D] * g[STRIDE_D] - g[BEFORE_D]
+        h = (number - slab * g[OUT_H]) * g[STRIDE_H] - g[BEFORE_H]
+        is_inside = d >= 0 and d + (g[KERNEL_D] - 1) * g[DILATION_D] < g[IN_D]
+        is_inside = is_inside and h >= 0 and h + (g[KERNEL_H] - 1) * g[DILATION_H] < g[IN_H]
+        o = ZERO
+        while o < n:
+            if is_inside and o == inside0:
+                o = inside1
+                if o == n:
+                    break
+            tap = taps[np.uintp(number * n + o)]
+            if tap != largest:
+                row = np.int64(tap) // g[KERNEL_W]
+                i = row // g[KERNEL_H]
+                in_d, in_h = d + i * g[DILATION_D], h + (row - i * g[KERNEL_H]) * g[DILATION_H]
+                in_w = o * g[STRIDE_W] - g[BEFORE_W] + (np.int64(tap) - row * g[KERNEL_W]) * g[DILATION_W]
+                if not (0 <= in_d < g[IN_D] and 0 <= in_h < g[IN_H] and 0 <= in_w < g[IN_W]):
+                    return True
+            o += 1
+    return False
+
+
+@entry
+def pull_apart(first, last, grad_input, grad, taps, g, units, none, streams, bad):
+    """Each row of the input by the one row of windows that may hold it."""
+    rows = g[PLANES] * g[OUT_D] * g[OUT_H]
+    if has_bad(taps, first * rows // units, last * rows // units, g, none):
+        bad[0] = 1
+    size, end = np.uintp(g[IN_W]), np.uintp(g[OUT_W])
+    line, zero = np.zeros(g[IN_W] + 1, grad_line(grad_input).dtype), no_sum(grad_input)
+    width, two = lanes(line), lanes(line) + lanes(line)
+    is_halved = g[KERNEL_W] == g[STRIDE_W] == 2 and g[BEFORE_W] == 0
+    row_bytes = g[IN_W] * grad_input.itemsize
+    past_caches = streams != 0 and can_stream(grad_input, np.uintp(first) * size) and row_bytes % STREAM_BYTES == 0
+    for number in range(first, last):
+        slab = number // g[IN_H]
+        plane = slab // g[IN_D]
+        d, h = slab - plane * g[IN_D] + g[BEFORE_D], number - slab * g[IN_H] + g[BEFORE_H]
+        od, oh = d // g[STRIDE_D], h // g[STRIDE_H]
+        i, j = d - od * g[STRIDE_D], h - oh * g[STRIDE_H]
+        is_held = i < g[KERNEL_D] and j < g[KERNEL_H] and od < g[OUT_D] and oh < g[OUT_H]
+        source = np.uintp(((plane * g[OUT_D] + od) * g[OUT_H] + oh) * g[OUT_W])
+        tap = (i * g[KERNEL_H] + j) * g[KERNEL_W]
+        to, column, o = np.uintp(number) * size, np.uintp(0), np.uintp(0)
+        if is_held and is_halved:
+            left, right = taps.dtype.type(tap), taps.dtype.type(tap + 1)
+            while o + width <= end:
+                vector, marks = load(grad, source + o, line), load_marks(taps, source + o, line)
+                even, odd = where_equal(vector, marks, left), where_equal(vector, marks, right)
+                stream(grad_input, to + column, zipped_low(even, odd), past_caches)
+                stream(grad_input, to + column + width, zipped_high(even, odd), past_caches)
+                column += two
+                o += width
+        for c in range(column, size):
+            line[c] = zero
+        if is_held:
+            start = g[STRIDE_W] * np.int64(o) - g[BEFORE_W]
+            while o < end:
+                # What is not for this row goes behind it.
+                own = np.uintp(np.int64(taps[source + o]) - tap)
+                at = np.uintp(start) + own
+                line[at if own < np.uintp(g[KERNEL_W]) and at < size else size] = element(grad, source + o, line)
+                start += g[STRIDE_W]
+                o += ONE_UP
+        while column + width <= size:
+            stream(grad_input, to + column, load(line, column, line), past_caches)
+            column += width
+        while column < size:
+            put(grad_input, to + column, line[column])
+            column += ONE_UP
+    if past_caches:
+        finish_streams()
+
+
+@inlined
+def grad_line(grad_input):
+    """An array of the dtype of sums."""
+    return np.full(1, no_sum(grad_input))
+
+
 @entry
 def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
-    line, known = np.full(lanes_of(grad_input), no_sum(grad_input)), g[KERNEL_D] * g[KERNEL_H] * g[KERNEL_W]
+    line = np.full(lanes_of(grad_input), no_sum(grad_input))
     # Of each tap that holds a row: how far from the element its window is, how far along w, and its number.
     distances, across = np.empty(MOST_PULLED, np.int64), np.empty(MOST_PULLED, np.int64)
     numbers = np.empty(MOST_PULLED, taps.dtype)
     width, reach = lanes(line), (g[KERNEL_W] - 1) * g[DILATION_W]
     inside0, inside1 = max(ZERO, reach - g[BEFORE_W]), min(g[IN_W], g[OUT_W] - g[BEFORE_W])
     is_vector = inside1 - inside0 >= np.int64(width)
-    is_bad, largest, none_of_dtype = False, taps.dtype.type(known - 1), taps.dtype.type(none)
-    for i in range(np.uintp(first * taps.size // units), np.uintp(last * taps.size // units)):
-        is_bad |= (taps[i] > largest) & (taps[i] != none_of_dtype)
-    if is_bad:
+    rows = g[PLANES] * g[OUT_D] * g[OUT_H]
+    if has_bad(taps, first * rows // units, last * rows // units, g, none):
         bad[0] = 1
     for number in range(first, last):
         slab = number // g[IN_H]
@@ -112,4 +236,4 @@ def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
 @inlined
 def lanes_of(grad_input):
     """Elements of a vector of sums."""
-    return np.int64(lanes(np.full(1, no_sum(grad_input))))
+    return np.int64(lanes(grad_line(grad_input)))
