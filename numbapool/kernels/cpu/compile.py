@@ -133,7 +133,7 @@ def _write_whole(directory: Path, name: str, payload: bytes) -> None:
 def environment_digest() -> str:
     """Digest of what machine code depends on besides the function and the processor: sources, versions, switches."""
     digest = hashlib.sha256()
-    for path in sorted(KERNELS.rglob("*.py")):
+    for path in sorted([*KERNELS.glob("*.py"), *(KERNELS / "cpu").glob("*.py")]):
         digest.update(f"{path.relative_to(KERNELS)}\0".encode() + path.read_bytes() + b"\0")
     switches = (config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
     digest.update(repr((sys.version, np.__version__, numba.__version__, llvmlite.__version__, switches)).encode())

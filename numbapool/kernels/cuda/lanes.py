@@ -1,0 +1,220 @@
+"""Several elements at a time: neighbouring channels, or the same position of neighbouring planes.
+
+The lanes of a thread share all shape arithmetic, and their loads do not wait for each other. Eight lanes are a pair of
+pairs of pairs, so that a kernel is written once: each step below is written for one lane and for a pair of what `one`
+does, and `steps_of` nests them. Lane number n is `n * step` elements after the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numbapool.kernels.cuda.elements import element, put, total, turned, value, widened
+from numbapool.kernels.cuda.variants import with_own
+from numbapool.kernels.windows import larger as larger_of_two
+from numbapool.kernels.windows import replaces
+
+# Bound by `steps_of`: what a pair is made of, and how many lanes its first half has.
+one: Callable[..., Any] = larger_of_two
+HALF = 1
+
+# Bound by the variant: the value of a maximum without any element, and how a sum is divided.
+LOWEST: Any = np.float32(-np.inf)
+quotient_of: Callable[..., Any] = larger_of_two
+
+
+def load_one(x, i, step):
+    return element(x, i)
+
+
+def load_pair(x, i, step):
+    return one(x, i, step), one(x, i + HALF * step, step)
+
+
+def store_one(out, i, step, best):
+    put(out, i, best)
+
+
+def store_pair(out, i, step, best):
+    one(out, i, step, best[0])
+    one(out, i + HALF * step, step, best[1])
+
+
+def lowest_one():
+    return value(LOWEST)
+
+
+def zero_one():
+    return total(0)
+
+
+def none_pair():
+    return one(), one()
+
+
+def larger_one(best, each):
+    return larger_of_two(best, each)
+
+
+def add_one(sums, each):
+    return total(sums + total(each))
+
+
+def both_pair(best, each):
+    return one(best[0], each[0]), one(best[1], each[1])
+
+
+def mark_one(each, position):
+    return each, position
+
+
+def mark_pair(each, position):
+    return one(each[0], position), one(each[1], position)
+
+
+def replace_one(best, each, position):
+    is_better = replaces(each, best[0])
+    return each if is_better else best[0], position if is_better else best[1]
+
+
+def replace_pair(best, each, position):
+    return one(best[0], each[0], position), one(best[1], each[1], position)
+
+
+def store_mark_one(out, positions, i, step, best):
+    put(out, i, best[0])
+    positions[i] = as_index(best[1])
+
+
+def store_mark_pair(out, positions, i, step, best):
+    one(out, positions, i, step, best[0])
+    one(out, positions, i + HALF * step, step, best[1])
+
+
+def divide_one(sums, divisor):
+    return quotient_of(sums, divisor)
+
+
+def divide_pair(sums, divisor):
+    return one(sums[0], divisor), one(sums[1], divisor)
+
+
+
+def add_where_one(sums, grad, at, step, positions, i, index_step, wanted):
+    if np.int64(positions[i]) == wanted:
+        return total(sums + total(element(grad, at)))
+    return sums
+
+
+def add_where_pair(sums, grad, at, step, positions, i, index_step, wanted):
+    return (
+        one(sums[0], grad, at, step, positions, i, index_step, wanted),
+        one(sums[1], grad, at + HALF * step, step, positions, i + HALF * index_step, index_step, wanted),
+    )
+
+
+# How positions are written: as they are, or with all bits of a tap that there is not; bound by the variant.
+INDEX_MASK = -1
+index_type: Any = np.int64
+
+
+def as_index(position):
+    """A position as an index: -1 has all bits set, in an unsigned type too."""
+    return index_type(np.int64(position) & np.int64(INDEX_MASK)) if INDEX_MASK > 0 else index_type(np.int64(position))
+
+
+# 16 bytes at once: replaced by the compiler; as they stand they read and write one element after the other.
+
+
+def neighbours_2(x, i):
+    return x[i], x[i + 1]
+
+
+def neighbours_4(x, i):
+    return x[i], x[i + 1], x[i + 2], x[i + 3]
+
+
+def neighbours_8(x, i):
+    return x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5], x[i + 6], x[i + 7]
+
+
+def neighbours_16(x, i):
+    return (
+        x[i],
+        x[i + 1],
+        x[i + 2],
+        x[i + 3],
+        x[i + 4],
+        x[i + 5],
+        x[i + 6],
+        x[i + 7],
+        x[i + 8],
+        x[i + 9],
+        x[i + 10],
+        x[i + 11],
+        x[i + 12],
+        x[i + 13],
+        x[i + 14],
+        x[i + 15],
+    )
+
+
+def pair_of(a, b):
+    return turned(widened(a)), turned(widened(b))
+
+
+def wide_load_2(x, i, step):
+    v = neighbours_2(x, i)
+    return pair_of(v[0], v[1])
+
+
+def wide_load_4(x, i, step):
+    v = neighbours_4(x, i)
+    return pair_of(v[0], v[1]), pair_of(v[2], v[3])
+
+
+def wide_load_8(x, i, step):
+    v = neighbours_8(x, i)
+    return (pair_of(v[0], v[1]), pair_of(v[2], v[3])), (pair_of(v[4], v[5]), pair_of(v[6], v[7]))
+
+
+def wide_load_16(x, i, step):
+    v = neighbours_16(x, i)
+    return (
+        ((pair_of(v[0], v[1]), pair_of(v[2], v[3])), (pair_of(v[4], v[5]), pair_of(v[6], v[7]))),
+        ((pair_of(v[8], v[9]), pair_of(v[10], v[11])), (pair_of(v[12], v[13]), pair_of(v[14], v[15]))),
+    )
+
+
+WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
+
+STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "load": (load_one, load_pair),
+    "store": (store_one, store_pair),
+    "lowest": (lowest_one, none_pair),
+    "zero": (zero_one, none_pair),
+    "larger": (larger_one, both_pair),
+    "add": (add_one, both_pair),
+    "mark": (mark_one, mark_pair),
+    "replace": (replace_one, replace_pair),
+    "store_mark": (store_mark_one, store_mark_pair),
+    "divide": (divide_one, divide_pair),
+    "add_where": (add_where_one, add_where_pair),
+}
+
+
+def steps_of(lanes: int, is_wide: bool) -> dict[str, Any]:
+    """The steps by name, for a number of lanes; with `is_wide` all lanes are loaded at once, from 16 aligned bytes."""
+    steps: dict[str, Any] = {}
+    for name, (single, pair) in STEPS.items():
+        step, half = single, 1
+        while half < lanes:
+            step = with_own(pair, one=step, HALF=half)
+            half *= 2
+        steps[name] = step
+    if is_wide:
+        steps["load"] = WIDE_LOADS[lanes]
+    return steps

@@ -1,0 +1,64 @@
+"""Variants of kernels: plain Python functions whose global names are bound to what the variant is made of.
+
+A kernel calls `load`, `larger` or `index` by their names alone. Which element type, how many lanes, how wide the index
+arithmetic is, is said when it is bound: the function is copied with other globals, and so is every function of this
+package that it calls. A compiler then sees constants and small functions, as if each variant had been written out; and
+without a compiler the copies are Python that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PACKAGE = "numbapool.kernels."
+
+
+class Kernel(NamedTuple):
+    """A function `thread(t, buffers, g)` that one thread runs, and what its variant is made of.
+
+    `buffers` is a tuple of pointers, `g` one of int64 scalars. A cooperative kernel is called `block(shared, b, i, buffers,
+    g)` instead, for thread i of block b, with `shared` memory of its block and barriers.
+    """
+
+    function: Callable[..., None]
+    label: str  # tells variants apart
+    names: tuple[tuple[str, Any], ...]
+    buffers: tuple[str, ...]  # dtype of each buffer, by name
+    scalars: int
+    threads: int = 256  # in a block
+    shared: tuple[str, ...] = ()  # dtypes of arrays in shared memory with an element a thread; then it is cooperative
+
+
+def with_own(function: Callable[..., Any], **own: Any) -> Callable[..., Any]:
+    """A copy of a function with some of its global names fixed, whatever the variant says."""
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__dict__["own"] = own
+    return copy
+
+
+def bound(
+    function: Callable[..., Any], names: Mapping[str, Any], jit: Callable[[Callable[..., Any]], Any], memo: dict[Any, Any]
+) -> Any:
+    """`jit` of a function, and of all functions of this package that it calls, with names bound."""
+    if function in memo:
+        return memo[function]
+    assert isinstance(function, FunctionType)
+    own = function.__dict__.get("own", {})
+    globals_ = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        value = own[name] if name in own else names.get(name, globals_.get(name))
+        if isinstance(value, FunctionType) and (value.__module__ or "").startswith(PACKAGE):
+            value = bound(value, names, jit, memo)
+        if value is not None:
+            globals_[name] = value
+    memo[function] = jit(FunctionType(function.__code__, globals_, function.__name__))
+    return memo[function]
+
+
+def buffer_dtype(name: str) -> np.dtype[Any]:
+    """What the elements of a buffer are in memory."""
+    return np.dtype({"bfloat16": "uint16", "bool": "uint8"}.get(name, name))
