@@ -169,20 +169,27 @@ def _alignment(array: NDArray[Any]) -> int:
 
 def _execute(program: Program, arrays: Sequence[NDArray[Any]]) -> bool:
     """Run a program; whether its flag is set."""
-    memory = [np.ascontiguousarray(table) for table in program.tables]
-    scratch = [np.full(size + 32, 0xA5, np.uint8) for size in program.scratch]
-    starts = [(-each.ctypes.data) % 16 for each in scratch]
-    addresses = [each.ctypes.data for each in [*arrays, *memory]]
-    addresses += [each.ctypes.data + start for each, start in zip(scratch, starts)]
-    launch.run(program, addresses, emulate)
-    for each, start, size in zip(scratch, starts, program.scratch):
-        assert (each[:start] == 0xA5).all()
-        assert (each[start + size :] == 0xA5).all()
+    extras = [each if isinstance(each, np.ndarray) else _Scratch(each) for each in program.extras]
+    launch.run(program, [each.ctypes.data for each in [*arrays, *extras]], emulate)
+    assert all(each.is_whole() for each in extras if isinstance(each, _Scratch))
     if program.flag < 0:
         return False
-    number = program.flag - len(arrays) - len(memory)
-    flag = scratch[number][starts[number] :][:4].view(np.int32)
-    return bool(flag[0])
+    return bool(extras[program.flag - len(arrays)].memory.view(np.int32)[0])
+
+
+class _Scratch:
+    """Memory full of garbage, with a margin that must stay so."""
+
+    def __init__(self, size: int) -> None:
+        self.around = np.full(size + 64, 0xA5, np.uint8)
+        self.start = 16 + -self.around.ctypes.data % 16
+        self.memory = self.around[self.start :][: size - size % 16]
+        self.size, self.ctypes = size, self.memory.ctypes
+
+    def is_whole(self) -> bool:
+        """Whether nothing has been written beside it."""
+        before, after = self.around[: self.start], self.around[self.start + self.size :]
+        return bool((before == 0xA5).all() and (after == 0xA5).all())
 
 
 def emulate(step: Step, arguments: tuple[int, ...]) -> None:

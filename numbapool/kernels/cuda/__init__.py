@@ -3,8 +3,8 @@
 An operation is `operation(plan, sources, results, *parameters) -> Program`, forward and backward alike, where `sources` and
 `results` are tuples of `Operand`: dtype, steps in elements along the axes of the plan, alignment; no addresses. Programs are
 remembered, so equal operands give the same one. `launch.run(program, addresses, launch)` runs it: addresses are those of
-sources, results, tables (constant arrays of the program, to be copied to the device once) and scratch (so many bytes, from
-the caller's allocator, that nothing needs to hold after the last launch), in this order, and `launch(step, arguments)` starts one
+sources, results and `program.extras`, in this order (tables of constants, to be copied to the device once, and scratch, so
+many bytes of the caller's allocator, which hold nothing after the last launch), and `launch(step, arguments)` starts one
 kernel on the caller's stream with Python ints as arguments, 8 bytes each.
 
 ============================ ======================= ===================== ================================================
@@ -38,6 +38,36 @@ such indices are skipped. To read it is the only reason to wait for the device (
 Numba but the compiler.
 """
 
+from numbapool.kernels.cuda.avg import avg_pool, avg_pool_backward, sum_pool, sum_pool_backward
+from numbapool.kernels.cuda.codes import from_global, to_global
+from numbapool.kernels.cuda.indexed import (
+    gather,
+    gather_all,
+    max_pool_backward,
+    min_pool_backward,
+    place,
+    scatter_add,
+)
+from numbapool.kernels.cuda.lp import lp_pool, lp_pool_backward
 from numbapool.kernels.cuda.max import max_pool, max_pool_with_indices, min_pool, min_pool_with_indices
 
-__all__ = ["max_pool", "max_pool_with_indices", "min_pool", "min_pool_with_indices"]
+__all__ = [
+    "avg_pool",
+    "avg_pool_backward",
+    "from_global",
+    "gather",
+    "gather_all",
+    "lp_pool",
+    "lp_pool_backward",
+    "max_pool",
+    "max_pool_backward",
+    "max_pool_with_indices",
+    "min_pool",
+    "min_pool_backward",
+    "min_pool_with_indices",
+    "place",
+    "scatter_add",
+    "sum_pool",
+    "sum_pool_backward",
+    "to_global",
+]

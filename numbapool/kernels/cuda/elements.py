@@ -23,6 +23,16 @@ def as_it_is(each):
     return each
 
 
+def as_value(each):
+    """A sum of integers as an element."""
+    return value(each)
+
+
+def undivided(each, divisor):
+    """A sum that is wanted as such."""
+    return each
+
+
 def negated(each):
     return -each
 
@@ -132,8 +142,10 @@ reciprocal = reciprocal32
 
 
 def float_quotient(each, divisor):
-    """A sum over a divisor, both floats."""
+    """A sum over a divisor, both floats; 0 of a window that has no divisor."""
     size = abs(divisor)
+    if not (size > total(0)):
+        return total(0)
     size = size if size < total(8e37) else total(8e37)
     r = reciprocal(size)
     q = total(each * r)
@@ -199,3 +211,20 @@ def signed(q, is_negative):
     return total(U64(U64(0) - q)) if is_negative else total(q)
 
 
+
+
+def whole_quotient32(n, divisor):
+    """`n // divisor` of two positions."""
+    return np.int32(U32(n) // U32(divisor))
+
+
+def whole_quotient64(n, divisor):
+    return I64(unsigned_quotient(U64(n), U64(divisor)))
+
+
+whole_quotient = whole_quotient32
+
+
+def atomic_max(pointer, i, each):
+    """Write the larger of two integers to position i, one thread at a time; replaced by the compiler."""
+    pointer[i] = max(pointer[i], each)

@@ -265,6 +265,11 @@ def dilated_tap(distance, dilation, magic):
     return tap if index(tap * dilation) == distance else index(-1)
 
 
+def some_tap(distance, dilation, magic):
+    """Bins hold all between their ends."""
+    return index(0)
+
+
 tap_at: Callable[..., Any] = neighbouring_tap
 
 
@@ -283,7 +288,7 @@ def tap_w(i, o, g):
 PLACEMENTS: dict[str, dict[str, Any]] = {
     "sliding": {"window": sliding, "holders": sliding_holders, "tap_at": neighbouring_tap},
     "dilated": {"window": dilated, "holders": sliding_holders, "tap_at": dilated_tap},
-    "adaptive": {"window": adaptive, "holders": adaptive_holders, "tap_at": neighbouring_tap, "count": count_adaptive},
+    "adaptive": {"window": adaptive, "holders": adaptive_holders, "tap_at": some_tap, "count": count_adaptive},
     "drawn": {"window": drawn},
 }
 COUNTS: dict[tuple[str, bool], Callable[..., Any]] = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.kernels.cuda.elements import element, put, total, turned, value, widened
+from numbapool.kernels.cuda.elements import element, index, put, total, turned, value, widened
 from numbapool.kernels.cuda.variants import with_own
 from numbapool.kernels.windows import larger as larger_of_two
 from numbapool.kernels.windows import replaces
@@ -84,6 +84,27 @@ def replace_pair(best, each, position):
     return one(best[0], each[0], position), one(best[1], each[1], position)
 
 
+def fetch_one(positions, i, step):
+    return index(positions[i])
+
+
+def fetch_pair(positions, i, step):
+    return one(positions, i, step), one(positions, i + HALF * step, step)
+
+
+def pair_up_one(each, position):
+    return each, position
+
+
+def pair_up_pair(each, position):
+    return one(each[0], position[0]), one(each[1], position[1])
+
+
+def merge_one(best, each):
+    is_better = best[1] < 0 or replaces(each[0], best[0])
+    return each[0] if is_better else best[0], each[1] if is_better else best[1]
+
+
 def store_mark_one(out, positions, i, step, best):
     put(out, i, best[0])
     positions[i] = as_index(best[1])
@@ -100,7 +121,6 @@ def divide_one(sums, divisor):
 
 def divide_pair(sums, divisor):
     return one(sums[0], divisor), one(sums[1], divisor)
-
 
 
 def add_where_one(sums, grad, at, step, positions, i, index_step, wanted):
@@ -202,6 +222,9 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "replace": (replace_one, replace_pair),
     "store_mark": (store_mark_one, store_mark_pair),
     "divide": (divide_one, divide_pair),
+    "fetch": (fetch_one, fetch_pair),
+    "pair_up": (pair_up_one, pair_up_pair),
+    "merge": (merge_one, both_pair),
     "add_where": (add_where_one, add_where_pair),
 }
 

@@ -32,6 +32,8 @@ from numbapool.kernels.cuda.elements import (
     reciprocal32,
     reciprocal64,
     rounded_quotient,
+    whole_quotient32,
+    whole_quotient64,
 )
 from numbapool.kernels.cuda.variants import Kernel, buffer_dtype
 from numbapool.kernels.elements import BFLOAT16
@@ -71,11 +73,10 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Launches in order on one stream. Buffers are numbered: sources, results, tables, and then scratch."""
+    """Launches in order on one stream. Buffers are numbered: sources, results, and then the extra ones."""
 
     steps: tuple[Step, ...]
-    tables: tuple[np.ndarray, ...] = ()  # constants that must be in the memory of the device
-    scratch: tuple[int, ...] = ()  # bytes, each at an address divisible by 16
+    extras: tuple[int | np.ndarray, ...] = ()  # bytes of scratch at an address divisible by 16, or a table of constants
     flag: int = NO_BUFFER  # a buffer whose first int32 is not 0 after the last step if an index was out of range
 
 
@@ -267,6 +268,11 @@ def sum_of(dtype: np.dtype[Any], is_rounded: bool = False) -> dict[str, Any]:
     return names | {"quotient_of": rounded_quotient if is_rounded else int_quotient}
 
 
+def plain_total(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which elements are summed."""
+    return np.dtype(sum_of(dtype)["total"])
+
+
 def name_of(dtype: np.dtype[Any]) -> str:
     """Name of a real dtype as kernels have it in their labels; complex elements are two of these."""
     if dtype == BFLOAT16:
@@ -278,7 +284,9 @@ def name_of(dtype: np.dtype[Any]) -> str:
 
 def index_names(is_large: bool) -> dict[str, Any]:
     """The width of index arithmetic."""
-    return {"index": np.int64 if is_large else np.int32, "quotient": quotient64 if is_large else quotient32}
+    if is_large:
+        return {"index": np.int64, "quotient": quotient64, "whole_quotient": whole_quotient64}
+    return {"index": np.int32, "quotient": quotient32, "whole_quotient": whole_quotient32}
 
 
 def index_output(dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -310,24 +318,22 @@ class Draft:
     def __init__(self, sources: Sequence[Operand], results: Sequence[Operand]) -> None:
         self.fixed = len(sources) + len(results)
         self.steps: list[Step] = []
-        self.tables: list[np.ndarray] = []
-        self.scratch: list[int] = []
+        self.extras: list[int | np.ndarray] = []
         self.flag = NO_BUFFER
 
     def table(self, values: np.ndarray) -> int:
-        """Number of a buffer of constants; before any scratch."""
-        assert not self.scratch
-        self.tables.append(values)
-        return self.fixed + len(self.tables) - 1
+        """Number of a new buffer of constants."""
+        self.extras.append(np.ascontiguousarray(values))
+        return self.fixed + len(self.extras) - 1
 
     def room(self, size: int, dtype: Any) -> int:
         """Number of a new buffer of scratch."""
-        self.scratch.append(max(WIDE, size * np.dtype(dtype).itemsize))
-        return self.fixed + len(self.tables) + len(self.scratch) - 1
+        self.extras.append(max(WIDE, size * np.dtype(dtype).itemsize))
+        return self.fixed + len(self.extras) - 1
 
     def program(self) -> Program:
         """The program, done."""
-        return Program(tuple(self.steps), tuple(self.tables), tuple(self.scratch), self.flag)
+        return Program(tuple(self.steps), tuple(self.extras), self.flag)
 
 
 Function = TypeVar("Function", bound=Callable[..., Program])
