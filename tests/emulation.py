@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numba
@@ -28,6 +27,9 @@ from numbapool.kernels.cuda import launch
 from numbapool.kernels.cuda.compiler import sources_digest
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
+
+INNER = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+MADE: dict[Any, Any] = {}
 
 # Lanes are for large arrays; tests have small ones.
 launch.FULL = 1
@@ -195,28 +197,22 @@ class _Scratch:
 def emulate(step: Step, arguments: tuple[int, ...]) -> None:
     """Run all threads of a launch, one after the other."""
     kernel, count = step.kernel, len(step.buffers)
-    driver = driver_of(kernel.label)(kernel)
+    driver = driver_of(kernel)
     driver(step.blocks, arguments[:count], arguments[count:])
 
 
-@cache
-def driver_of(label: str) -> Callable[[Kernel], Any]:
-    """A function that makes the driver of the kernel with this label, once."""
-    drivers: dict[str, Any] = {}
-    seen: list[Kernel] = []
+DRIVERS: dict[str, tuple[Kernel, Any]] = {}
 
-    def find(kernel: Kernel) -> Any:
-        if label not in drivers:
-            drivers[label] = _driver(kernel)
-            seen.append(kernel)
-        return drivers[label]
 
-    return find
+def driver_of(kernel: Kernel) -> Any:
+    """What loops over the threads of a kernel, compiled once for each label."""
+    if kernel.label not in DRIVERS:
+        DRIVERS[kernel.label] = kernel, _driver(kernel)
+    return DRIVERS[kernel.label][1]
 
 
 def _driver(kernel: Kernel) -> Any:
-    inner = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    thread = bound(kernel.function, dict(kernel.names), inner, {})
+    thread = bound(kernel.function, dict(kernel.names), INNER, MADE)
     index = dict(kernel.names)["index"]
     kinds = [types.CPointer(numba.from_dtype(_host_dtype(name))) for name in kernel.buffers]
     pointers, threads = pointers_to(kinds), kernel.threads

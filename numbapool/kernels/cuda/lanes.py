@@ -209,6 +209,7 @@ def wide_load_16(x, i, step):
     )
 
 
+NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
 WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
 
 STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
