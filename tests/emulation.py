@@ -222,6 +222,18 @@ def _driver(kernel: Kernel) -> Any:
         for t in range(blocks * threads):
             thread(index(t), buffers, g)
 
+    if kernel.shared:
+        first, last = (numba.from_dtype(buffer_dtype(name)) for name in kernel.shared)
+        phases = kernel.phases
+
+        def run(blocks, addresses, g):  # type: ignore[no-untyped-def]
+            buffers = pointers(addresses)
+            shared = np.empty(threads, first), np.empty(threads, last)
+            for b in range(blocks):
+                for phase in range(phases):
+                    for i in range(threads):
+                        thread(phase, shared, index(b), index(i), buffers, g)
+
     return _cached(numba.njit(run, nogil=True, error_model="numpy", no_cfunc_wrapper=True), kernel.label)
 
 

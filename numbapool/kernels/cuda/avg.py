@@ -16,6 +16,9 @@ from numbapool.kernels.cuda.grid import (
     DILATION_H,
     DILATION_W,
     DIVISOR,
+    IN_D,
+    IN_H,
+    IN_W,
     TO_LANE,
     UNITS,
     X_D,
@@ -37,24 +40,37 @@ from numbapool.kernels.cuda.grid import (
     window_h,
     window_w,
 )
-from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, zero_one
+from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
 from numbapool.kernels.cuda.launch import (
+    BLOCK,
     Draft,
+    Layer,
     Operand,
     Program,
+    cooperative_step,
     element_of,
     is_large,
+    is_whole,
     layer_of,
     name_of,
+    passes_of,
     plain_total,
     remembered,
     scalars_of,
     step_of,
     sum_of,
+    tiling_of,
 )
+from numbapool.kernels.cuda.passes import put_other
 from numbapool.kernels.elements import BFLOAT16
 
+# Where the scalar of a tile is: its elements of a row.
+TILE = grid.SOURCE + grid.SOURCE_FIELDS
+# Elements that a thread adds before the sum of them joins a longer one.
+RUN = 64
+
 # Bound by the variant.
+sum_across = sum_across_one
 load, store, zero, add, divide = load_one, store_one, zero_one, add_one, divide_one
 IS_UNIFORM = True
 
@@ -112,27 +128,78 @@ def fold_mean(
     is_rounded: bool,
 ) -> None:
     """Steps from x to the means of its windows; operands with the numbers of their buffers."""
-    dtype = x[0].dtype
-    read = [(x[0], False)]
-    layer = layer_of(plan, read)
-    placement, names = grid.placement_of(plan), element_of(dtype) | sum_of(dtype, is_rounded)
+    dtype, name, outputs = x[0].dtype, name_of(out[0].dtype), plan.planes * plan.out_plane_size * plan.channels
+    names = element_of(dtype) | sum_of(dtype, is_rounded)
     word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
-    names |= grid.PLACEMENTS[placement] | more
-    if dtype.kind in "iub" and dtype != BFLOAT16:
+    is_integer = dtype != BFLOAT16 and dtype.kind in "iub"
+    if is_integer:
         names["narrowed"] = as_value if out[0].dtype == dtype else as_it_is
     rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
-    draft.steps.append(
-        step_of(
-            avg_windows,
-            [placement, name_of(dtype), name_of(out[0].dtype), word, *rounding],
-            names,
-            layer,
-            [(out[1], name_of(out[0].dtype)), (x[1], name_of(dtype))],
-            scalars_of(layer, read, True, large, divisor, count_include_pad),
-            large,
+    words = [name_of(dtype), name, word, *rounding]
+    if is_whole(plan, x[0]):
+        large = is_large(plan, [(x[0], False)], plan.planes)
+        scalars = scalars_of(
+            Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad
         )
-    )
+        shared = str(np.dtype(names["total"])), "int32"
+        buffers = [(out[1], name), (x[1], name_of(dtype))]
+        draft.steps.append(
+            cooperative_step(avg_whole, words, names | more, shared, plan.planes, buffers, scalars, large)
+        )
+        return
+    passes = passes_of(plan)
+    if len(passes) > 1:
+        for each in passes:
+            sums = Operand(plain_total(dtype), None, 16)
+            room = draft.room(each.planes * each.out_plane_size * each.channels * _parts(dtype), sums.dtype)
+            sums = sums if dtype.kind != "c" else sums._replace(dtype=dtype)
+            fold_mean(draft, each, x, (sums, room), True, 1, False)
+            x = sums, room
+        _divide_sums(draft, plan, x, out, dtype, words, more, divisor, count_include_pad, is_rounded)
+        return
+    read, placement = [(x[0], False)], grid.placement_of(plan)
+    large = is_large(plan, read, outputs)
+    names |= grid.PLACEMENTS[placement] | more
+    layer = layer_of(plan, read, out=out[0])
+    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    buffers = [(out[1], name), (x[1], name_of(dtype))]
+    tiling = tiling_of(plan, x[0], out[0])
+    if tiling is not None and names["IS_UNIFORM"]:
+        layer = Layer(plan, "planes", 1)
+        scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+        scalars = tiling.scalars(plan, scalars, large)
+        words.insert(0, tiling.word)
+        draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
+        return
+    draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
+
+
+def _parts(dtype: np.dtype[Any]) -> int:
+    return 2 if dtype.kind == "c" else 1
+
+
+def _divide_sums(
+    draft: Draft,
+    plan: Plan,
+    sums: tuple[Operand, int],
+    out: tuple[Operand, int],
+    dtype: np.dtype[Any],
+    words: list[str],
+    more: dict[str, Any],
+    divisor: int,
+    count_include_pad: bool,
+    is_rounded: bool,
+) -> None:
+    """The last of several passes: from sums of whole windows to their means."""
+    read = [(sums[0], True)]
+    layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
+    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    names = element_of(sums[0].dtype) | sum_of(dtype, is_rounded) | more
+    names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    buffers = [(out[1], name_of(out[0].dtype)), (sums[1], name_of(sums[0].dtype))]
+    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    placement = grid.placement_of(plan)
+    draft.steps.append(step_of(divide_sums, [placement, *words], names, layer, buffers, scalars, large))
 
 
 def spread_mean(
@@ -257,3 +324,53 @@ def avg_holders(t, buffers, g):
     if IS_UNIFORM:
         sums = divide(sums, divisor_of(d, h, w, g))
     store(out, to, g[TO_LANE], sums)
+
+
+def avg_tiles(t, buffers, g):
+    """Means of windows of two columns that lie side by side: rows folded first, 16 bytes at a time, then neighbours."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, group, c, to = position_of(t, g)
+    d, nd, _, _ = window_d(x, 0, od, g)
+    h, nh, _, _ = window_h(x, 0, oh, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    sums = zero()
+    if nd == 1 and nh == 2:  # both loads are on their way before either is used
+        upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
+        sums = add(add(sums, upper), lower)
+    else:
+        for i in range(nd):
+            for j in range(nh):
+                sums = add(sums, load(x, at + index(i * g[X_D] + j * g[X_H]), 1))
+    store(out, to, 1, divide(sum_across(sums), divisor_of(od, oh, group, g)))
+
+
+def divide_sums(t, buffers, g):
+    """A mean from a sum."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, ow, c, to = position_of(t, g)
+    store(out, to, g[TO_LANE], divide(load(x, to, g[TO_LANE]), divisor_of(od, oh, ow, g)))
+
+
+def avg_whole(phase, shared, b, i, buffers, g):
+    """A block adds a plane: each thread every 256th element, then half of the threads what the others have."""
+    out, x = buffers
+    found, _ = shared
+    if phase == 0:
+        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
+        sums = zero()
+        for first in range(i, size, BLOCK * RUN):
+            sum_of_run = zero()
+            for each in range(first, min(index(first + BLOCK * RUN), size), BLOCK):
+                sum_of_run = add(sum_of_run, load(x, at + index(each * g[X_W]), 0))
+            sums = add(sums, sum_of_run)
+        found[i] = sums
+    else:
+        half = BLOCK >> phase
+        if i < half:
+            found[i] = add(found[i], found[i + half])
+        elif half == 0 and i == 0:
+            store(out, np.int64(b), 0, divide(found[0], divisor_of(index(0), index(0), index(0), g)))

@@ -41,8 +41,8 @@ from numbapool.kernels.cuda.launch import (
     is_large,
     scalars_of,
     step_of,
+    table_of,
 )
-from numbapool.kernels.cuda.max import table_of
 from numbapool.kernels.cuda.passes import flag_of
 
 # Where the scalars of a kernel go on, behind those of one source.

@@ -24,7 +24,7 @@ import numpy as np
 
 from numbapool.kernels.cache import KERNELS, directories, write_whole
 from numbapool.kernels.cuda.elements import atomic_max, float_of_half, half_of_float
-from numbapool.kernels.cuda.lanes import NEIGHBOURS
+from numbapool.kernels.cuda.lanes import NEIGHBOURS, PUT_NEIGHBOURS
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
 INSTALL = "pip install 'numbapool[cuda]'"
@@ -142,7 +142,7 @@ def _entry(cuda: Any, kernel: Kernel, function: Any, index: Any) -> Any:
             function(index(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x), buffers, g)
 
         return entry
-    phases, threads, kinds = kernel.phases, kernel.threads, [buffer_dtype(name).type for name in kernel.shared]
+    phases, threads, kinds = kernel.phases, kernel.threads, _shared_types(kernel)
     first, last = kinds[0], kinds[-1]
 
     def cooperative(buffers, g):  # type: ignore[no-untyped-def]
@@ -152,6 +152,11 @@ def _entry(cuda: Any, kernel: Kernel, function: Any, index: Any) -> Any:
             cuda.syncthreads()
 
     return cooperative
+
+
+def _shared_types(kernel: Kernel) -> list[Any]:
+    from_dtype = importlib.import_module("numba").from_dtype
+    return [from_dtype(buffer_dtype(name)) for name in kernel.shared]
 
 
 def _pointer_types(kernel: Kernel) -> Any:
@@ -193,11 +198,31 @@ def _substitutes() -> dict[Any, Any]:
 
         return intrinsic(neighbours)
 
+    def put_at_once(count: int) -> Any:
+        def put_neighbours(typing_context, pointer, i, values):  # type: ignore[no-untyped-def]
+            def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+                element = context.get_data_type(pointer.dtype)
+                at = builder.gep(arguments[0], [arguments[1]])
+                vector = ir.Constant(ir.VectorType(element, count), ir.Undefined)
+                for n in range(count):
+                    each = builder.extract_value(arguments[2], n)
+                    each = context.cast(builder, each, signature.args[2].types[n], pointer.dtype)
+                    each = context.get_value_as_data(builder, pointer.dtype, each)
+                    vector = builder.insert_element(vector, each, ir.Constant(ir.IntType(32), n))
+                stored = builder.store(vector, builder.bitcast(at, vector.type.as_pointer()))
+                stored.align = 16
+                return context.get_dummy_value()
+
+            return types.none(pointer, types.int64, values), codegen
+
+        return intrinsic(put_neighbours)
+
     return {
         atomic_max: intrinsic(atomic),
         float_of_half: cuda.jit(_widen, device=True),
         half_of_float: cuda.jit(_narrow, device=True),
         **{function: at_once(count) for count, function in NEIGHBOURS.items()},
+        **{function: put_at_once(count) for count, function in PUT_NEIGHBOURS.items()},
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.kernels.cuda.elements import element, index, put, total, turned, value, widened
+from numbapool.kernels.cuda.elements import element, index, narrowed, put, total, turned, value, widened
 from numbapool.kernels.cuda.variants import with_own
 from numbapool.kernels.windows import larger as larger_of_two
 from numbapool.kernels.windows import replaces
@@ -136,6 +136,31 @@ def add_where_pair(sums, grad, at, step, positions, i, index_step, wanted):
     )
 
 
+# Across: neighbours of a row, one window's, to one lane. Bound by the variant: how far apart the numbers of two windows are.
+BESIDE = 2
+
+
+def larger_across_one(pair):
+    return larger_of_two(pair[0], pair[1])
+
+
+def sum_across_one(pair):
+    return total(total(pair[0]) + total(pair[1]))
+
+
+def across_pair(pairs):
+    return one(pairs[0]), one(pairs[1])
+
+
+def mark_across_one(pair, position):
+    is_second = replaces(pair[1], pair[0])
+    return pair[1] if is_second else pair[0], index(position + 1) if is_second else position
+
+
+def mark_across_pair(pairs, position):
+    return one(pairs[0], position), one(pairs[1], index(position + BESIDE * HALF))
+
+
 # How positions are written: as they are, or with all bits of a tap that there is not; bound by the variant.
 INDEX_MASK = -1
 index_type: Any = np.int64
@@ -209,7 +234,64 @@ def wide_load_16(x, i, step):
     )
 
 
+def wide_store_2(out, i, step, v):
+    put_neighbours_2(out, i, (bits_of(v[0]), bits_of(v[1])))
+
+
+def wide_store_4(out, i, step, v):
+    put_neighbours_4(out, i, (bits_of(v[0][0]), bits_of(v[0][1]), bits_of(v[1][0]), bits_of(v[1][1])))
+
+
+def wide_store_8(out, i, step, v):
+    put_neighbours_8(out, i, octet_of(v))
+
+
+def wide_store_16(out, i, step, v):
+    put_neighbours_16(out, i, octet_of(v[0]) + octet_of(v[1]))
+
+
+def octet_of(v):
+    a, b = v
+    return (
+        bits_of(a[0][0]),
+        bits_of(a[0][1]),
+        bits_of(a[1][0]),
+        bits_of(a[1][1]),
+        bits_of(b[0][0]),
+        bits_of(b[0][1]),
+        bits_of(b[1][0]),
+        bits_of(b[1][1]),
+    )
+
+
+def bits_of(each):
+    return narrowed(turned(each))
+
+
+def put_neighbours_2(out, i, v):
+    for n in range(2):
+        out[i + n] = v[n]
+
+
+def put_neighbours_4(out, i, v):
+    for n in range(4):
+        out[i + n] = v[n]
+
+
+def put_neighbours_8(out, i, v):
+    for n in range(8):
+        out[i + n] = v[n]
+
+
+def put_neighbours_16(out, i, v):
+    for n in range(16):
+        out[i + n] = v[n]
+
+
 NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
+NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
+PUT_NEIGHBOURS = {2: put_neighbours_2, 4: put_neighbours_4, 8: put_neighbours_8, 16: put_neighbours_16}
+WIDE_STORES = {2: wide_store_2, 4: wide_store_4, 8: wide_store_8, 16: wide_store_16}
 WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
 
 STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -226,19 +308,40 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "fetch": (fetch_one, fetch_pair),
     "pair_up": (pair_up_one, pair_up_pair),
     "merge": (merge_one, both_pair),
+    "larger_across": (larger_across_one, across_pair),
+    "sum_across": (sum_across_one, across_pair),
+    "mark_across": (mark_across_one, mark_across_pair),
     "add_where": (add_where_one, add_where_pair),
 }
 
 
-def steps_of(lanes: int, is_wide: bool) -> dict[str, Any]:
-    """The steps by name, for a number of lanes; with `is_wide` all lanes are loaded at once, from 16 aligned bytes."""
-    steps: dict[str, Any] = {}
-    for name, (single, pair) in STEPS.items():
-        step, half = single, 1
-        while half < lanes:
-            step = with_own(pair, one=step, HALF=half)
-            half *= 2
-        steps[name] = step
-    if is_wide:
+def nested(single: Callable[..., Any], pair: Callable[..., Any], lanes: int, first: int = 1) -> Callable[..., Any]:
+    """A step for a number of lanes, of one for `first` of them."""
+    step, half = single, first
+    while half < lanes:
+        step = with_own(pair, one=step, HALF=half)
+        half *= 2
+    return step
+
+
+def steps_of(lanes: int, loads_wide: bool, stores_wide: bool) -> dict[str, Any]:
+    """The steps by name, for a number of lanes; all loaded at once from 16 aligned bytes, or stored so."""
+    steps: dict[str, Any] = {name: nested(*each, lanes) for name, each in STEPS.items()}
+    if loads_wide:
         steps["load"] = WIDE_LOADS[lanes]
+    if stores_wide:
+        steps["store"] = WIDE_STORES[lanes]
     return steps
+
+
+def tile_steps(lanes: int, loaded: int, at_once: int, stores_wide: bool) -> dict[str, Any]:
+    """The steps of tiles: more elements of a row are loaded, `at_once` in one load, than there are results."""
+    steps = steps_of(lanes, False, stores_wide)
+    steps |= {name: nested(*STEPS[name], loaded) for name in ("larger", "lowest", "add", "zero")}
+    steps["load"] = nested(WIDE_LOADS[at_once], load_pair, loaded, at_once)
+    steps["lowest_mark"] = nested(lowest_mark_one, none_pair, lanes)
+    return steps
+
+
+def lowest_mark_one():
+    return value(LOWEST), index(-1)

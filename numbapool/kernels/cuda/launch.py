@@ -6,6 +6,7 @@ Everything here is plain Python integers, and made once for a plan and its opera
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple, TypeVar
@@ -45,6 +46,10 @@ FULL = 1 << 17
 WIDE = 16
 # Lanes over planes: independent loads of one thread.
 PLANE_LANES = 4
+# Threads of a block that share memory.
+BLOCK = 256
+# Windows of so many taps are pooled an axis at a time.
+LARGE_WINDOW = 36
 LARGEST = 2**31 - 1024
 
 NO_BUFFER = -1
@@ -97,6 +102,7 @@ class Layer(NamedTuple):
     kind: str
     count: int
     is_wide: bool = False  # 16 bytes in one load
+    stores_wide: bool = False
 
     @property
     def planes(self) -> tuple[int, int]:
@@ -148,21 +154,29 @@ def source_fields(layer: Layer, operand: Operand, of_output: bool) -> tuple[int,
     return outer, layer.count * inner, d, h, w, channel, inner
 
 
-def layer_of(plan: Plan, sources: Sequence[tuple[Operand, bool]], most: int = WIDE, is_narrow: bool = False) -> Layer:
+def layer_of(
+    plan: Plan,
+    sources: Sequence[tuple[Operand, bool]],
+    most: int = WIDE,
+    is_narrow: bool = False,
+    out: Operand | None = None,
+) -> Layer:
     """The lanes for a step that reads these operands, each with whether it has the shape of the output.
 
-    `most` lanes at most; `is_narrow` where sources are not loaded 16 bytes at a time.
+    `most` lanes at most; `is_narrow` where sources are not loaded 16 bytes at a time. `out` may be stored so.
     """
-    if sources[0][0].dtype.kind == "c":
+    (x, has_out_shape), *_ = sources
+    if x.dtype.kind == "c":
         return Layer(plan, "parts", 2)
     if isinstance(plan, BinPlan) and plan.starts:  # every plane has windows of its own
         return Layer(plan, "planes", 1)
     units = plan.planes * plan.channels * min(plan.plane_size, plan.out_plane_size)
     if plan.channels > 1:
-        itemsize = sources[0][0].dtype.itemsize
-        count = _lanes(plan.channels, min(most, WIDE // itemsize), units)
-        wide = count * itemsize == WIDE and not is_narrow
-        return Layer(plan, "channels", count, wide and all(_is_aligned(plan, *each) for each in sources[:1]))
+        size = x.dtype.itemsize
+        count = _lanes(plan.channels, min(most, WIDE // size), units)
+        is_wide = count > 1 and count * size == WIDE and not is_narrow and _is_aligned(plan, x, has_out_shape)
+        fits = out is not None and out.dtype.itemsize == size and out.alignment % WIDE == 0
+        return Layer(plan, "channels", count, is_wide, is_wide and fits)
     _, inner = leading_of(plan)
     return Layer(plan, "planes", _lanes(inner, min(most, PLANE_LANES), units))
 
@@ -303,13 +317,137 @@ def step_of(
     buffers: Sequence[tuple[int, str]],
     scalars: tuple[int, ...],
     is_large: bool,
+    steps: dict[str, Any] | None = None,
 ) -> Step:
-    """A launch of a thread for each unit."""
-    lanes_word = f"{layer.count}{'w' if layer.is_wide else ''}"
+    """A launch of a thread for each unit; `steps` other than those of the layer are its lanes."""
+    lanes_word = f"{layer.count}{'r' * layer.is_wide}{'w' * layer.stores_wide}"
     label = ".".join([function.__name__, *words, lanes_word, "64" if is_large else "32"])
-    every = lanes.steps_of(layer.count, layer.is_wide) | names | index_names(is_large)
+    every = lanes.steps_of(layer.count, layer.is_wide, layer.stores_wide) if steps is None else steps
+    every = every | names | index_names(is_large)
     kernel = Kernel(function, label, tuple(every.items()), tuple(name for _, name in buffers), len(scalars))
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
+
+
+def cooperative_step(
+    function: Callable[..., None],
+    words: Sequence[str],
+    names: dict[str, Any],
+    shared: tuple[str, str],
+    blocks: int,
+    buffers: Sequence[tuple[int, str]],
+    scalars: tuple[int, ...],
+    is_large: bool,
+) -> Step:
+    """A launch of a block for each unit, whose threads share what they have found, half of them at a time."""
+    label = ".".join([function.__name__, *words, "64" if is_large else "32"])
+    every = lanes.steps_of(1, False, False) | names | {"BLOCK": BLOCK} | index_names(is_large)
+    phases = 2 + BLOCK.bit_length() - 1
+    buffer_names = tuple(name for _, name in buffers)
+    kernel = Kernel(function, label, tuple(every.items()), buffer_names, len(scalars), BLOCK, shared, phases)
+    return Step(kernel, blocks, tuple((number, 0) for number, _ in buffers), scalars)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How tiles of rows are read: `at_once` elements by one load, `loaded` by one thread, for so many `lanes` of results."""
+
+    lanes: int
+    loaded: int
+    at_once: int
+    stores_wide: bool
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The steps of the lanes."""
+        return lanes.tile_steps(self.lanes, self.loaded, self.at_once, self.stores_wide)
+
+    @property
+    def word(self) -> str:
+        """For labels."""
+        return f"tiles{self.loaded}to{self.lanes}{'w' * self.stores_wide}"
+
+    def scalars(self, plan: Plan, scalars: tuple[int, ...], is_large: bool) -> tuple[int, ...]:
+        """The scalars of a step with threads for tiles instead of outputs."""
+        fields, groups = list(scalars), plan.axes[2].out // self.lanes  # type: ignore[attr-defined]
+        fields[grid.UNITS] = fields[grid.UNITS] // plan.axes[2].out * groups  # type: ignore[attr-defined]
+        fields[grid.GRID_W], fields[grid.GRID_W_M] = groups, (grid.magic64 if is_large else grid.magic32)(groups)
+        fields[grid.TO_UNIT] = self.lanes
+        return (*fields, self.loaded)
+
+
+def tiling_of(plan: Plan, x: Operand, out: Operand, widest: int = 2) -> Tiling | None:
+    """Tiles, if windows lie side by side along rows that start at multiples of 16 bytes."""
+    if isinstance(plan, BinPlan) or plan.channels > 1 or x.dtype.kind == "c" or grid.placement_of(plan) != "sliding":
+        return None
+    *steps, w_step, _ = steps_in(plan, x, False)
+    axis, itemsize = plan.axes[2], x.dtype.itemsize  # type: ignore[attr-defined]
+    lengths = (*leading_of(plan), *lengths_of(plan, False)[:2])
+    is_aligned = x.alignment % WIDE == 0 and all(
+        step * itemsize % WIDE == 0 for step, length in zip(steps, lengths) if length > 1
+    )
+    is_tiled = axis.kernel == axis.stride == 2 and axis.before == 0 and axis.out * 2 <= axis.length
+    at_once = WIDE // itemsize
+    if not (is_aligned and is_tiled and w_step == 1):
+        return None
+    for loads in (widest, 1):
+        results = loads * at_once // 2
+        stores_wide = results * out.dtype.itemsize == WIDE and out.alignment % WIDE == 0
+        if axis.out % results == 0 and results * out.dtype.itemsize <= 2 * WIDE:
+            return Tiling(results, loads * at_once, at_once, stores_wide)
+    return None
+
+
+def is_whole(plan: Plan, x: Operand) -> bool:
+    """Whether each plane is one window, large, and its elements are one step apart."""
+    if isinstance(plan, BinPlan) or plan.channels > 1 or plan.out_plane_size != 1 or plan.plane_size < BLOCK:
+        return False
+    if x.dtype.kind == "c":
+        return False
+    d, h, w = plan.axes  # type: ignore[attr-defined]
+    _, _, d_step, h_step, w_step, _ = steps_in(plan, x, False)
+    covers = all(a.before == 0 and a.kernel >= a.length and (a.dilation == 1 or a.kernel == 1) for a in (d, h, w))
+    is_one = (h.length == 1 or h_step == w.length * w_step) and (
+        d.length == 1 or d_step == h.length * w.length * w_step
+    )
+    return covers and is_one
+
+
+def passes_of(plan: Plan) -> list[Plan]:
+    """The plan as one of windows along w, one along h, one along d, where windows are so large that it saves reads."""
+    if isinstance(plan, BinPlan):
+        if plan.starts:
+            return [plan]
+        kernels = [-(-axis.length // max(1, axis.out)) for axis in plan.pooled]
+    else:
+        kernels = [min(axis.kernel, axis.length) for axis in plan.pooled]
+    if prod(kernels) < max(LARGE_WINDOW, 2 * sum(kernels)):
+        return [plan]
+    passes: list[Plan] = []
+    axes = list(plan.pooled)
+    for i in reversed(range(len(axes))):
+        if not _is_kept(axes[i]):
+            passes.append(replace(plan, pooled=tuple(a if i == j else _kept(a, j > i) for j, a in enumerate(axes))))
+    return passes
+
+
+def _is_kept(axis: Any) -> bool:
+    if isinstance(axis, Bins):
+        return axis.out == axis.length
+    return bool(axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.length)
+
+
+def _kept(axis: Any, is_done: bool) -> Any:
+    """An axis along which nothing happens in a pass: as long as its output if it has been pooled before."""
+    length = axis.out if is_done else axis.length
+    return Bins(length, length) if isinstance(axis, Bins) else Axis(length, length, 1, 1, 1, 0, 0)
+
+
+def table_of(draft: Draft, plan: Plan) -> int:
+    """The buffer of a table of where windows start, one row a plane, if the plan has one."""
+    if not (isinstance(plan, BinPlan) and plan.starts):
+        return NO_BUFFER
+    starts = [np.zeros((plan.planes, 1), np.int64)] * (3 - len(plan.starts)) + list(plan.starts)
+    return draft.table(np.concatenate(starts, axis=1).ravel())
 
 
 class Draft:
