@@ -127,8 +127,8 @@ ARRAY_KINDS = (
     ArrayKind("torch", _torch, library="torch"),
     ArrayKind("torch_channels_last", _torch_channels_last, library="torch"),
     ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
-    ArrayKind("cuda_emulated", _emulated, _of_emulated),
-    ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated),
+    ArrayKind("cuda_emulated", _emulated, _of_emulated, library="numba"),
+    ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated, library="numba"),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 

@@ -90,7 +90,7 @@ class EmulatingBackend(NumpyBackend):
 
     def write(self, out: Any, result: Any) -> None:
         """Copy a result."""
-        super().write(unwrapped(out), unwrapped(result))
+        numpy_backend.backend.write(unwrapped(out), unwrapped(result))
 
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation."""
@@ -234,6 +234,8 @@ def _driver(kernel: Kernel) -> Any:
                     for i in range(threads):
                         thread(phase, shared, index(b), index(i), buffers, g)
 
+    # Code on disk comes from many processes: each driver needs a name of its own, or one is taken for another.
+    run.__name__ = run.__qualname__ = f"emulated_{kernel.label.replace('.', '_')}"
     return _cached(numba.njit(run, nogil=True, error_model="numpy", no_cfunc_wrapper=True), kernel.label)
 
 

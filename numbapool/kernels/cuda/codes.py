@@ -137,7 +137,7 @@ def _renumber(
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
     scalars = scalars_of(layer, read, True, True)
     scalars += three if kernel is narrow else (*three, grid.magic64(in_w), grid.magic64(in_h))
-    scalars += tuple(grid.magic64(max(1, each)) for each in three) if kernel is narrow else ()
+    scalars += tuple(grid.magic64(each) for each in three) if kernel is narrow else ()
     scalars += tuple(grid.magic64(axis.length) for axis in plan.axes) if kernel is narrow else ()  # type: ignore[attr-defined]
     buffers = [(1, "int64"), (0, "int64"), (table, "int64"), *more]
     draft.steps.append(step_of(kernel, [], {}, layer, buffers, scalars, True))

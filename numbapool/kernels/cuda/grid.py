@@ -310,11 +310,11 @@ def placement_of(plan: Plan) -> str:
 
 def magic32(divisor: int) -> int:
     """The number by which `quotient32` divides."""
-    return -(-(1 << 62) // divisor)
+    return -(-(1 << 62) // max(1, divisor))
 
 
 def magic64(divisor: int) -> int:
     """The number by which `quotient64` divides."""
-    return min(2**63 - 1, (1 << 63) // divisor)
+    return min(2**63 - 1, (1 << 63) // max(1, divisor))
 
 

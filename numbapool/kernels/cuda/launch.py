@@ -238,7 +238,7 @@ def scalars_of(
     axes = plan.axes  # type: ignore[attr-defined]
     if isinstance(plan, BinPlan):
         kernel = (1,) * (3 - len(plan.kernel)) + plan.kernel if plan.kernel else tuple(axis.out for axis in axes)
-        kernel_magic = [magic(max(1, each)) for each in kernel]
+        kernel_magic = [magic(each) for each in kernel]
         lengths = [magic(axis.length) for axis in axes]
         fields += [*kernel, 1, 1, 1, *lengths, 0, 0, 0, 1, 1, 1, *kernel_magic, *(axis.length for axis in axes)]
     else:
@@ -471,7 +471,7 @@ class Draft:
 
     def program(self) -> Program:
         """The program, done."""
-        return Program(tuple(self.steps), tuple(self.extras), self.flag)
+        return Program(tuple([step for step in self.steps if step.blocks > 0]), tuple(self.extras), self.flag)
 
 
 Function = TypeVar("Function", bound=Callable[..., Program])

@@ -155,7 +155,8 @@ def find_max(
     name, kind = name_of(x[0].dtype), indices[0].dtype
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
     outputs = plan.planes * plan.out_plane_size * plan.channels
-    if is_whole(plan, x[0]):
+    numbers_positions = kind.kind == "i" or _are_taps_positions(plan)
+    if numbers_positions and is_whole(plan, x[0]):
         whole_step(draft, plan, x, out, indices, [word, str(kind)], names)
         return
     passes = passes_of(plan)
@@ -181,6 +182,11 @@ def find_max(
     draft.steps.append(
         step_of(max_windows_indices, [placement, word, str(kind)], names, layer, buffers, scalars, large)
     )
+
+
+def _are_taps_positions(plan: Plan) -> bool:
+    """Whether taps of a window that is the plane have the numbers of their positions."""
+    return not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
 
 
 def _find_by_passes(

@@ -8,6 +8,7 @@ without a compiler the copies are Python that runs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ def bound(
     function: Callable[..., Any],
     names: Mapping[str, Any],
     jit: Callable[[Callable[..., Any]], Any],
-    memo: dict[Any, Any],
+    memo: dict[str, Any],
     substitutes: Mapping[Any, Any] = MappingProxyType({}),
 ) -> Any:
     """`jit` of a function, and of all functions of this package that it calls, with names bound.
@@ -53,22 +54,42 @@ def bound(
     `memo` keeps what has been made with this `jit`: variants share the functions that are the same in both. `substitutes` are a
     target's own for some functions.
     """
+    return memo[_bind(function, names, jit, memo, substitutes)]
+
+
+def _bind(
+    function: Callable[..., Any],
+    names: Mapping[str, Any],
+    jit: Callable[[Callable[..., Any]], Any],
+    memo: dict[str, Any],
+    substitutes: Mapping[Any, Any],
+) -> str:
+    """The key of what `bound` makes: it says all that the copy is made of.
+
+    The copy is named after it, since compilers take functions of one name for the same, in files that other processes wrote too.
+    """
     assert isinstance(function, FunctionType)
     own = function.__dict__.get("own", {})
-    used = {}
+    used, described = {}, [f"{function.__module__}.{function.__name__}"]
     for name in function.__code__.co_names:
         each = own[name] if name in own else names.get(name, function.__globals__.get(name))
+        if each is None:
+            continue
+        described.append(f"{name}={each!r}")
         if isinstance(each, FunctionType) and each in substitutes:
+            described[-1] = f"{name}={each.__name__} of the target"
             each = substitutes[each]
         elif isinstance(each, FunctionType) and (each.__module__ or "").startswith(PACKAGE):
-            each = bound(each, names, jit, memo, substitutes)
-        if each is not None:
-            used[name] = each
-    # By identity, because 1, 1.0 and True are equal; what is kept here stays alive, so no identity is used again.
-    key = (function.__code__, *[(name, id(each)) for name, each in used.items()])
+            key = _bind(each, names, jit, memo, substitutes)
+            described[-1] = f"{name}={key}"
+            each = memo[key]
+        used[name] = each
+    key = f"{function.__name__}_{hashlib.sha256(repr(described).encode()).hexdigest()[:16]}"
     if key not in memo:
-        memo[key] = jit(FunctionType(function.__code__, {**function.__globals__, **used}, function.__name__)), used
-    return memo[key][0]
+        copy = FunctionType(function.__code__, {**function.__globals__, **used}, key)
+        copy.__qualname__ = key
+        memo[key] = jit(copy)
+    return key
 
 
 def buffer_dtype(name: str) -> np.dtype[Any]:
