@@ -6,6 +6,7 @@ is a loop over the threads of the same function, compiled by `numba.njit` on raw
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -172,7 +173,8 @@ def _alignment(array: NDArray[Any]) -> int:
 def _execute(program: Program, arrays: Sequence[NDArray[Any]]) -> bool:
     """Run a program; whether its flag is set."""
     extras = [each if isinstance(each, np.ndarray) else _Scratch(each) for each in program.extras]
-    launch.run(program, [each.ctypes.data for each in [*arrays, *extras]], emulate)
+    MEMORY[:] = [*(_Memory(each) for each in arrays), *(_Memory(getattr(each, "memory", each)) for each in extras)]
+    launch.run(program, [each.ctypes.data for each in [*arrays, *extras]], LAUNCHER[0])
     assert all(each.is_whole() for each in extras if isinstance(each, _Scratch))
     if program.flag < 0:
         return False
@@ -194,6 +196,46 @@ class _Scratch:
         return bool((before == 0xA5).all() and (after == 0xA5).all())
 
 
+class _Memory:
+    """The bytes of an array, from the first to the last of any element."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        first, end = np.lib.array_utils.byte_bounds(array)
+        self.first, self.end, self.array = first, end, array
+
+
+MEMORY: list[_Memory] = []
+
+
+class Pointer:
+    """Elements at an address, as a kernel sees them in plain Python, within the array that holds it; nothing else is theirs."""
+
+    def __init__(self, address: int, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        home = [each for each in MEMORY if each.first <= address < each.end]
+        self.first = (home[0].first - address) // dtype.itemsize if home else 0
+        size = (home[0].end - home[0].first) // dtype.itemsize if home else 0
+        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(home[0].first) if home else b""
+        self.flat = np.frombuffer(memory, dtype)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.flat[self._at(i)]
+
+    def __setitem__(self, i: Any, each: Any) -> None:
+        self.flat[self._at(i)] = each
+
+    def _at(self, i: Any) -> int:
+        at = int(i) - self.first
+        if not 0 <= at < len(self.flat):
+            raise IndexError(f"element {i} is outside {self.first} to {self.first + len(self.flat)}")
+        return at
+
+
+def pointers_in_python(kernel: Kernel, addresses: Sequence[int]) -> tuple[Pointer, ...]:
+    """Pointers for a kernel that runs without a compiler."""
+    return tuple([Pointer(each, _host_dtype(name)) for each, name in zip(addresses, kernel.buffers)])
+
+
 def emulate(step: Step, arguments: tuple[int, ...]) -> None:
     """Run all threads of a launch, one after the other."""
     kernel, count = step.kernel, len(step.buffers)
@@ -201,6 +243,8 @@ def emulate(step: Step, arguments: tuple[int, ...]) -> None:
     driver(step.blocks, arguments[:count], arguments[count:])
 
 
+# What starts a launch; a test may put another in its place.
+LAUNCHER: list[Callable[[Step, tuple[int, ...]], None]] = [emulate]
 DRIVERS: dict[str, tuple[Kernel, Any]] = {}
 
 

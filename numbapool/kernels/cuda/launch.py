@@ -210,7 +210,7 @@ def is_large(plan: Plan, sources: Sequence[tuple[Operand, bool]], units: int) ->
     for operand, of_output in sources:
         steps = steps_in(plan, operand, of_output)[2:5]
         spans = [(length - 1) * abs(step) for length, step in zip(lengths_of(plan, of_output), steps)]
-        extents.append(2 * sum(spans))  # complex parts
+        extents.append(sum(spans) * (2 if operand.dtype.kind == "c" else 1))
     return max(extents) > LARGEST
 
 
