@@ -180,8 +180,10 @@ def measured(kernel: Kernel) -> list[Findings]:
 def row(label: str, each: list[Findings]) -> str:
     """A line of the table."""
     registers = " | ".join(f"{one.registers}{f' ({one.spills} spills)' if one.spills else ''}" for one in each)
-    widest = "/".join(str(one.widest_load) for one in each) if len({one.widest_load for one in each}) > 1 else (
-        str(each[0].widest_load)
+    widest = (
+        "/".join(str(one.widest_load) for one in each)
+        if len({one.widest_load for one in each}) > 1
+        else (str(each[0].widest_load))
     )
     calls = max(one.calls for one in each)
     return f"| `{label}` | {registers} | {widest} | {calls or ''} |"
@@ -194,7 +196,7 @@ def table() -> str:
         "|---|---|---|---|---|---|",
     ]
     with ThreadPoolExecutor(4) as pool:
-        lines += pool.map(lambda item: row(item[0], measured(item[1])), all_kernels().items())
+        lines += pool.map(lambda item: row(item[0], measured(item[1])), listed().items())
     return "\n".join(lines) + "\n"
 
 

@@ -305,9 +305,7 @@ def pointers_to(kinds: Sequence[Any]) -> Any:
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             numbers = cgutils.unpack_tuple(builder, values[0])
-            made = [
-                builder.inttoptr(number, context.get_value_type(kind)) for number, kind in zip(numbers, kinds)
-            ]
+            made = [builder.inttoptr(number, context.get_value_type(kind)) for number, kind in zip(numbers, kinds)]
             return context.make_tuple(builder, result, made)
 
         return result(addresses), codegen

@@ -1,6 +1,6 @@
 """Small cases of every kernel in Numba's simulator of CUDA: blocks, threads, shared memory and barriers, in plain Python.
 
-Run in a process of its own, with NUMBA_ENABLE_CUDASIM=1 (tests/test_cuda_simulator.py does), because it takes the place of numba.cuda.
+Run in a process of its own, with NUMBA_ENABLE_CUDASIM=1, because it takes the place of numba.cuda (tests/test_cuda_target.py).
 Every access is checked: it must be inside the array that its pointer points to.
 """
 

@@ -107,7 +107,7 @@ def test_maxima(name: str, channels_last: bool) -> None:
     """Every maximum that is written is that of its window, and so is its position."""
     shape, (kernel, stride, padding, dilation), bits = PLANS[name]
     plan = window_plan(shape, 2, kernel, stride, padding, dilation, False)
-    n, c, height, width = shape
+    _, c, height, width = shape
     _, _, out_h, out_w = plan.out_shape
     arranged: Plan = plan.channels_last if channels_last else plan
     x, out, indices = Virtual(prod(shape)), Virtual(prod(plan.out_shape)), Virtual(prod(plan.out_shape))

@@ -58,7 +58,9 @@ def test_rounding_to_half(each: float) -> None:
 def test_rounding_to_bfloat(each: float) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = elements.bfloat_of_float(np.float32(each))
-    np.testing.assert_array_equal(elements.float_of_bfloat(bits), np.float32(np.float32(each).astype(ml_dtypes.bfloat16)))
+    np.testing.assert_array_equal(
+        elements.float_of_bfloat(bits), np.float32(np.float32(each).astype(ml_dtypes.bfloat16))
+    )
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63) + 1, 2**63 - 1).filter(bool))

@@ -12,7 +12,7 @@ KERNELS = Path(__file__).parent
 
 
 def directories(configured: str = "") -> Iterator[Path]:
-    """Where compiled code may be, in order: a `configured` directory ($NUMBA_CACHE_DIR) alone, or beside the kernels, then the user's cache.
+    """Where compiled code may be, in order: the `configured` one ($NUMBA_CACHE_DIR) alone, or beside the kernels and the user's.
 
     None where the sources cannot be read (an application packed into an archive), since nothing would tell stale code.
     """

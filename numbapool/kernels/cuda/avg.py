@@ -138,9 +138,7 @@ def fold_mean(
     words = [name_of(dtype), name, word, *rounding]
     if is_whole(plan, x[0]):
         large = is_large(plan, [(x[0], False)], plan.planes)
-        scalars = scalars_of(
-            Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad
-        )
+        scalars = scalars_of(Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad)
         shared = str(np.dtype(names["total"])), "int32"
         buffers = [(out[1], name), (x[1], name_of(dtype))]
         draft.steps.append(
@@ -242,10 +240,10 @@ def divisor_names(
     placement = grid.placement_of(plan)
     count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, count_include_pad]}
     if divisor_override == 1:
-        return "sum", 1, count | {"divisor_of": no_divisor, "quotient_of": undivided, "IS_UNIFORM": True}
+        return "sum", 1, {"divisor_of": no_divisor, "quotient_of": undivided, "IS_UNIFORM": True}
     if divisor_override is not None:
         given = given_float if is_float else given_int
-        return "given", divisor_override, count | {"divisor_of": given, "IS_UNIFORM": True}
+        return "given", divisor_override, {"divisor_of": given, "IS_UNIFORM": True}
     word = "bins" if placement == "adaptive" else "padded" if count_include_pad else "inside"
     counted = counted_float if is_float else counted_int
     return word, 0, count | {"divisor_of": counted, "IS_UNIFORM": False}
@@ -351,7 +349,7 @@ def divide_sums(t, buffers, g):
     out, x = buffers
     if t >= g[UNITS]:
         return
-    p, od, oh, ow, c, to = position_of(t, g)
+    _, od, oh, ow, _, to = position_of(t, g)
     store(out, to, g[TO_LANE], divide(load(x, to, g[TO_LANE]), divisor_of(od, oh, ow, g)))
 
 

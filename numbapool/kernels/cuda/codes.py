@@ -177,7 +177,7 @@ def encode(t, buffers, g):
     taps, positions = buffers
     if t >= g[UNITS]:
         return
-    p, od, oh, ow, c, to = position_of(t, g)
+    _, od, oh, ow, _, to = position_of(t, g)
     position, tap = index(positions[to]), index(-1)
     if position >= 0:
         row = quotient(position, g[IN_W], g[MORE])

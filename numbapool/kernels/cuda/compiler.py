@@ -94,7 +94,7 @@ def versions() -> tuple[str, ...]:
 def numba_cuda() -> Any:
     """The module `numba.cuda`, of the package numba-cuda."""
     if not hasattr(np, "row_stack"):
-        np.row_stack = np.vstack  # type: ignore[attr-defined]  # NumPy 2.5 has no more what numba-cuda names at its first compile
+        np.row_stack = np.vstack  # NumPy 2.5 has no more what numba-cuda names at its first compile
     try:
         module = importlib.import_module("numba.cuda")
     except ImportError as error:
@@ -138,14 +138,14 @@ def _entry(cuda: Any, kernel: Kernel, function: Any, index: Any) -> Any:
     """What a launch starts: the function with the number of its thread."""
     if not kernel.shared:
 
-        def entry(buffers, g):  # type: ignore[no-untyped-def]
+        def entry(buffers, g):
             function(index(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x), buffers, g)
 
         return entry
     phases, threads, kinds = kernel.phases, kernel.threads, _shared_types(kernel)
     first, last = kinds[0], kinds[-1]
 
-    def cooperative(buffers, g):  # type: ignore[no-untyped-def]
+    def cooperative(buffers, g):
         shared = cuda.shared.array(threads, first), cuda.shared.array(threads, last)
         for phase in range(phases):
             function(phase, shared, index(cuda.blockIdx.x), index(cuda.threadIdx.x), buffers, g)
@@ -175,8 +175,8 @@ def _substitutes() -> dict[Any, Any]:
     types = importlib.import_module("numba.core.types")
     ir = importlib.import_module("llvmlite.ir")
 
-    def atomic(typing_context, pointer, i, each):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def atomic(typing_context, pointer, i, each):
+        def codegen(context, builder, signature, values):
             at = builder.gep(values[0], [values[1]])
             number = context.cast(builder, values[2], signature.args[2], pointer.dtype)
             builder.atomic_rmw("max", at, number, "monotonic")
@@ -185,8 +185,8 @@ def _substitutes() -> dict[Any, Any]:
         return types.none(pointer, types.int64, each), codegen
 
     def at_once(count: int) -> Any:
-        def neighbours(typing_context, pointer, i):  # type: ignore[no-untyped-def]
-            def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        def neighbours(typing_context, pointer, i):
+            def codegen(context, builder, signature, values):
                 element = context.get_data_type(pointer.dtype)
                 at = builder.gep(values[0], [values[1]])
                 vector = builder.load(builder.bitcast(at, ir.VectorType(element, count).as_pointer()))
@@ -199,8 +199,8 @@ def _substitutes() -> dict[Any, Any]:
         return intrinsic(neighbours)
 
     def put_at_once(count: int) -> Any:
-        def put_neighbours(typing_context, pointer, i, values):  # type: ignore[no-untyped-def]
-            def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def put_neighbours(typing_context, pointer, i, values):
+            def codegen(context, builder, signature, arguments):
                 element = context.get_data_type(pointer.dtype)
                 at = builder.gep(arguments[0], [arguments[1]])
                 vector = ir.Constant(ir.VectorType(element, count), ir.Undefined)
@@ -226,18 +226,18 @@ def _substitutes() -> dict[Any, Any]:
     }
 
 
-def _widen(half):  # type: ignore[no-untyped-def]
+def _widen(half):
     return np.float32(half)
 
 
-def _narrow(each):  # type: ignore[no-untyped-def]
+def _narrow(each):
     return np.float16(each)
 
 
 @contextmanager
 def _for_capability(capability: tuple[int, int]) -> Iterator[None]:
     """Functions that are called by kernels are compiled for this, and not for the GPU that there is, or is not."""
-    dispatcher = importlib.import_module("numba.cuda.dispatcher")
+    dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
     before = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     try:

@@ -7,8 +7,6 @@ subroutine on a GPU.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 # The type of values that the variant computes with, of its sums, and of positions; bound by the variant.
@@ -209,8 +207,6 @@ magnitude_of = magnitude_signed
 def signed(q, is_negative):
     """A quotient with its sign, as the type of sums; uint64 wraps."""
     return total(U64(U64(0) - q)) if is_negative else total(q)
-
-
 
 
 def whole_quotient32(n, divisor):

@@ -8,7 +8,7 @@ are multiplications with numbers that the host has prepared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -72,11 +72,6 @@ Y_OUTER, Y_INNER, Y_D, Y_H, Y_W, Y_GROUP, Y_LANE = range(SOURCE + 7, SOURCE + 14
 EXTRA = SOURCE + 14
 
 LARGEST_INDEX = 2**31 - 1
-
-# Bound by the variant: where a window lies, how many taps count, and which windows hold an element.
-window: Callable[..., Any]
-count: Callable[..., Any]
-holders: Callable[..., Any]
 
 
 def position_of(t, g):
@@ -143,24 +138,22 @@ def drawn(table, at, o, length, kernel, stride, before, dilation, magic):
     return index(table[np.int64(at + o)]), index(kernel), index(0), index(kernel)
 
 
+# Bound by the variant.
+window: Callable[..., Any] = sliding
+
+
 def window_d(table, at, o, g):
-    return window(
-        table, at, o, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[BEFORE_D], g[DILATION_D], g[DILATION_D_M]
-    )
+    return window(table, at, o, g[IN_D], g[KERNEL_D], g[STRIDE_D], g[BEFORE_D], g[DILATION_D], g[DILATION_D_M])
 
 
 def window_h(table, at, o, g):
     at = np.int64(at + g[OUT_D])
-    return window(
-        table, at, o, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[BEFORE_H], g[DILATION_H], g[DILATION_H_M]
-    )
+    return window(table, at, o, g[IN_H], g[KERNEL_H], g[STRIDE_H], g[BEFORE_H], g[DILATION_H], g[DILATION_H_M])
 
 
 def window_w(table, at, o, g):
     at = np.int64(at + g[OUT_D] + g[OUT_H])
-    return window(
-        table, at, o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[BEFORE_W], g[DILATION_W], g[DILATION_W_M]
-    )
+    return window(table, at, o, g[IN_W], g[KERNEL_W], g[STRIDE_W], g[BEFORE_W], g[DILATION_W], g[DILATION_W_M])
 
 
 def table_at(p, g):
@@ -204,6 +197,10 @@ def count_adaptive(o, length, out, stride, before, dilation, magic):
     return index(quotient(index(o * length + length - 1), out, magic) + 1 - first)
 
 
+# Bound by the variant.
+count: Callable[..., Any] = count_inside
+
+
 def count_d(o, g):
     return count(o, g[END_D], g[KERNEL_D], g[STRIDE_D], g[BEFORE_D], g[DILATION_D], g[DILATION_D_M])
 
@@ -235,22 +232,20 @@ def adaptive_holders(i, length, out, kernel, stride, stride_magic, before, dilat
     return o0, quotient(index(i * out + out + length - 1), length, stride_magic)
 
 
+# Bound by the variant.
+holders: Callable[..., Any] = sliding_holders
+
+
 def holders_d(i, g):
-    return holders(
-        i, g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[STRIDE_D_M], g[BEFORE_D], g[DILATION_D]
-    )
+    return holders(i, g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[STRIDE_D_M], g[BEFORE_D], g[DILATION_D])
 
 
 def holders_h(i, g):
-    return holders(
-        i, g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[STRIDE_H_M], g[BEFORE_H], g[DILATION_H]
-    )
+    return holders(i, g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[STRIDE_H_M], g[BEFORE_H], g[DILATION_H])
 
 
 def holders_w(i, g):
-    return holders(
-        i, g[IN_W], g[OUT_W], g[KERNEL_W], g[STRIDE_W], g[STRIDE_W_M], g[BEFORE_W], g[DILATION_W]
-    )
+    return holders(i, g[IN_W], g[OUT_W], g[KERNEL_W], g[STRIDE_W], g[STRIDE_W_M], g[BEFORE_W], g[DILATION_W])
 
 
 # Which tap of a window a position is that it may hold: below 0 if none, which only dilation makes possible.
@@ -316,5 +311,3 @@ def magic32(divisor: int) -> int:
 def magic64(divisor: int) -> int:
     """The number by which `quotient64` divides."""
     return min(2**63 - 1, (1 << 63) // max(1, divisor))
-
-

@@ -299,9 +299,7 @@ def max_holders(t, buffers, g):
                             number = wanted(d, h, w, i, j, k, g)
                             from_grad = row + index(ow * g[X_W])
                             from_index = index_row + index(ow * g[Y_W])
-                            sums = add_where(
-                                sums, grad, from_grad, g[X_LANE], positions, from_index, g[Y_LANE], number
-                            )
+                            sums = add_where(sums, grad, from_grad, g[X_LANE], positions, from_index, g[Y_LANE], number)
     store(out, to, g[TO_LANE], sums)
 
 

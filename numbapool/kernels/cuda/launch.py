@@ -100,7 +100,7 @@ class Layer(NamedTuple):
 
     plan: Plan
     kind: str
-    count: int
+    lanes: int
     is_wide: bool = False  # 16 bytes in one load
     stores_wide: bool = False
 
@@ -108,12 +108,12 @@ class Layer(NamedTuple):
     def planes(self) -> tuple[int, int]:
         """Outer and inner groups of planes."""
         outer, inner = leading_of(self.plan)
-        return outer, inner // self.count if self.kind == "planes" else inner
+        return outer, inner // self.lanes if self.kind == "planes" else inner
 
     @property
     def channels(self) -> int:
         """Groups of channels."""
-        return self.plan.channels // self.count if self.kind == "channels" else self.plan.channels
+        return self.plan.channels // self.lanes if self.kind == "channels" else self.plan.channels
 
 
 def leading_of(plan: Plan) -> tuple[int, int]:
@@ -150,8 +150,8 @@ def source_fields(layer: Layer, operand: Operand, of_output: bool) -> tuple[int,
         scale = 2 if operand.dtype.kind == "c" else 1
         return scale * outer, scale * inner, scale * d, scale * h, scale * w, scale * channel, 1
     if layer.kind == "channels":
-        return outer, inner, d, h, w, layer.count * channel, channel
-    return outer, layer.count * inner, d, h, w, channel, inner
+        return outer, inner, d, h, w, layer.lanes * channel, channel
+    return outer, layer.lanes * inner, d, h, w, channel, inner
 
 
 def layer_of(
@@ -227,8 +227,8 @@ def scalars_of(
     magic = grid.magic64 if is_large else grid.magic32
     d, h, w = lengths_of(plan, of_output)
     outer, inner = layer.planes
-    by = layer.count if layer.kind == "planes" else 1
-    at_once = layer.count if layer.kind != "planes" else 1
+    by = layer.lanes if layer.kind == "planes" else 1
+    at_once = layer.lanes if layer.kind != "planes" else 1
     size = d * h * w * plan.channels * (2 if layer.kind == "parts" else 1)
     fields = [outer * inner * d * h * w * layer.channels]
     for length in (layer.channels, w, h, d):
@@ -284,7 +284,8 @@ def sum_of(dtype: np.dtype[Any], is_rounded: bool = False) -> dict[str, Any]:
 
 def plain_total(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which elements are summed."""
-    return np.dtype(sum_of(dtype)["total"])
+    dtype = np.dtype(sum_of(dtype)["total"])
+    return dtype
 
 
 def name_of(dtype: np.dtype[Any]) -> str:
@@ -320,9 +321,9 @@ def step_of(
     steps: dict[str, Any] | None = None,
 ) -> Step:
     """A launch of a thread for each unit; `steps` other than those of the layer are its lanes."""
-    lanes_word = f"{layer.count}{'r' * layer.is_wide}{'w' * layer.stores_wide}"
+    lanes_word = f"{layer.lanes}{'r' * layer.is_wide}{'w' * layer.stores_wide}"
     label = ".".join([function.__name__, *words, lanes_word, "64" if is_large else "32"])
-    every = lanes.steps_of(layer.count, layer.is_wide, layer.stores_wide) if steps is None else steps
+    every = lanes.steps_of(layer.lanes, layer.is_wide, layer.stores_wide) if steps is None else steps
     every = every | names | index_names(is_large)
     kernel = Kernel(function, label, tuple(every.items()), tuple(name for _, name in buffers), len(scalars))
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
@@ -480,5 +481,3 @@ Function = TypeVar("Function", bound=Callable[..., Program])
 def remembered(function: Function) -> Function:
     """A program is made once for equal arguments."""
     return lru_cache(maxsize=1024)(function)  # type: ignore[return-value]
-
-

@@ -272,4 +272,3 @@ def times_powers(t, buffers, g):
     if gradient == 0 or (IS_LARGEST and each == 0):
         slope, gradient = total(0), total(0)
     out[to] = narrowed(total(gradient * slope))
-

@@ -48,7 +48,6 @@ from numbapool.kernels.cuda.lanes import (
 from numbapool.kernels.cuda.launch import (
     BLOCK,
     LARGEST,
-    NO_BUFFER,
     Draft,
     Layer,
     Operand,
@@ -82,7 +81,9 @@ mark, replace, store_mark = mark_one, replace_one, store_mark_one
 
 
 @remembered
-def max_pool(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...], is_reversed: bool = False) -> Program:
+def max_pool(
+    plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...], is_reversed: bool = False
+) -> Program:
     """Maximum of each window."""
     draft = Draft(sources, results)
     fold_max(draft, plan, (sources[0], 0), (results[0], 1), is_reversed)

@@ -70,4 +70,3 @@ def copy(t, buffers, g):
     out, x = buffers
     if t < g[UNITS]:
         put(out, np.int64(t), element(x, np.int64(t)))
-

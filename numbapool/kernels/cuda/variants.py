@@ -31,7 +31,9 @@ class Kernel(NamedTuple):
     buffers: tuple[str, ...]  # dtype of each buffer, by name
     scalars: int
     threads: int = 256  # in a block
-    shared: tuple[str, ...] = ()  # dtypes of the two arrays in shared memory, an element a thread, of a cooperative kernel
+    shared: tuple[
+        str, ...
+    ] = ()  # dtypes of the two arrays in shared memory, an element a thread, of a cooperative kernel
     phases: int = 1
 
 
