@@ -45,6 +45,10 @@ class EmulatedArray:
         self.array = array
         self.dtype, self.shape, self.ndim = array.dtype, array.shape, array.ndim
 
+    def __iter__(self) -> Any:
+        """Its values, where a small array takes the place of a tuple."""
+        return iter(self.array.tolist())
+
     def __getitem__(self, key: Any) -> EmulatedArray:
         return EmulatedArray(self.array[key])
 
