@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,23 @@ def _array_api_strict(array: NDArray[Any]) -> Any:
     return array_api_strict.asarray(array.copy())
 
 
+def _emulated(array: NDArray[Any]) -> Any:
+    from tests.emulation import EmulatedArray
+
+    return EmulatedArray(array.copy())
+
+
+def _emulated_channels_last(array: NDArray[Any]) -> Any:
+    from tests.emulation import EmulatedArray
+
+    return EmulatedArray(_channels_last(array))
+
+
+def _of_emulated(array: Any) -> NDArray[Any]:
+    plain: NDArray[Any] = array.array
+    return plain
+
+
 # A library joins with one entry; where it is not installed its tests are skipped, under its name.
 ARRAY_KINDS = (
     ArrayKind("numpy", np.array),
@@ -110,8 +128,18 @@ ARRAY_KINDS = (
     ArrayKind("torch", _torch, library="torch"),
     ArrayKind("torch_channels_last", _torch_channels_last, library="torch"),
     ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
+    ArrayKind("cuda_emulated", _emulated, _of_emulated, library="numba"),
+    ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated, library="numba"),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tests on emulated arrays, which need kernels of their own, one in eight is in the core run."""
+    for item in items:
+        if "cuda_emulated" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 8:
+            item.add_marker(pytest.mark.full)
 
 
 @pytest.fixture(params=ARRAY_KINDS, ids=str)

@@ -9,12 +9,10 @@ everything the machine code depends on, so it is either the right code or not th
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from numba.core.caching import NullCache
 from numba.core.serialize import dumps
 from numba.extending import overload
 
-KERNELS = Path(__file__).parents[1]
+from numbapool.kernels import cache
+from numbapool.kernels.cache import KERNELS
 
 # Inner functions are only ever called by jitted code. Without their two wrappers a kernel compiles in 1.6 s, with in 2.0.
 inner = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -92,7 +91,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
         payload = dumps(data._reduce())
         for directory in cache_directories():
             try:
-                _write_whole(directory, name, payload)
+                cache.write_whole(directory, name, payload)
             except OSError:
                 continue
             return
@@ -103,47 +102,15 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
 
 def cache_directories() -> Iterator[Path]:
-    """Where compiled code may be, in order: $NUMBA_CACHE_DIR alone, or beside the kernels, then the user's cache.
-
-    None where the sources cannot be read (an application packed into an archive), since nothing would tell stale code.
-    """
-    if not (KERNELS / "windows.py").is_file():
-        return
-    if config.CACHE_DIR:
-        yield Path(config.CACHE_DIR)
-        return
-    yield KERNELS / "__pycache__"
-    yield user_cache_directory()
+    """Where compiled code may be, in order."""
+    return cache.directories(config.CACHE_DIR)
 
 
-def user_cache_directory() -> Path:
-    """The directory for this user's caches by the custom of the operating system."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home)) / "numbapool" / "cache"
-    if sys.platform == "darwin":
-        return Path(home) / "Library" / "Caches" / "numbapool"
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")) / "numbapool"
-
-
-def _write_whole(directory: Path, name: str, payload: bytes) -> None:
-    """Write a file that other processes see whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-        os.replace(temporary, directory / name)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-@cache
+@lru_cache(maxsize=1)
 def environment_digest() -> str:
     """Digest of what machine code depends on besides the function and the processor: sources, versions, switches."""
     digest = hashlib.sha256()
-    for path in sorted(KERNELS.rglob("*.py")):
+    for path in sorted([*KERNELS.glob("*.py"), *(KERNELS / "cpu").glob("*.py")]):
         digest.update(f"{path.relative_to(KERNELS)}\0".encode() + path.read_bytes() + b"\0")
     switches = (config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
     digest.update(repr((sys.version, np.__version__, numba.__version__, llvmlite.__version__, switches)).encode())

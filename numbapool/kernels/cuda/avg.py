@@ -1,0 +1,379 @@
+"""Mean and sum over windows, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from numbapool.geometry import LARGEST_INT64, BinPlan, Plan, holds_all_windows
+from numbapool.kernels.cuda import grid
+from numbapool.kernels.cuda.elements import as_it_is, as_value, index, total, undivided
+from numbapool.kernels.cuda.grid import (
+    DILATION_D,
+    DILATION_H,
+    DILATION_W,
+    DIVISOR,
+    IN_D,
+    IN_H,
+    IN_W,
+    TO_LANE,
+    UNITS,
+    X_D,
+    X_H,
+    X_LANE,
+    X_W,
+    count_d,
+    count_h,
+    count_w,
+    holders_d,
+    holders_h,
+    holders_w,
+    plane_of_x,
+    position_of,
+    tap_d,
+    tap_h,
+    tap_w,
+    window_d,
+    window_h,
+    window_w,
+)
+from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
+from numbapool.kernels.cuda.launch import (
+    BLOCK,
+    WIDE,
+    Draft,
+    Layer,
+    Operand,
+    Program,
+    cooperative_step,
+    element_of,
+    is_large,
+    is_whole,
+    layer_of,
+    name_of,
+    passes_of,
+    plain_total,
+    remembered,
+    scalars_of,
+    step_of,
+    sum_of,
+    tiling_of,
+)
+from numbapool.kernels.cuda.passes import put_other
+from numbapool.kernels.elements import BFLOAT16
+
+# Where the scalar of a tile is: its elements of a row.
+TILE = grid.SOURCE + grid.SOURCE_FIELDS
+# Lanes of sums in 64 bits: 16 spilled.
+INTEGER_LANES = 4
+# Elements that a thread adds before the sum of them joins a longer one.
+RUN = 64
+
+# Bound by the variant.
+sum_across = sum_across_one
+load, store, zero, add, divide = load_one, store_one, zero_one, add_one, divide_one
+IS_UNIFORM = True
+
+
+@remembered
+def avg_pool(
+    plan: Plan,
+    sources: tuple[Operand, ...],
+    results: tuple[Operand, ...],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> Program:
+    """Mean of each window; integers are summed in 64 bits and rounded to the nearest, halves to even, or towards zero."""
+    draft = Draft(sources, results)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override, is_rounded)
+    return draft.program()
+
+
+@remembered
+def sum_pool(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
+    """Sum of each window; integers in 64 bits."""
+    draft = Draft(sources, results)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), True, 1, False)
+    return draft.program()
+
+
+@remembered
+def avg_pool_backward(
+    plan: Plan,
+    sources: tuple[Operand, ...],
+    results: tuple[Operand, ...],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> Program:
+    """Gradient of the mean: each input element takes its share of the windows that hold it."""
+    draft = Draft(sources, results)
+    spread_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override)
+    return draft.program()
+
+
+def sum_pool_backward(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
+    """Gradient of the sum."""
+    return avg_pool_backward(plan, sources, results, True, 1, False)
+
+
+def fold_mean(
+    draft: Draft,
+    plan: Plan,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> None:
+    """Steps from x to the means of its windows; operands with the numbers of their buffers."""
+    dtype, name, outputs = x[0].dtype, name_of(out[0].dtype), plan.planes * plan.out_plane_size * plan.channels
+    names = element_of(dtype) | sum_of(dtype, is_rounded)
+    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
+    is_integer = dtype != BFLOAT16 and dtype.kind in "iub"
+    if out[0].dtype != dtype:  # sums, not yet divided
+        names["narrowed"] = as_it_is
+    elif is_integer:
+        names["narrowed"] = as_value
+    rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
+    words = [name_of(dtype), name, word, *rounding]
+    if is_whole(plan, x[0]):
+        large = is_large(plan, [(x[0], False)], plan.planes)
+        scalars = scalars_of(Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad)
+        shared = str(np.dtype(names["total"])), "int32"
+        buffers = [(out[1], name), (x[1], name_of(dtype))]
+        draft.steps.append(
+            cooperative_step(avg_whole, words, names | more, shared, plan.planes, buffers, scalars, large)
+        )
+        return
+    passes = passes_of(plan)
+    if len(passes) > 1:
+        for each in passes:
+            sums = Operand(plain_total(dtype), None, 16)
+            room = draft.room(each.planes * each.out_plane_size * each.channels * _parts(dtype), sums.dtype)
+            sums = sums if dtype.kind != "c" else sums._replace(dtype=dtype)
+            fold_mean(draft, each, x, (sums, room), True, 1, False)
+            x = sums, room
+        _divide_sums(draft, plan, x, out, dtype, words, more, divisor, count_include_pad, is_rounded)
+        return
+    read, placement = [(x[0], False)], grid.placement_of(plan)
+    large = is_large(plan, read, outputs)
+    names |= grid.PLACEMENTS[placement] | more
+    layer = layer_of(plan, read, INTEGER_LANES if is_integer else WIDE, out=out[0])
+    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    buffers = [(out[1], name), (x[1], name_of(dtype))]
+    tiling = tiling_of(plan, x[0], out[0])
+    if tiling is not None and names["IS_UNIFORM"]:
+        layer = Layer(plan, "planes", 1)
+        scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+        scalars = tiling.scalars(plan, scalars, large)
+        words.insert(0, tiling.word)
+        draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
+        return
+    draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
+
+
+def _parts(dtype: np.dtype[Any]) -> int:
+    return 2 if dtype.kind == "c" else 1
+
+
+def _divide_sums(
+    draft: Draft,
+    plan: Plan,
+    sums: tuple[Operand, int],
+    out: tuple[Operand, int],
+    dtype: np.dtype[Any],
+    words: list[str],
+    more: dict[str, Any],
+    divisor: int,
+    count_include_pad: bool,
+    is_rounded: bool,
+) -> None:
+    """The last of several passes: from sums of whole windows to their means."""
+    read = [(sums[0], True)]
+    layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
+    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    names = element_of(sums[0].dtype) | sum_of(dtype, is_rounded) | more
+    names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    buffers = [(out[1], name_of(out[0].dtype)), (sums[1], name_of(sums[0].dtype))]
+    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    placement = grid.placement_of(plan)
+    draft.steps.append(step_of(divide_sums, [placement, *words], names, layer, buffers, scalars, large))
+
+
+def spread_mean(
+    draft: Draft,
+    plan: Plan,
+    grad: tuple[Operand, int],
+    out: tuple[Operand, int],
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> None:
+    """Steps from the gradient of means to that of the input."""
+    dtype = grad[0].dtype
+    read = [(grad[0], True)]
+    layer = layer_of(plan, read)
+    placement = grid.placement_of(plan)
+    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
+    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    draft.steps.append(
+        step_of(
+            avg_holders,
+            [placement, name_of(dtype), word],
+            element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more,
+            layer,
+            [(out[1], name_of(out[0].dtype)), (grad[1], name_of(dtype))],
+            scalars_of(layer, read, False, large, divisor, count_include_pad),
+            large,
+        )
+    )
+
+
+def divisor_names(
+    plan: Plan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None
+) -> tuple[str, int, dict[str, Any]]:
+    """A word for what sums are divided by, the divisor if there is but one, and what the variant takes from it."""
+    is_float = dtype == BFLOAT16 or dtype.kind in "fc"
+    if divisor_override is None and not isinstance(plan, BinPlan):
+        taps = prod(axis.kernel for axis in plan.pooled)
+        if all(map(holds_all_windows, plan.pooled)) and taps <= LARGEST_INT64:
+            divisor_override = taps
+    placement = grid.placement_of(plan)
+    count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, count_include_pad]}
+    if divisor_override == 1:
+        return "sum", 1, {"divisor_of": no_divisor, "quotient_of": undivided, "IS_UNIFORM": True}
+    if divisor_override is not None:
+        given = given_float if is_float else given_int
+        return "given", divisor_override, {"divisor_of": given, "IS_UNIFORM": True}
+    word = "bins" if placement == "adaptive" else "padded" if count_include_pad else "inside"
+    counted = counted_float if is_float else counted_int
+    return word, 0, count | {"divisor_of": counted, "IS_UNIFORM": False}
+
+
+def no_divisor(od, oh, ow, g):
+    return total(1)
+
+
+def given_float(od, oh, ow, g):
+    return total(g[DIVISOR])
+
+
+def given_int(od, oh, ow, g):
+    return np.int64(g[DIVISOR])
+
+
+def counted_float(od, oh, ow, g):
+    return total(total(total(count_d(od, g)) * total(count_h(oh, g))) * total(count_w(ow, g)))
+
+
+def counted_int(od, oh, ow, g):
+    """0 where the product does not fit: any sum over it is 0."""
+    d, h, w = np.int64(count_d(od, g)), np.int64(count_h(oh, g)), np.int64(count_w(ow, g))
+    if np.float32(d) * np.float32(h) * np.float32(w) > np.float32(9.2e18):
+        return np.int64(0)
+    return np.int64(d * h * w)
+
+
+divisor_of: Callable[..., Any] = given_float
+
+
+def avg_windows(t, buffers, g):
+    """Mean of a window, of partial sums of its rows: they err less than one long sum."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, ow, c, to = position_of(t, g)
+    d, nd, _, _ = window_d(x, 0, od, g)
+    h, nh, _, _ = window_h(x, 0, oh, g)
+    w, nw, _, _ = window_w(x, 0, ow, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    sums = zero()
+    for i in range(nd):
+        for j in range(nh):
+            row = at + index(i * g[DILATION_D] * g[X_D] + j * g[DILATION_H] * g[X_H])
+            sum_of_row = zero()
+            for k in range(nw):
+                sum_of_row = add(sum_of_row, load(x, row + index(k * g[DILATION_W] * g[X_W]), g[X_LANE]))
+            sums = add(sums, sum_of_row)
+    store(out, to, g[TO_LANE], divide(sums, divisor_of(od, oh, ow, g)))
+
+
+def avg_holders(t, buffers, g):
+    """Shares of all windows that hold an element, in the order of the windows."""
+    out, grad = buffers
+    if t >= g[UNITS]:
+        return
+    p, d, h, w, c, to = position_of(t, g)
+    at = plane_of_x(p, c, g)
+    d0, d1 = holders_d(d, g)
+    h0, h1 = holders_h(h, g)
+    w0, w1 = holders_w(w, g)
+    sums = zero()
+    for od in range(d0, d1):
+        if tap_d(d, od, g) >= 0:
+            for oh in range(h0, h1):
+                if tap_h(h, oh, g) >= 0:
+                    row = at + index(od * g[X_D] + oh * g[X_H])
+                    for ow in range(w0, w1):
+                        if tap_w(w, ow, g) >= 0:
+                            share = load(grad, row + index(ow * g[X_W]), g[X_LANE])
+                            if not IS_UNIFORM:
+                                share = divide(share, divisor_of(od, oh, ow, g))
+                            sums = add(sums, share)
+    if IS_UNIFORM:
+        sums = divide(sums, divisor_of(d, h, w, g))
+    store(out, to, g[TO_LANE], sums)
+
+
+def avg_tiles(t, buffers, g):
+    """Means of windows of two columns that lie side by side: rows folded first, 16 bytes at a time, then neighbours."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, group, c, to = position_of(t, g)
+    d, nd, _, _ = window_d(x, 0, od, g)
+    h, nh, _, _ = window_h(x, 0, oh, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    sums = zero()
+    if nd == 1 and nh == 2:  # both loads are on their way before either is used
+        upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
+        sums = add(add(sums, upper), lower)
+    else:
+        for i in range(nd):
+            for j in range(nh):
+                sums = add(sums, load(x, at + index(i * g[X_D] + j * g[X_H]), 1))
+    store(out, to, 1, divide(sum_across(sums), divisor_of(od, oh, group, g)))
+
+
+def divide_sums(t, buffers, g):
+    """A mean from a sum."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    _, od, oh, ow, _, to = position_of(t, g)
+    store(out, to, g[TO_LANE], divide(load(x, to, g[TO_LANE]), divisor_of(od, oh, ow, g)))
+
+
+def avg_whole(phase, shared, b, i, buffers, g):
+    """A block adds a plane: each thread every 256th element, then half of the threads what the others have."""
+    out, x = buffers
+    found, _ = shared
+    if phase == 0:
+        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
+        sums = zero()
+        for first in range(i, size, BLOCK * RUN):
+            sum_of_run = zero()
+            for each in range(first, min(index(first + BLOCK * RUN), size), BLOCK):
+                sum_of_run = add(sum_of_run, load(x, at + index(each * g[X_W]), 0))
+            sums = add(sums, sum_of_run)
+        found[i] = sums
+    else:
+        half = BLOCK >> phase
+        if i < half:
+            found[i] = add(found[i], found[i + half])
+        elif half == 0 and i == 0:
+            store(out, np.int64(b), 0, divide(found[0], divisor_of(index(0), index(0), index(0), g)))

@@ -1,0 +1,415 @@
+"""Maximum over windows, forward, with and without indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbapool.geometry import BinPlan, Plan
+from numbapool.kernels.cuda import grid
+from numbapool.kernels.cuda.codes import encode_positions
+from numbapool.kernels.cuda.elements import index
+from numbapool.kernels.cuda.grid import (
+    DILATION_D,
+    DILATION_H,
+    DILATION_W,
+    IN_D,
+    IN_H,
+    IN_W,
+    TO_LANE,
+    UNITS,
+    X_D,
+    X_H,
+    X_LANE,
+    X_W,
+    plane_of_x,
+    position_of,
+    table_at,
+    window_d,
+    window_h,
+    window_w,
+)
+from numbapool.kernels.cuda.lanes import (
+    fetch_one,
+    larger_across_one,
+    larger_one,
+    load_one,
+    lowest_mark_one,
+    lowest_one,
+    mark_across_one,
+    mark_one,
+    merge_one,
+    pair_up_one,
+    replace_one,
+    store_mark_one,
+    store_one,
+)
+from numbapool.kernels.cuda.launch import (
+    BLOCK,
+    LARGEST,
+    Draft,
+    Layer,
+    Operand,
+    Program,
+    cooperative_step,
+    element_of,
+    index_output,
+    is_large,
+    is_whole,
+    layer_of,
+    name_of,
+    passes_of,
+    remembered,
+    scalars_of,
+    step_of,
+    table_of,
+    tiling_of,
+)
+
+# Lanes that carry a position each.
+MARKED_LANES = 4
+
+# Where the scalar of a tile is: its elements of a row.
+TILE = grid.SOURCE + grid.SOURCE_FIELDS
+
+# Bound by the variant.
+larger_across, mark_across, lowest_mark = larger_across_one, mark_across_one, lowest_mark_one
+fetch, merge, pair_up = fetch_one, merge_one, pair_up_one
+load, store, lowest, larger = load_one, store_one, lowest_one, larger_one
+mark, replace, store_mark = mark_one, replace_one, store_mark_one
+
+
+@remembered
+def max_pool(
+    plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...], is_reversed: bool = False
+) -> Program:
+    """Maximum of each window."""
+    draft = Draft(sources, results)
+    fold_max(draft, plan, (sources[0], 0), (results[0], 1), is_reversed)
+    return draft.program()
+
+
+@remembered
+def max_pool_with_indices(
+    plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...], is_reversed: bool = False
+) -> Program:
+    """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input.
+
+    Or, as an index of an unsigned dtype, which tap of the window it is, in row-major order, and all bits 1 where there is none.
+    """
+    draft = Draft(sources, results)
+    find_max(draft, plan, (sources[0], 0), (results[0], 1), (results[1], 2), is_reversed)
+    return draft.program()
+
+
+def min_pool(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
+    """Minimum of each window."""
+    return max_pool(plan, sources, results, True)
+
+
+def min_pool_with_indices(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
+    """Minimum of each window and where it is."""
+    return max_pool_with_indices(plan, sources, results, True)
+
+
+def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operand, int], is_reversed: bool) -> None:
+    """Steps from x to the maxima of its windows; operands with the numbers of their buffers."""
+    name = name_of(x[0].dtype)
+    word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed)
+    if is_whole(plan, x[0]):
+        whole_step(draft, plan, x, out, None, [word], names)
+        return
+    *first, last = passes_of(plan)
+    for each in first:
+        between = Operand(x[0].dtype, None, 16)
+        room = draft.room(each.planes * each.out_plane_size * each.channels, x[0].dtype)
+        fold_max(draft, each, x, (between, room), is_reversed)
+        x = between, room
+    read, placement = [(x[0], False)], grid.placement_of(last)
+    large = is_large(last, read, last.planes * last.out_plane_size * last.channels)
+    tiling = tiling_of(last, x[0], out[0])
+    if tiling is not None:
+        layer = Layer(last, "planes", 1)
+        scalars = tiling.scalars(last, scalars_of(layer, read, True, large), large)
+        buffers = [(out[1], name), (x[1], name)]
+        words = [tiling.word, word]
+        names |= grid.PLACEMENTS[placement]
+        draft.steps.append(step_of(max_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
+        return
+    layer = layer_of(last, read, out=out[0])
+    buffers = [(out[1], name), (x[1], name), (table_of(draft, last), "int64")]
+    scalars = scalars_of(layer, read, True, large)
+    names |= grid.PLACEMENTS[placement]
+    draft.steps.append(step_of(max_windows, [placement, word], names, layer, buffers, scalars, large))
+
+
+def find_max(
+    draft: Draft,
+    plan: Plan,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    indices: tuple[Operand, int],
+    is_reversed: bool,
+) -> None:
+    """Steps from x to the maxima of its windows and where they are."""
+    name, kind = name_of(x[0].dtype), indices[0].dtype
+    word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
+    outputs = plan.planes * plan.out_plane_size * plan.channels
+    numbers_positions = kind.kind == "i" or _are_taps_positions(plan)
+    if numbers_positions and is_whole(plan, x[0]):
+        whole_step(draft, plan, x, out, indices, [word, str(kind)], names)
+        return
+    passes = passes_of(plan)
+    if len(passes) > 1:
+        _find_by_passes(draft, plan, passes, x, out, indices, is_reversed)
+        return
+    read, placement = [(x[0], False)], grid.placement_of(plan)
+    large = is_large(plan, read, outputs)
+    names |= grid.PLACEMENTS[placement] | {"numbering": by_position, "BESIDE": 2}
+    if kind.kind == "u":
+        names |= {"numbering": by_tap, "BESIDE": 0}
+    tiling = tiling_of(plan, x[0], out[0], 1)
+    if tiling is not None:
+        layer = Layer(plan, "planes", 1)
+        scalars = tiling.scalars(plan, scalars_of(layer, read, True, large), large)
+        buffers = [(out[1], name), (indices[1], str(kind)), (x[1], name)]
+        words = [tiling.word, word, str(kind)]
+        draft.steps.append(step_of(max_tiles_indices, words, names, layer, buffers, scalars, large, tiling.steps))
+        return
+    layer = layer_of(plan, read, MARKED_LANES, out=out[0])
+    buffers = [(out[1], name), (indices[1], str(kind)), (x[1], name), (table_of(draft, plan), "int64")]
+    scalars = scalars_of(layer, read, True, large)
+    draft.steps.append(
+        step_of(max_windows_indices, [placement, word, str(kind)], names, layer, buffers, scalars, large)
+    )
+
+
+def _are_taps_positions(plan: Plan) -> bool:
+    """Whether taps of a window that is the plane have the numbers of their positions."""
+    return not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
+
+
+def _find_by_passes(
+    draft: Draft,
+    plan: Plan,
+    passes: list[Plan],
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    indices: tuple[Operand, int],
+    is_reversed: bool,
+) -> None:
+    """Along w first, then rows in their order, so that the first of equals stays, and the last NaN."""
+    name, outputs = name_of(x[0].dtype), plan.planes * plan.out_plane_size * plan.channels
+    between = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
+    final = indices if indices[0].dtype.kind == "i" else (Operand(between, None, 16), draft.room(outputs, between))
+    marks = x, final
+    for i, each in enumerate(passes):
+        size = each.planes * each.out_plane_size * each.channels
+        if i < len(passes) - 1:
+            values = Operand(x[0].dtype, None, 16), draft.room(size, x[0].dtype)
+            positions = Operand(between, None, 16), draft.room(size, between)
+        else:
+            values, positions = out, final
+        if i == 0:
+            find_max(draft, each, x, values, positions, is_reversed)
+        else:
+            (source, number), (kind, numbers) = marks
+            read, placement = [(source, False)], grid.placement_of(each)
+            large = is_large(each, read, size) or plan.plane_size > LARGEST
+            layer = layer_of(each, read, MARKED_LANES, True)
+            names = element_of(x[0].dtype, is_reversed) | index_output(positions[0].dtype) | grid.PLACEMENTS[placement]
+            words = [placement, f"{name}{'.reversed' * is_reversed}", str(kind.dtype), str(positions[0].dtype)]
+            buffers = [(values[1], name), (positions[1], words[3]), (number, name), (numbers, words[2])]
+            scalars = scalars_of(layer, read, True, large)
+            draft.steps.append(step_of(merge_windows, words, names, layer, buffers, scalars, large))
+        marks = values, positions
+    if final is not indices:
+        encode_positions(draft, plan, final, indices)
+
+
+def whole_step(
+    draft: Draft,
+    plan: Plan,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    indices: tuple[Operand, int] | None,
+    words: list[str],
+    names: dict[str, Any],
+) -> None:
+    """A block for each plane."""
+    name, read = name_of(x[0].dtype), [(x[0], False)]
+    large = is_large(plan, read, plan.planes)
+    scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
+    shared = str(np.dtype(names["value"])), "int64" if large else "int32"
+    buffers = [(out[1], name), (x[1], name)]
+    if indices is not None:
+        buffers.insert(1, (indices[1], str(indices[0].dtype)))
+    function = max_whole if indices is None else max_whole_indices
+    draft.steps.append(cooperative_step(function, words, names, shared, plan.planes, buffers, scalars, large))
+
+
+def max_windows(t, buffers, g):
+    """A maximum without its position."""
+    out, x, table = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, ow, c, to = position_of(t, g)
+    starts = table_at(p, g)
+    d, nd, _, _ = window_d(table, starts, od, g)
+    h, nh, _, _ = window_h(table, starts, oh, g)
+    w, nw, _, _ = window_w(table, starts, ow, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    best = lowest()
+    for i in range(nd):
+        for j in range(nh):
+            row = at + index(i * g[DILATION_D] * g[X_D] + j * g[DILATION_H] * g[X_H])
+            for k in range(nw):
+                best = larger(best, load(x, row + index(k * g[DILATION_W] * g[X_W]), g[X_LANE]))
+    store(out, to, g[TO_LANE], best)
+
+
+def by_position(d, i0, nd, h, j0, nh, w, k0, nw, g):
+    """Number of the first tap, and steps from tap to tap along d, h and w: flat positions in the plane."""
+    first = index((d * g[IN_H] + h) * g[IN_W] + w)
+    return first, index(g[DILATION_D] * g[IN_H] * g[IN_W]), index(g[DILATION_H] * g[IN_W]), index(g[DILATION_W])
+
+
+def by_tap(d, i0, nd, h, j0, nh, w, k0, nw, g):
+    """The same: taps of the window."""
+    return index((i0 * nh + j0) * nw + k0), index(nh * nw), index(nw), index(1)
+
+
+numbering = by_position
+
+
+def max_windows_indices(t, buffers, g):
+    """A maximum and its position: the first tap inside the input, until another replaces it."""
+    out, positions, x, table = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, ow, c, to = position_of(t, g)
+    starts = table_at(p, g)
+    d, nd, i0, kd = window_d(table, starts, od, g)
+    h, nh, j0, kh = window_h(table, starts, oh, g)
+    w, nw, k0, kw = window_w(table, starts, ow, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    best = mark(lowest(), index(-1))
+    if nd > 0 and nh > 0 and nw > 0:
+        first, step_d, step_h, step_w = numbering(d, i0, kd, h, j0, kh, w, k0, kw, g)
+        best = mark(load(x, at, g[X_LANE]), first)
+        for i in range(nd):
+            for j in range(nh):
+                row = at + index(i * g[DILATION_D] * g[X_D] + j * g[DILATION_H] * g[X_H])
+                number = index(first + i * step_d + j * step_h)
+                for k in range(nw):
+                    each = load(x, row + index(k * g[DILATION_W] * g[X_W]), g[X_LANE])
+                    best = replace(best, each, index(number + k * step_w))
+    store_mark(out, positions, to, g[TO_LANE], best)
+
+
+def max_tiles(t, buffers, g):
+    """Maxima of windows of two columns that lie side by side: rows folded first, 16 bytes at a time, then neighbours."""
+    out, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, group, c, to = position_of(t, g)
+    d, nd, _, _ = window_d(x, 0, od, g)
+    h, nh, _, _ = window_h(x, 0, oh, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    if nd == 1 and nh == 2:  # both loads are on their way before either is used
+        upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
+        best = larger(upper, lower)
+    else:
+        best = lowest()
+        for i in range(nd):
+            for j in range(nh):
+                best = larger(best, load(x, at + index(i * g[X_D] + j * g[X_H]), 1))
+    store(out, to, 1, larger_across(best))
+
+
+def max_tiles_indices(t, buffers, g):
+    """The same with positions: neighbours first, then rows, so that the first of equals stays."""
+    out, positions, x = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, group, c, to = position_of(t, g)
+    d, nd, i0, kd = window_d(x, 0, od, g)
+    h, nh, j0, kh = window_h(x, 0, oh, g)
+    w = index(group * g[TILE])
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w)
+    first, step_d, step_h, _ = numbering(d, i0, kd, h, j0, kh, w, index(0), index(2), g)
+    best = lowest_mark()
+    if nd == 1 and nh == 2:
+        upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
+        best = mark_across(upper, first)
+        best = merge(best, mark_across(lower, index(first + step_h)))
+    else:
+        for i in range(nd):
+            for j in range(nh):
+                row = load(x, at + index(i * g[X_D] + j * g[X_H]), 1)
+                best = merge(best, mark_across(row, index(first + i * step_d + j * step_h)))
+    store_mark(out, positions, to, 1, best)
+
+
+def merge_windows(t, buffers, g):
+    """Maxima of maxima that have positions; taps of a window come in the order of their positions."""
+    out, positions, x, marks = buffers
+    if t >= g[UNITS]:
+        return
+    p, od, oh, ow, c, to = position_of(t, g)
+    d, nd, _, _ = window_d(marks, 0, od, g)
+    h, nh, _, _ = window_h(marks, 0, oh, g)
+    w, nw, _, _ = window_w(marks, 0, ow, g)
+    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    best = mark(lowest(), index(-1))
+    for i in range(nd):
+        for j in range(nh):
+            row = at + index(i * g[DILATION_D] * g[X_D] + j * g[DILATION_H] * g[X_H])
+            for k in range(nw):
+                tap = row + index(k * g[DILATION_W] * g[X_W])
+                best = merge(best, pair_up(load(x, tap, g[X_LANE]), fetch(marks, tap, g[X_LANE])))
+    store_mark(out, positions, to, g[TO_LANE], best)
+
+
+def max_whole(phase, shared, b, i, buffers, g):
+    """A block folds a plane: each thread every 256th element, then half of the threads what the others have found."""
+    out, x = buffers
+    found, _ = shared
+    if phase == 0:
+        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
+        best = load(x, at + index(i * g[X_W]), 0)
+        for each in range(i + BLOCK, size, BLOCK):
+            best = larger(best, load(x, at + index(each * g[X_W]), 0))
+        found[i] = best
+    else:
+        half = BLOCK >> phase
+        if i < half:
+            found[i] = larger(found[i], found[i + half])
+        elif half == 0 and i == 0:
+            store(out, np.int64(b), 0, found[0])
+
+
+def max_whole_indices(phase, shared, b, i, buffers, g):
+    """The same with positions, by which equals are told apart: their order is lost."""
+    out, positions, x = buffers
+    found, marks = shared
+    if phase == 0:
+        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
+        best = mark(load(x, at + index(i * g[X_W]), 0), i)
+        for each in range(i + BLOCK, size, BLOCK):
+            best = replace(best, load(x, at + index(each * g[X_W]), 0), index(each))
+        found[i], marks[i] = best
+    else:
+        half = BLOCK >> phase
+        if i < half:
+            ours, theirs, position = found[i], found[i + half], marks[i + half]
+            is_nan = not (theirs == theirs)
+            is_later = position > marks[i]
+            is_better = theirs > ours or (theirs == ours and not is_later)
+            if is_nan:
+                is_better = ours == ours or is_later
+            if is_better:
+                found[i], marks[i] = theirs, position
+        elif half == 0 and i == 0:
+            store_mark(out, positions, np.int64(b), 0, mark(found[0], marks[0]))
