@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, BinPlan, Plan, holds_all_windows
+from numbapool.geometry import LARGEST_INT64, BinPlan, Plan
 from numbapool.kernels.cuda import grid
 from numbapool.kernels.cuda.elements import as_it_is, as_value, index, total, undivided
 from numbapool.kernels.cuda.grid import (
@@ -42,6 +42,7 @@ from numbapool.kernels.cuda.grid import (
 )
 from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
 from numbapool.kernels.cuda.launch import (
+from numbapool.kernels.windows import holds_all_windows
     BLOCK,
     WIDE,
     Draft,
