@@ -42,7 +42,6 @@ from numbapool.kernels.cuda.grid import (
 )
 from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
 from numbapool.kernels.cuda.launch import (
-from numbapool.kernels.windows import holds_all_windows
     BLOCK,
     WIDE,
     Draft,
@@ -65,6 +64,7 @@ from numbapool.kernels.windows import holds_all_windows
 )
 from numbapool.kernels.cuda.passes import put_other
 from numbapool.kernels.elements import BFLOAT16
+from numbapool.kernels.windows import holds_all_windows
 
 # Where the scalar of a tile is: its elements of a row.
 TILE = grid.SOURCE + grid.SOURCE_FIELDS
