@@ -110,6 +110,29 @@ def _emulated_channels_last(array: NDArray[Any]) -> Any:
     return EmulatedArray(_channels_last(array))
 
 
+def _imitated(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(array.copy())
+
+
+def _imitated_strided(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(_strided(array))
+
+
+def _imitated_channels_last(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(_channels_last(array))
+
+
+def _of_imitated(array: Any) -> NDArray[Any]:
+    plain: NDArray[Any] = array.memory
+    return plain
+
+
 def _of_emulated(array: Any) -> NDArray[Any]:
     plain: NDArray[Any] = array.array
     return plain
@@ -129,6 +152,9 @@ ARRAY_KINDS = (
     ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
     ArrayKind("cuda_emulated", _emulated, _of_emulated, library="numba"),
     ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated, library="numba"),
+    ArrayKind("cupy_imitated", _imitated, _of_imitated),
+    ArrayKind("cupy_imitated_strided", _imitated_strided, _of_imitated),
+    ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 

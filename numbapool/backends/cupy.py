@@ -1,0 +1,93 @@
+"""CuPy arrays, on the CUDA target: views of their memory, CuPy's current stream and CuPy's memory pool."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from numbapool.backends.cuda import CudaBackend, View
+from numbapool.backends.numpy import _standard
+
+
+class CupyBackend(CudaBackend):
+    """The arrays of CuPy, or of a module with its interface."""
+
+    kind = "a CuPy array"
+
+    def __init__(self, module: str = "cupy") -> None:
+        self.module = module
+
+    @cached_property
+    def xp(self) -> Any:
+        """The module."""
+        module = importlib.import_module(self.module)
+        if module.cuda.runtime.is_hip:
+            raise TypeError("this CuPy runs on ROCm devices, for which numbapool has no kernels: move arrays to the CPU")
+        return module
+
+    def is_own(self, array: Any) -> bool:
+        """Whether it is one of CuPy's."""
+        return isinstance(array, self.xp.ndarray)
+
+    def view(self, array: Any) -> View:
+        """Where an array is."""
+        return View(array.data.ptr, array.shape, array.strides, _standard(array.dtype), array.device.id)
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        """While this device is CuPy's current one."""
+        context: AbstractContextManager[Any] = self.xp.cuda.Device(device)
+        return context
+
+    def stream(self, device: int, arrays: Sequence[Any]) -> int:
+        """CuPy's current stream on the device."""
+        return int(self.xp.cuda.get_current_stream(device).ptr)
+
+    def is_capturing(self, device: int) -> bool:
+        """Whether that stream records a graph."""
+        return bool(self.xp.cuda.get_current_stream(device).is_capturing())
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+        """From CuPy's pool."""
+        return self.xp.empty(shape, dtype)
+
+    def to_device(self, array: np.ndarray, device: int, like: Any) -> Any:
+        """A copy that is done."""
+        copy = self.xp.asarray(array)
+        self.xp.cuda.get_current_stream(device).synchronize()
+        return copy
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The values."""
+        with self.on(array.device.id):
+            values: np.ndarray = self.xp.asnumpy(array)
+        return values
+
+    def contiguous(self, array: Any) -> Any:
+        """A copy in C order."""
+        return array.copy(order="C")
+
+    def permuted(self, array: Any, axes: Sequence[int]) -> Any:
+        """A view."""
+        return self.xp.transpose(array, axes)
+
+    def copy(self, target: Any, source: Any) -> None:
+        """On the current stream."""
+        self.xp.copyto(target, source)
+
+    def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
+        """A view, or a copy."""
+        with self.on(array.device.id):
+            return self.xp.reshape(array, shape)
+
+    def cast(self, array: Any, like: Any) -> Any:
+        """A copy in the dtype of another, or in float32."""
+        with self.on(array.device.id):
+            return array.astype(np.float32 if like is None else like.dtype)
+
+
+backend = CupyBackend()
