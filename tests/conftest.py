@@ -25,6 +25,7 @@ class ArrayKind:
     to_numpy: Callable[[Any], NDArray[Any]] = np.asarray
     library: str = "numpy"
     refuses_out: type[Exception] | None = None  # what is raised if such an array is to be written to
+    prepare: Callable[[pytest.MonkeyPatch], None] = lambda _: None  # before the test
 
     def __str__(self) -> str:
         return self.name
@@ -128,6 +129,12 @@ def _imitated_channels_last(array: NDArray[Any]) -> Any:
     return imitation.like(_channels_last(array))
 
 
+def _imitate_cuda_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests import imitated_tensors
+
+    imitated_tensors.install(monkeypatch)
+
+
 def _of_imitated(array: Any) -> NDArray[Any]:
     plain: NDArray[Any] = array.memory
     return plain
@@ -155,13 +162,16 @@ ARRAY_KINDS = (
     ArrayKind("cupy_imitated", _imitated, _of_imitated),
     ArrayKind("cupy_imitated_strided", _imitated_strided, _of_imitated),
     ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated),
+    ArrayKind("torch_imitated", _torch, library="torch", prepare=_imitate_cuda_tensors),
+    ArrayKind("torch_imitated_channels_last", _torch_channels_last, library="torch", prepare=_imitate_cuda_tensors),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 
 
 @pytest.fixture(params=ARRAY_KINDS, ids=str)
-def backend(request: pytest.FixtureRequest) -> ArrayKind:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ArrayKind:
     """A kind of array, with its conversions from and to plain NumPy arrays."""
     kind: ArrayKind = request.param
     pytest.importorskip(kind.library)
+    kind.prepare(monkeypatch)
     return kind

@@ -32,7 +32,7 @@ _current_device = DEVICES[0]
 _current_streams = dict.fromkeys(DEVICES, 7)
 
 
-class ndarray:  # noqa: N801 - CuPy's name
+class ndarray:
     """An array of a device."""
 
     def __init__(self, memory: NDArray[Any], device: int) -> None:
@@ -109,7 +109,9 @@ def current_stream(handle: int, device: int = DEVICES[0]) -> Any:
 
 
 cuda = SimpleNamespace(
-    Device=Device, get_current_stream=get_current_stream, runtime=SimpleNamespace(is_hip=False, getDevice=lambda: _current_device)
+    Device=Device,
+    get_current_stream=get_current_stream,
+    runtime=SimpleNamespace(is_hip=False, getDevice=lambda: _current_device),
 )
 
 

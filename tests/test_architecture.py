@@ -75,7 +75,7 @@ def test_imports_only_from_lines_below(module: str) -> None:
 
 
 # What a caller of torch imports, by name or by passing a tensor.
-TORCH_ONLY = {"nn", "backends.torch", "backends.torch_operators"}
+TORCH_ONLY = {"nn", "backends.torch", "backends.torch_cuda", "backends.torch_operators"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("kernels.cpu")])

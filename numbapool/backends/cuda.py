@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import pairwise
 from math import gcd, prod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -96,7 +97,9 @@ class Arrangement:
 
     program: Program
     are_copied: tuple[bool, ...]  # inputs that no kernel can read as they lie
-    staged: tuple[tuple[int, ...] | None, ...]  # shapes of arrays that kernels write in place of results, which get copies
+    staged: tuple[
+        tuple[int, ...] | None, ...
+    ]  # shapes of arrays that kernels write in place of results, which get copies
     order: tuple[int, ...]  # of the axes of results, so that they are as those of such arrays
     tables: dict[int, list[Any]] = field(default_factory=dict)  # constants, by device
 
@@ -159,7 +162,9 @@ class Runner:
         if constants:
             if device not in arrangement.tables:
                 if library.is_capturing(device):
-                    raise RuntimeError("the first call of its kind copies constants to the device: make it before the capture")
+                    raise RuntimeError(
+                        "the first call of its kind copies constants to the device: make it before the capture"
+                    )
                 arrangement.tables[device] = [library.to_device(each, device, like) for each in constants]
             if library.is_capturing(device):
                 _captured.append(arrangement.tables[device])
@@ -338,7 +343,9 @@ class CudaBackend:
         run = runner(operation, plan, parameters, self.checks)
         return self._run(run, inputs, (spec,), None if out is None else (out,))[0]
 
-    def _run(self, run: Runner, inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None) -> Sequence[Any]:
+    def _run(
+        self, run: Runner, inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None
+    ) -> Sequence[Any]:
         views = [self.view(each) for each in inputs]
         devices = [(name, view.device) for name, view in zip(names_of(run.operation, inputs), views)]
         if out is None:
@@ -459,7 +466,7 @@ def _as_planned(layout: Layout, axes: int) -> tuple[int, ...] | None:
         return strides
     joined, steps = shape[axes - 1 :], strides[axes - 1 :]
     long = [(length, step) for length, step in zip(joined, steps) if length != 1]
-    for (_, step), (length, inner) in zip(long, long[1:]):
+    for (_, step), (length, inner) in pairwise(long):
         if step != length * inner:
             return None
     return *strides[: axes - 1], long[-1][1] if long else dtype.itemsize

@@ -27,7 +27,9 @@ class CupyBackend(CudaBackend):
         """The module."""
         module = importlib.import_module(self.module)
         if module.cuda.runtime.is_hip:
-            raise TypeError("this CuPy runs on ROCm devices, for which numbapool has no kernels: move arrays to the CPU")
+            raise TypeError(
+                "this CuPy runs on ROCm devices, for which numbapool has no kernels: move arrays to the CPU"
+            )
         return module
 
     def is_own(self, array: Any) -> bool:

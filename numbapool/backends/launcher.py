@@ -66,7 +66,8 @@ def _context(device: int) -> Any:
 
 @cache
 def _capability(device: int) -> tuple[int, int]:
-    return tuple(_core().Device(device).compute_capability)  # type: ignore[return-value]
+    major, minor = _core().Device(device).compute_capability
+    return major, minor
 
 
 @cache
