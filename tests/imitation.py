@@ -35,7 +35,9 @@ _current_streams = dict.fromkeys(DEVICES, 7)
 class ndarray:
     """An array of a device."""
 
-    def __init__(self, memory: NDArray[Any], device: int) -> None:
+    def __init__(self, memory: Any, device: Any, pointer: Any = None, strides: Any = None) -> None:
+        if pointer is not None:  # CuPy's own way: shape, dtype, pointer, strides
+            memory, device = _at(memory, device, pointer, strides), pointer.memory.device
         self.memory, self.device = memory, SimpleNamespace(id=device)
         self.data = SimpleNamespace(ptr=memory.ctypes.data)
         self.shape, self.strides, self.dtype, self.ndim = memory.shape, memory.strides, memory.dtype, memory.ndim
@@ -59,6 +61,16 @@ class ndarray:
     def astype(self, dtype: Any) -> ndarray:
         _check(self)
         return ndarray(self.memory.astype(dtype), self.device.id)
+
+
+def _at(shape: Sequence[int], dtype: Any, pointer: Any, strides: Any) -> NDArray[Any]:
+    interface = {
+        "shape": tuple(shape),
+        "typestr": np.dtype(dtype).str,
+        "data": (pointer.ptr, False),
+        "strides": strides,
+    }
+    return np.asarray(SimpleNamespace(__array_interface__=interface | {"version": 3}, owner=pointer.memory))
 
 
 def _check(array: ndarray) -> None:
@@ -108,7 +120,20 @@ def current_stream(handle: int, device: int = DEVICES[0]) -> Any:
         _current_streams[device] = before
 
 
+class UnownedMemory:
+    def __init__(self, address: int, size: int, owner: Any, device: int) -> None:
+        self.address, self.size, self.owner, self.device = address, size, owner, device
+
+
+class MemoryPointer:
+    def __init__(self, memory: UnownedMemory, offset: int) -> None:
+        assert 0 <= offset < max(memory.size, 1)
+        self.memory, self.ptr = memory, memory.address + offset
+
+
 cuda = SimpleNamespace(
+    UnownedMemory=UnownedMemory,
+    MemoryPointer=MemoryPointer,
     Device=Device,
     get_current_stream=get_current_stream,
     runtime=SimpleNamespace(is_hip=False, getDevice=lambda: _current_device),
@@ -161,6 +186,15 @@ def like(array: NDArray[Any], device: int = DEVICES[0]) -> ndarray:
     return ndarray(array, device)
 
 
+def from_dlpack(array: Any) -> ndarray:
+    events.append(("from_dlpack", array.__dlpack_device__()[1]))
+    return ndarray(np.from_dlpack(array.host), array.__dlpack_device__()[1])
+
+
+def _wait(device: int, stream: int, other: int) -> None:
+    events.append(("wait", device, stream, other))
+
+
 _run_for_real = launcher.run
 
 
@@ -176,7 +210,7 @@ def _run(program: Program, addresses: Sequence[int], device: int, stream: int) -
     launch.run(program, addresses, emulate)
 
 
-launcher.run = _run
+launcher.run, launcher.wait, launcher.device_of = _run, _wait, lambda _: DEVICES[0]
 
 backend = CupyBackend("tests.imitation")
 register("tests.imitation.ndarray", "tests.imitation")

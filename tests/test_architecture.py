@@ -148,14 +148,13 @@ def test_arguments_of_backward(name: str) -> None:
     """The gradient, then the forward pass's arguments in its order, but for those that say nothing about gradients."""
     gradient, *rest = parameters(getattr(numbapool, f"{name}_backward"))
     assert (gradient.name, gradient.default) == ("grad_output", gradient.empty)
-    without = {each.name: (each.default, each.kind) for each in rest if each.name != "indices"}
+    marks = ("indices", "check_indices") if "max" in name else ()
+    without = {each.name: (each.default, each.kind) for each in rest if each.name not in marks}
     forward = {each.name: (each.default, each.kind) for each in parameters(getattr(numbapool, name))}
     for each in ("return_indices", "rounding"):
         forward.pop(each, None)
     assert list(without.items()) == list(forward.items())
-    assert [each.kind for each in rest if each.name == "indices"] == (
-        [inspect.Parameter.KEYWORD_ONLY] if "max" in name else []
-    )
+    assert [each.kind for each in rest if each.name in marks] == [inspect.Parameter.KEYWORD_ONLY] * len(marks)
 
 
 def signature_of_torch(name: str) -> list[tuple[str, object]] | None:

@@ -145,7 +145,7 @@ class Runner:
             extras = self._extras(library, arrangement, device, like)
             addresses = [view.address for view in views]
             addresses += [library.view(each).address for each in extras]
-            _launcher().run(program, addresses, device, stream)
+            launcher().run(program, addresses, device, stream)
             for i, shape in enumerate(arrangement.staged):
                 if shape is not None:
                     library.copy(library.permuted(results[i], arrangement.order), targets[i])
@@ -276,6 +276,8 @@ class CudaBackend:
     contiguous: Callable[..., Any]
     permuted: Callable[..., Any]
     copy: Callable[..., None]
+    reshape: Callable[..., Any]
+    cast: Callable[..., Any]
 
     @property
     def unchecked(self) -> CudaBackend:
@@ -396,7 +398,7 @@ def _unchecked(backend: CudaBackend) -> CudaBackend:
 
 
 @cache
-def _launcher() -> ModuleType:
+def launcher() -> ModuleType:
     """What takes a driver; imported at the first call that launches something."""
     return importlib.import_module("numbapool.backends.launcher")
 

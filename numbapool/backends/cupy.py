@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.backends.cuda import CudaBackend, View
+from numbapool.backends.cuda import CudaBackend, View, launcher
 from numbapool.backends.numpy import _standard
 
 
@@ -80,6 +81,29 @@ class CupyBackend(CudaBackend):
     def copy(self, target: Any, source: Any) -> None:
         """On the current stream."""
         self.xp.copyto(target, source)
+
+    def from_dlpack(self, array: Any) -> Any:
+        """A view of another library's array, ready on the current stream; the host does not wait."""
+        return self.xp.from_dlpack(array)
+
+    def from_interface(self, array: Any) -> Any:
+        """The same by the CUDA array interface, whose stream (of version 3) the current one waits for."""
+        interface = array.__cuda_array_interface__
+        if interface.get("mask") is not None:
+            raise TypeError("arrays with a mask are not accepted: fill them first")
+        dtype, shape, strides = np.dtype(interface["typestr"]), interface["shape"], interface.get("strides")
+        address = interface["data"][0]
+        device = launcher().device_of(address) if address else self.xp.cuda.runtime.getDevice()
+        stream = interface.get("stream")
+        if stream is not None:
+            launcher().wait(device, self.stream(device, ()), stream)
+        with self.on(device):
+            reach = [(length - 1) * step for length, step in zip(shape, strides or ()) if length]
+            first = address + sum(each for each in reach if each < 0)
+            size = sum(map(abs, reach)) + dtype.itemsize if strides else math.prod(shape) * dtype.itemsize
+            memory = self.xp.cuda.UnownedMemory(first, size, array, device)
+            pointer = self.xp.cuda.MemoryPointer(memory, address - first)
+            return self.xp.ndarray(shape, dtype, pointer, strides)
 
     def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """A view, or a copy."""
