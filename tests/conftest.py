@@ -129,6 +129,32 @@ def _imitated_channels_last(array: NDArray[Any]) -> Any:
     return imitation.like(_channels_last(array))
 
 
+def _needs_gpu(_: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+
+
+def _cupy(array: NDArray[Any]) -> Any:
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def _of_cupy(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = array.get()
+    return values
+
+
+def _torch_on_gpu(array: NDArray[Any]) -> Any:
+    return _torch(array).cuda()
+
+
+def _of_torch_on_gpu(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = array.numpy(force=True)
+    return values
+
+
 def _imitate_cuda_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests import imitated_tensors
 
@@ -164,6 +190,8 @@ ARRAY_KINDS = (
     ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated, library="tests.imitation"),
     ArrayKind("torch_imitated", _torch, library="torch", prepare=_imitate_cuda_tensors),
     ArrayKind("torch_imitated_channels_last", _torch_channels_last, library="torch", prepare=_imitate_cuda_tensors),
+    ArrayKind("cupy_on_gpu", _cupy, _of_cupy, library="cupy", prepare=_needs_gpu),
+    ArrayKind("torch_on_gpu", _torch_on_gpu, _of_torch_on_gpu, library="torch", prepare=_needs_gpu),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 
