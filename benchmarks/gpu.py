@@ -44,7 +44,7 @@ BARS = {
 
 EXPLANATION = """\
 Seconds by CUDA events, medians; inputs in turn, so many that none is still in the L2 cache. `copy` is how much of the measured
-bandwidth of a copy on the device the bytes that must be moved get. Backward is that of autograd, of a forward pass that has been made.
+bandwidth of a copy on the device the bytes that must be moved get. Backward is that of autograd, after a forward pass.
 By `python -m benchmarks.gpu speed --write`."""
 
 

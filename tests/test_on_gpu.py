@@ -1,4 +1,4 @@
-"""What only a GPU can show: that streams order work, that graphs replay it, that devices and libraries meet, and torch's own answers.
+"""What only a GPU can show: that streams order work, that graphs replay it, that libraries meet, and torch's answers.
 
 `python -m benchmarks.gpu test` runs these, and all tests that take any kind of array.
 """

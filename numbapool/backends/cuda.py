@@ -101,7 +101,7 @@ class Arrangement:
         tuple[int, ...] | None, ...
     ]  # shapes of arrays that kernels write in place of results, which get copies
     order: tuple[int, ...]  # of the axes of results, so that they are as those of such arrays
-    tables: dict[int, list[Any]] = field(default_factory=dict)  # constants, by device
+    tables: dict[Any, list[Any]] = field(default_factory=dict)  # constants, by library and device
 
 
 # Tables whose addresses are part of somebody's graph.
@@ -160,15 +160,16 @@ class Runner:
         tables: Any = iter(())
         constants = [each for each in extras if isinstance(each, np.ndarray)]
         if constants:
-            if device not in arrangement.tables:
+            place = type(library), device
+            if place not in arrangement.tables:
                 if library.is_capturing(device):
                     raise RuntimeError(
                         "the first call of its kind copies constants to the device: make it before the capture"
                     )
-                arrangement.tables[device] = [library.to_device(each, device, like) for each in constants]
+                arrangement.tables[place] = [library.to_device(each, device, like) for each in constants]
             if library.is_capturing(device):
-                _captured.append(arrangement.tables[device])
-            tables = iter(arrangement.tables[device])
+                _captured.append(arrangement.tables[place])
+            tables = iter(arrangement.tables[place])
         return [
             next(tables) if isinstance(each, np.ndarray) else library.empty((each,), np.uint8, device, like)
             for each in extras
