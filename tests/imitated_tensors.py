@@ -39,9 +39,10 @@ class ImitatedLibrary(torch_cuda.TensorLibrary):
         imitation.events.append(("synchronize", DEVICE))
         return super().to_host(tensor)
 
-    def to_device(self, array: NDArray[Any], device: int, like: Tensor) -> Tensor:
-        imitation.events.append(("synchronize", DEVICE))
-        return super().to_device(array.copy(), device, like)
+    def to_device(self, array: NDArray[Any], device: int, like: Tensor, is_kept: bool) -> Tensor:
+        if is_kept:
+            imitation.events.append(("synchronize", DEVICE))
+        return super().to_device(array.copy(), device, like, is_kept=True)  # the CPU's build has no pinned memory
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Tensor) -> Tensor:
         new = super().empty(shape, dtype, device, like)

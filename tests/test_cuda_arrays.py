@@ -80,7 +80,11 @@ def test_adaptive_and_drawn_windows_never_wait() -> None:
     x = imitation.like(numbers(2, 3, 8, 8))
     numbapool.adaptive_max_pool2d(x, 3)
     numbapool.adaptive_avg_pool2d(x, 3)
+    numbapool.fractional_max_pool2d(x, 3, output_size=4)
     assert not waits()
+    imitation.is_capturing = True
+    with pytest.raises(RuntimeError, match="drawn .* cannot be captured"):
+        numbapool.fractional_max_pool2d(x, 3, output_size=4)
 
 
 def test_bad_indices_are_skipped_unless_checked() -> None:

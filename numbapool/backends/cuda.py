@@ -66,8 +66,8 @@ class Library(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
         """A new contiguous array, from the library's own allocator; for the stream of `like`, where arrays have one."""
 
-    def to_device(self, array: np.ndarray, device: int, like: Any) -> Any:
-        """A copy of an array of the host, which is there when this returns, whichever stream asks."""
+    def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
+        """A copy of an array of the host: on the current stream, or, to be kept, there when this returns, whichever stream asks."""
 
     def to_host(self, array: Any) -> np.ndarray:
         """The values of an array; waits for the device."""
@@ -162,11 +162,14 @@ class Runner:
         if constants:
             place = type(library), device
             if place not in arrangement.tables:
+                is_kept = not self.plan.serves_once
                 if library.is_capturing(device):
                     raise RuntimeError(
                         "the first call of its kind copies constants to the device: make it before the capture"
+                        if is_kept
+                        else "windows that are drawn are copied to the device at every call, which cannot be captured"
                     )
-                arrangement.tables[place] = [library.to_device(each, device, like) for each in constants]
+                arrangement.tables[place] = [library.to_device(each, device, like, is_kept) for each in constants]
             if library.is_capturing(device):
                 _captured.append(arrangement.tables[place])
             tables = iter(arrangement.tables[place])

@@ -58,10 +58,11 @@ class CupyBackend(CudaBackend):
         """From CuPy's pool."""
         return self.xp.empty(shape, dtype)
 
-    def to_device(self, array: np.ndarray, device: int, like: Any) -> Any:
-        """A copy that is done."""
+    def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
+        """A copy; done, if it is kept."""
         copy = self.xp.asarray(array)
-        self.xp.cuda.get_current_stream(device).synchronize()
+        if is_kept:
+            self.xp.cuda.get_current_stream(device).synchronize()
         return copy
 
     def to_host(self, array: Any) -> np.ndarray:

@@ -54,8 +54,8 @@ class DeviceArrayBackend(CudaBackend):
         """From Numba's allocator."""
         return self.cuda.device_array(shape, dtype, stream=like.stream)
 
-    def to_device(self, array: np.ndarray, device: int, like: Any) -> Any:
-        """A copy that is done."""
+    def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
+        """A copy that is done: Numba waits for it."""
         return self.cuda.to_device(array)
 
     def to_host(self, array: Any) -> np.ndarray:

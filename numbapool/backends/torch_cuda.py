@@ -43,9 +43,10 @@ class TensorLibrary:
         """From torch's allocator."""
         return torch.empty(shape, dtype=torch.uint8 if dtype is np.uint8 else dtype, device=like.device)
 
-    def to_device(self, array: np.ndarray, device: int, like: Tensor) -> Tensor:
-        """A copy that is done."""
-        return torch.from_numpy(array).to(like.device)
+    def to_device(self, array: np.ndarray, device: int, like: Tensor, is_kept: bool) -> Tensor:
+        """A copy; done, if it is kept."""
+        tensor = torch.from_numpy(array)
+        return tensor.to(like.device) if is_kept else tensor.pin_memory().to(like.device, non_blocking=True)
 
     def to_host(self, tensor: Tensor) -> np.ndarray:
         """The values."""
