@@ -83,7 +83,7 @@ def test_adaptive_and_drawn_windows_never_wait() -> None:
     numbapool.fractional_max_pool2d(x, 3, output_size=4)
     assert not waits()
     imitation.is_capturing = True
-    with pytest.raises(RuntimeError, match="drawn .* cannot be captured"):
+    with pytest.raises(RuntimeError, match=r"drawn .* cannot be captured"):
         numbapool.fractional_max_pool2d(x, 3, output_size=4)
 
 

@@ -14,6 +14,9 @@ from numbapool.kernels.cuda import compiler, launch
 from numbapool.kernels.cuda.launch import Program, Step
 from numbapool.kernels.cuda.variants import Kernel
 
+# Handle of the default stream that all threads share. Array libraries say 0, which the driver can be told to take for another.
+LEGACY = 1
+
 
 def run(program: Program, addresses: Sequence[int], device: int, stream: int) -> None:
     """Put the launches of a program on a stream, given by its handle, of a device; nobody waits for them.
@@ -42,8 +45,8 @@ def wait(device: int, stream: int, other: int) -> None:
     _checked(driver.cuCtxPushCurrent(_context(device)))
     try:
         event = _checked(driver.cuEventCreate(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING))
-        _checked(driver.cuEventRecord(event, other))
-        _checked(driver.cuStreamWaitEvent(stream, event, 0))
+        _checked(driver.cuEventRecord(event, other or LEGACY))
+        _checked(driver.cuStreamWaitEvent(stream or LEGACY, event, 0))
         _checked(driver.cuEventDestroy(event))
     finally:
         _checked(driver.cuCtxPopCurrent())
@@ -72,8 +75,8 @@ def _capability(device: int) -> tuple[int, int]:
 
 @cache
 def _stream(device: int, handle: int) -> Any:
-    """For `cuda.core`. The handle 0 means another stream on each device."""
-    return _core().Stream.from_handle(handle)
+    """For `cuda.core`. One handle may mean another stream on each device, as those of default streams do."""
+    return _core().Stream.from_handle(handle or LEGACY)
 
 
 @cache
