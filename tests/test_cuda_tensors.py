@@ -62,6 +62,25 @@ def test_second_derivatives_and_tangents() -> None:
     assert len(launches()) == 2
 
 
+def test_planes_of_one_size_and_other_lengths() -> None:
+    """Global pooling takes a plane as one axis: what is remembered of one shape must not serve another."""
+    memory = numbers(64)
+    for shape in ((1, 1, 2, 6), (1, 1, 3, 4), (1, 1, 6, 2), (1, 1, 4, 3)):
+        for _ in range(2):
+            x = memory.as_strided(shape, (64, 64, 6, 1))
+            torch.testing.assert_close(numbapool.global_avg_pool(x), x.mean((2, 3), keepdim=True))
+
+
+def test_repeated_calls_are_launched_anew() -> None:
+    for seed in range(4):
+        x = numbers(1, 2, 6, 6) + seed
+        for view in (x, x[..., 1:], x.mT, x.contiguous(memory_format=torch.channels_last)):
+            out, expected = numbapool.max_pool2d(view, 2), F.max_pool2d(view, 2)
+            assert torch.equal(out, expected)
+            assert out.stride() == expected.stride()
+    assert len(launches()) == 16
+
+
 def test_on_the_current_stream() -> None:
     x = numbers(1, 2, 6, 6)
     with imitation.current_stream(41):
