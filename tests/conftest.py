@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -194,6 +195,14 @@ ARRAY_KINDS = (
     ArrayKind("torch_on_gpu", _torch_on_gpu, _of_torch_on_gpu, library="torch", prepare=_needs_gpu),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tests on emulated arrays, which need kernels of their own, one in eight is in the core run."""
+    for item in items:
+        if "cuda_emulated" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 8:
+            item.add_marker(pytest.mark.full)
 
 
 @pytest.fixture(params=ARRAY_KINDS, ids=str)

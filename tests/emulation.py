@@ -25,12 +25,14 @@ from numbapool.dispatch import Spec, register
 from numbapool.geometry import Plan
 from numbapool.kernels.cpu.compile import KernelCache
 from numbapool.kernels.cuda import launch
-from numbapool.kernels.cuda.compiler import sources_digest
+from numbapool.kernels.cuda.compiler import sources_digest, wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
 INNER = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 MADE: dict[Any, Any] = {}
+# 16 bytes at a time, by the same code as on a GPU.
+WIDE_ACCESS = {} if config.DISABLE_JIT else wide_access(intrinsic)
 
 # Lanes are for large arrays; tests have small ones.
 launch.FULL = 1
@@ -42,6 +44,10 @@ class EmulatedArray:
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
         self.dtype, self.shape, self.ndim = array.dtype, array.shape, array.ndim
+
+    def __iter__(self) -> Any:
+        """Its values, where a small array takes the place of a tuple."""
+        return iter(self.array.tolist())
 
     def __getitem__(self, key: Any) -> EmulatedArray:
         return EmulatedArray(self.array[key])
@@ -256,7 +262,7 @@ def driver_of(kernel: Kernel) -> Any:
 
 
 def _driver(kernel: Kernel) -> Any:
-    thread = bound(kernel.function, dict(kernel.names), INNER, MADE)
+    thread = bound(kernel.function, dict(kernel.names), INNER, MADE, WIDE_ACCESS)
     index = dict(kernel.names)["index"]
     kinds = [types.CPointer(numba.from_dtype(_host_dtype(name))) for name in kernel.buffers]
     pointers, threads = pointers_to(kinds), kernel.threads

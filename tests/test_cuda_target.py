@@ -131,6 +131,30 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         compiler.numba_cuda.__wrapped__()
 
 
+@pytest.mark.parametrize("arranged", ["planes", "channels last", "strided"])
+@pytest.mark.parametrize("dtype", ["float16", *(pytest.param(d, marks=pytest.mark.full) for d in ("float32", "int8"))])
+def test_fast_paths(dtype: str, arranged: str) -> None:
+    """Tiles, windows an axis at a time, whole planes, and 16 bytes of channels at once, each with the CPU's results."""
+    from tests.emulation import EmulatedArray
+
+    x = (np.random.default_rng(0).standard_normal((2, 16, 18, 32)) * 3).astype(dtype)
+    if arranged == "channels last":
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    elif arranged == "strided":
+        x = x[::-1, :, ::-1, ::2]
+    for size, *window in ((2,), (9, 2, 3), ((7, 5), 1, 2), (x.shape[2:],)):
+        values, indices = numbapool.max_pool2d(x, size, *window, return_indices=True)
+        ours = numbapool.max_pool2d(EmulatedArray(x), size, *window, return_indices=True)
+        np.testing.assert_array_equal(ours[0].array, values)
+        np.testing.assert_array_equal(ours[1].array, indices)
+        alone = numbapool.max_pool2d(EmulatedArray(x), size, *window)
+        np.testing.assert_array_equal(alone.array, values)
+        mean = numbapool.avg_pool2d(EmulatedArray(x), size, *window)
+        tolerance = 2e-3 if dtype == "float16" else 1e-5
+        expected = numbapool.avg_pool2d(x, size, *window)
+        np.testing.assert_allclose(mean.array, expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.full), "int8"])
 def test_simulator(dtype: str) -> None:
     """Small cases of every kernel, block by block, see `tests.simulation`."""

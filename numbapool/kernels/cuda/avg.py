@@ -43,6 +43,7 @@ from numbapool.kernels.cuda.grid import (
 from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
 from numbapool.kernels.cuda.launch import (
     BLOCK,
+    WIDE,
     Draft,
     Layer,
     Operand,
@@ -66,6 +67,8 @@ from numbapool.kernels.elements import BFLOAT16
 
 # Where the scalar of a tile is: its elements of a row.
 TILE = grid.SOURCE + grid.SOURCE_FIELDS
+# Lanes of sums in 64 bits: 16 spilled.
+INTEGER_LANES = 4
 # Elements that a thread adds before the sum of them joins a longer one.
 RUN = 64
 
@@ -132,8 +135,10 @@ def fold_mean(
     names = element_of(dtype) | sum_of(dtype, is_rounded)
     word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
     is_integer = dtype != BFLOAT16 and dtype.kind in "iub"
-    if is_integer:
-        names["narrowed"] = as_value if out[0].dtype == dtype else as_it_is
+    if out[0].dtype != dtype:  # sums, not yet divided
+        names["narrowed"] = as_it_is
+    elif is_integer:
+        names["narrowed"] = as_value
     rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
     words = [name_of(dtype), name, word, *rounding]
     if is_whole(plan, x[0]):
@@ -158,7 +163,7 @@ def fold_mean(
     read, placement = [(x[0], False)], grid.placement_of(plan)
     large = is_large(plan, read, outputs)
     names |= grid.PLACEMENTS[placement] | more
-    layer = layer_of(plan, read, out=out[0])
+    layer = layer_of(plan, read, INTEGER_LANES if is_integer else WIDE, out=out[0])
     scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
     buffers = [(out[1], name), (x[1], name_of(dtype))]
     tiling = tiling_of(plan, x[0], out[0])

@@ -52,7 +52,9 @@ def compile_kernel(kernel: Kernel, capability: tuple[int, int]) -> Code:
     ImportError
         No compiler, or the one that core Numba still ships; the message has the command that installs the right one.
     """
-    key = repr((kernel.label, kernel.threads, kernel.scalars, capability, sources_digest(), versions()))
+    key = repr(
+        (kernel.label, kernel.threads, kernel.resident, kernel.scalars, capability, sources_digest(), versions())
+    )
     name = f"numbapool.{kernel.label}.sm_{capability[0]}{capability[1]}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
     for directory in directories(os.environ.get("NUMBA_CACHE_DIR", "")):
         try:
@@ -119,7 +121,7 @@ def lto_code(kernel: Kernel, capability: tuple[int, int]) -> list[bytes]:
             device=False,
             abi="numba",
             output="ltoir",
-            launch_bounds=(kernel.threads, 4),
+            launch_bounds=(kernel.threads, kernel.resident),
         )
     return list(codes)
 
@@ -173,7 +175,6 @@ def _substitutes() -> dict[Any, Any]:
     cuda = numba_cuda()
     intrinsic = importlib.import_module("numba.cuda.extending").intrinsic
     types = importlib.import_module("numba.core.types")
-    ir = importlib.import_module("llvmlite.ir")
 
     def atomic(typing_context, pointer, i, each):
         def codegen(context, builder, signature, values):
@@ -184,14 +185,25 @@ def _substitutes() -> dict[Any, Any]:
 
         return types.none(pointer, types.int64, each), codegen
 
+    return {
+        atomic_max: intrinsic(atomic),
+        float_of_half: cuda.jit(_widen, device=True),
+        half_of_float: cuda.jit(_narrow, device=True),
+        **wide_access(intrinsic),
+    }
+
+
+def wide_access(intrinsic: Any) -> dict[Any, Any]:
+    """Loads and stores of 16 bytes, by the decorator that a compiler has for functions of LLVM's instructions."""
+    types = importlib.import_module("numba.core.types")
+    ir = importlib.import_module("llvmlite.ir")
+
     def at_once(count: int) -> Any:
         def neighbours(typing_context, pointer, i):
             def codegen(context, builder, signature, values):
                 element = context.get_data_type(pointer.dtype)
                 at = builder.gep(values[0], [values[1]])
-                vector = builder.load(builder.bitcast(at, ir.VectorType(element, count).as_pointer()))
-                vector.align = 16
-                lanes = [builder.extract_element(vector, ir.Constant(ir.IntType(32), n)) for n in range(count)]
+                lanes = _read_wide(ir, builder, at, element, count)
                 return context.make_tuple(builder, signature.return_type, lanes)
 
             return types.UniTuple(pointer.dtype, count)(pointer, types.int64), codegen
@@ -203,14 +215,11 @@ def _substitutes() -> dict[Any, Any]:
             def codegen(context, builder, signature, arguments):
                 element = context.get_data_type(pointer.dtype)
                 at = builder.gep(arguments[0], [arguments[1]])
-                vector = ir.Constant(ir.VectorType(element, count), ir.Undefined)
-                for n in range(count):
-                    each = builder.extract_value(arguments[2], n)
-                    each = context.cast(builder, each, signature.args[2].types[n], pointer.dtype)
-                    each = context.get_value_as_data(builder, pointer.dtype, each)
-                    vector = builder.insert_element(vector, each, ir.Constant(ir.IntType(32), n))
-                stored = builder.store(vector, builder.bitcast(at, vector.type.as_pointer()))
-                stored.align = 16
+                lanes = [
+                    context.cast(builder, builder.extract_value(arguments[2], n), kind, pointer.dtype)
+                    for n, kind in enumerate(signature.args[2].types)
+                ]
+                _write_wide(ir, builder, at, element, lanes)
                 return context.get_dummy_value()
 
             return types.none(pointer, types.int64, values), codegen
@@ -218,12 +227,48 @@ def _substitutes() -> dict[Any, Any]:
         return intrinsic(put_neighbours)
 
     return {
-        atomic_max: intrinsic(atomic),
-        float_of_half: cuda.jit(_widen, device=True),
-        half_of_float: cuda.jit(_narrow, device=True),
         **{function: at_once(count) for count, function in NEIGHBOURS.items()},
         **{function: put_at_once(count) for count, function in PUT_NEIGHBOURS.items()},
     }
+
+
+def _read_wide(ir: Any, builder: Any, at: Any, element: Any, count: int) -> list[Any]:
+    """16 bytes in one load, as elements.
+
+    Small ones are cut from words by shifts: a load of a vector of them becomes several, of 8 bytes for halves and 4 for bytes.
+    """
+    size = 128 // count
+    loaded = element if size >= 32 else ir.IntType(32)
+    vector = builder.load(builder.bitcast(at, ir.VectorType(loaded, min(count, 4)).as_pointer()))
+    vector.align = 16
+    words = [builder.extract_element(vector, ir.Constant(ir.IntType(32), n)) for n in range(min(count, 4))]
+    if size >= 32:
+        return words
+    each_word = 32 // size
+    shifted = [
+        builder.lshr(words[n // each_word], ir.Constant(ir.IntType(32), n % each_word * size)) for n in range(count)
+    ]
+    bits = [builder.trunc(each, ir.IntType(size)) for each in shifted]
+    return [each if each.type == element else builder.bitcast(each, element) for each in bits]
+
+
+def _write_wide(ir: Any, builder: Any, at: Any, element: Any, lanes: list[Any]) -> None:
+    """Elements to 16 bytes in one store."""
+    size, words = 128 // len(lanes), lanes
+    if size < 32:
+        bits = [each if element == ir.IntType(size) else builder.bitcast(each, ir.IntType(size)) for each in lanes]
+        words, each_word = [], 32 // size
+        for first in range(0, len(lanes), each_word):
+            word = builder.zext(bits[first], ir.IntType(32))
+            for n in range(1, each_word):
+                part = builder.zext(bits[first + n], ir.IntType(32))
+                word = builder.or_(word, builder.shl(part, ir.Constant(ir.IntType(32), n * size)))
+            words.append(word)
+    vector = ir.Constant(ir.VectorType(words[0].type, len(words)), ir.Undefined)
+    for n, word in enumerate(words):
+        vector = builder.insert_element(vector, word, ir.Constant(ir.IntType(32), n))
+    stored = builder.store(vector, builder.bitcast(at, vector.type.as_pointer()))
+    stored.align = 16
 
 
 def _widen(half):

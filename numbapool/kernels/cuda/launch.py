@@ -325,7 +325,16 @@ def step_of(
     label = ".".join([function.__name__, *words, lanes_word, "64" if is_large else "32"])
     every = lanes.steps_of(layer.lanes, layer.is_wide, layer.stores_wide) if steps is None else steps
     every = every | names | index_names(is_large)
-    kernel = Kernel(function, label, tuple(every.items()), tuple(name for _, name in buffers), len(scalars))
+    # Twice the registers where positions or sums of integers take two each.
+    takes_two = is_large or names.get("total") in (np.int64, np.uint64)
+    kernel = Kernel(
+        function,
+        label,
+        tuple(every.items()),
+        tuple(name for _, name in buffers),
+        len(scalars),
+        resident=2 if takes_two else 4,
+    )
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
 
 

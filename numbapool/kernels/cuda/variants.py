@@ -35,6 +35,7 @@ class Kernel(NamedTuple):
         str, ...
     ] = ()  # dtypes of the two arrays in shared memory, an element a thread, of a cooperative kernel
     phases: int = 1
+    resident: int = 4  # blocks that a multiprocessor shall have room for: 64 registers a thread
 
 
 def with_own(function: Callable[..., Any], **own: Any) -> Callable[..., Any]:
