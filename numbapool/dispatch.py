@@ -50,6 +50,10 @@ class Backend(Protocol):
     def write(self, out: Any, result: Any) -> None:
         """A result to where the caller wants it."""
 
+    @property
+    def unchecked(self) -> Backend:
+        """The same, but that it need not look for indices out of range where that takes time; it skips them."""
+
     def __hash__(self) -> int:
         """Backends are keys of caches."""
 
@@ -92,12 +96,12 @@ def _find_backend(name: str, array_type: type) -> Backend:
         module = _backend_modules.get(f"{base.__module__}.{base.__qualname__}")
         if module is not None:
             return _load(array_type, module)
-    if hasattr(array_type, "__dlpack__"):
+    if hasattr(array_type, "__dlpack__") or hasattr(array_type, "__cuda_array_interface__"):
         return _load(array_type, "numbapool.backends.dlpack")
     supported = ", ".join(sorted(each for each in _backend_modules if not each.startswith("numbapool.")))
     raise TypeError(
         f"{name} must be an array of a supported library, got {array_type.__module__}.{array_type.__qualname__}; supported: "
-        f"{supported} and whatever exports DLPack"
+        f"{supported} and whatever exports DLPack or the CUDA array interface"
     )
 
 
@@ -119,4 +123,6 @@ _import._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 register("numpy.ndarray", "numbapool.backends.numpy")
 register("torch.Tensor", "numbapool.backends.torch")
+register("cupy.ndarray", "numbapool.backends.cupy")
+register("numba.cuda.cudadrv.devicearray.DeviceNDArray", "numbapool.backends.device_arrays")
 register("numbapool.backends.outline.Outline", "numbapool.backends.outline")

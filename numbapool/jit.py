@@ -526,12 +526,14 @@ def _compile_extrema(kind: str, rank: int) -> None:
         ceil_mode=False,
         indices=None,
         index_kind="plane",
+        check_indices=False,
         data_format="channels_first",
         out=None,
     ):
         _check_input(x, rank)
         _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
         _check_flag("ceil_mode", ceil_mode)
+        _check_flag("check_indices", check_indices)
         _check_word("index_kind", index_kind, "plane")
         _check_word("data_format", data_format, "channels_first")
         _check_out(out, x)
@@ -548,6 +550,7 @@ def _compile_extrema(kind: str, rank: int) -> None:
                 ceil_mode=False,
                 indices=None,
                 index_kind="plane",
+                check_indices=False,
                 data_format="channels_first",
                 out=None,
             ):
@@ -571,6 +574,7 @@ def _compile_extrema(kind: str, rank: int) -> None:
             ceil_mode=False,
             indices=None,
             index_kind="plane",
+            check_indices=False,
             data_format="channels_first",
             out=None,
         ):

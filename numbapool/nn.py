@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
-from numbapool.backends.torch import DTYPES
+from numbapool.backends.torch import DTYPES, is_on_gpu
 from numbapool.functional import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -352,7 +352,7 @@ class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.
 
 
 def _is_served(x: Tensor) -> bool:
-    return x.is_cpu and x.layout is torch.strided and not x.is_nested and x.dtype in DTYPES
+    return (x.is_cpu or is_on_gpu(x)) and x.layout is torch.strided and not x.is_nested and x.dtype in DTYPES
 
 
 def _with_indices(pool: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,6 +26,7 @@ class ArrayKind:
     to_numpy: Callable[[Any], NDArray[Any]] = np.asarray
     library: str = "numpy"
     refuses_out: type[Exception] | None = None  # what is raised if such an array is to be written to
+    prepare: Callable[[pytest.MonkeyPatch], None] = lambda _: None  # before the test
 
     def __str__(self) -> str:
         return self.name
@@ -111,6 +112,61 @@ def _emulated_channels_last(array: NDArray[Any]) -> Any:
     return EmulatedArray(_channels_last(array))
 
 
+def _imitated(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(array.copy())
+
+
+def _imitated_strided(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(_strided(array))
+
+
+def _imitated_channels_last(array: NDArray[Any]) -> Any:
+    from tests import imitation
+
+    return imitation.like(_channels_last(array))
+
+
+def _needs_gpu(_: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+
+
+def _cupy(array: NDArray[Any]) -> Any:
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def _of_cupy(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = array.get()
+    return values
+
+
+def _torch_on_gpu(array: NDArray[Any]) -> Any:
+    return _torch(array).cuda()
+
+
+def _of_torch_on_gpu(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = array.numpy(force=True)
+    return values
+
+
+def _imitate_cuda_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests import imitated_tensors
+
+    imitated_tensors.install(monkeypatch)
+
+
+def _of_imitated(array: Any) -> NDArray[Any]:
+    plain: NDArray[Any] = array.memory
+    return plain
+
+
 def _of_emulated(array: Any) -> NDArray[Any]:
     plain: NDArray[Any] = array.array
     return plain
@@ -130,6 +186,13 @@ ARRAY_KINDS = (
     ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
     ArrayKind("cuda_emulated", _emulated, _of_emulated, library="numba"),
     ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated, library="numba"),
+    ArrayKind("cupy_imitated", _imitated, _of_imitated, library="tests.imitation"),
+    ArrayKind("cupy_imitated_strided", _imitated_strided, _of_imitated, library="tests.imitation"),
+    ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated, library="tests.imitation"),
+    ArrayKind("torch_imitated", _torch, library="torch", prepare=_imitate_cuda_tensors),
+    ArrayKind("torch_imitated_channels_last", _torch_channels_last, library="torch", prepare=_imitate_cuda_tensors),
+    ArrayKind("cupy_on_gpu", _cupy, _of_cupy, library="cupy", prepare=_needs_gpu),
+    ArrayKind("torch_on_gpu", _torch_on_gpu, _of_torch_on_gpu, library="torch", prepare=_needs_gpu),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
 )
 
@@ -143,8 +206,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(params=ARRAY_KINDS, ids=str)
-def backend(request: pytest.FixtureRequest) -> ArrayKind:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ArrayKind:
     """A kind of array, with its conversions from and to plain NumPy arrays."""
     kind: ArrayKind = request.param
     pytest.importorskip(kind.library)
+    kind.prepare(monkeypatch)
     return kind

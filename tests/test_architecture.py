@@ -76,7 +76,7 @@ def test_imports_only_from_lines_below(module: str) -> None:
 
 
 # What a caller of torch imports, by name or by passing a tensor.
-TORCH_ONLY = {"nn", "backends.torch", "backends.torch_operators"}
+TORCH_ONLY = {"nn", "backends.torch", "backends.torch_cuda", "backends.torch_operators"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("kernels.cpu", "jit"))])
@@ -149,14 +149,13 @@ def test_arguments_of_backward(name: str) -> None:
     """The gradient, then the forward pass's arguments in its order, but for those that say nothing about gradients."""
     gradient, *rest = parameters(getattr(numbapool, f"{name}_backward"))
     assert (gradient.name, gradient.default) == ("grad_output", gradient.empty)
-    without = {each.name: (each.default, each.kind) for each in rest if each.name != "indices"}
+    marks = ("indices", "check_indices") if "max" in name else ()
+    without = {each.name: (each.default, each.kind) for each in rest if each.name not in marks}
     forward = {each.name: (each.default, each.kind) for each in parameters(getattr(numbapool, name))}
     for each in ("return_indices", "rounding"):
         forward.pop(each, None)
     assert list(without.items()) == list(forward.items())
-    assert [each.kind for each in rest if each.name == "indices"] == (
-        [inspect.Parameter.KEYWORD_ONLY] if "max" in name else []
-    )
+    assert [each.kind for each in rest if each.name in marks] == [inspect.Parameter.KEYWORD_ONLY] * len(marks)
 
 
 def signature_of_torch(name: str) -> list[tuple[str, object]] | None:

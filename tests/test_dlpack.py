@@ -91,9 +91,11 @@ def test_read_only_memory_is_read_and_never_written() -> None:
         numbapool.max_pool1d(WithNamespace(np.ones((1, 16))), 2, out=WithNamespace(x))
 
 
-@pytest.mark.parametrize("device", [2, 8, 10])
+@pytest.mark.parametrize("device", [8, 10])
 def test_other_devices_are_named(device: int) -> None:
-    with pytest.raises(TypeError, match=f"x is on device DLPack device type {device}, .* move it to the CPU"):
+    with pytest.raises(
+        TypeError, match=f"x is on device DLPack device type {device}.*, for which .* move it to the CPU"
+    ):
         numbapool.max_pool1d(WithNamespace(np.ones((1, 4)), (device, 0)), 2)
 
 

@@ -40,6 +40,11 @@ SMALL_SIZE = 4096
 class NumpyBackend:
     """Any strides are read where they stand; only unaligned and byte-swapped arrays are copied first."""
 
+    @property
+    def unchecked(self) -> NumpyBackend:
+        """The backend itself: kernels check every index as they go."""
+        return self
+
     def describe(self, name: str, array: Any) -> Spec:
         """Shape, and dtype in native byte order, of the argument called `name`."""
         if type(array) is not ndarray:

@@ -233,7 +233,9 @@ def register(name: str, operation: Operation) -> None:
         check(arguments, plan.out_shape)
         index_dtype = index_dtype_of(arguments)
         memory_format = format_of_any(arguments.tensors)
-        call = Call(name, plan, arguments.parameters, index_dtype, memory_format)
+        # Whoever unpools is told of indices out of range; their derivatives need not wait for a GPU once more.
+        is_checked = operation.target == "place"
+        call = Call(name, plan, arguments.parameters, index_dtype, memory_format, checks=is_checked)
         return computed(call, arguments.x, arguments.indices)
 
     def infer(*values: Any) -> Any:
@@ -284,7 +286,8 @@ def register(name: str, operation: Operation) -> None:
 
     qualified = f"numbapool::{name}"
     library.define(f"{name}{schema_of(operation)}", tags=(torch.Tag.pt2_compliant_tag,))
-    library.impl(name, compute, "CPU")
+    for target in ("CPU", "CUDA"):
+        library.impl(name, compute, target)
     torch.library.register_fake(qualified, infer, lib=library)
     torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=library)
     torch.library.register_vmap(qualified, batched, lib=library)

@@ -76,6 +76,7 @@ def adaptive_max_pool1d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -93,6 +94,9 @@ def adaptive_max_pool1d_backward(
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -119,7 +123,9 @@ def adaptive_max_pool1d_backward(
     >>> numbapool.adaptive_max_pool1d_backward(np.ones((1, 1, 2)), x, 2)
     array([[[0., 1., 0., 1., 0.]]])
     """
-    return adaptive_extremum_backward(1, grad_output, x, output_size, indices, index_kind, data_format, out)
+    return adaptive_extremum_backward(
+        1, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
+    )
 
 
 def adaptive_max_pool2d(
@@ -191,6 +197,7 @@ def adaptive_max_pool2d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -208,6 +215,9 @@ def adaptive_max_pool2d_backward(
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -236,7 +246,9 @@ def adaptive_max_pool2d_backward(
              [0., 0., 0.],
              [0., 0., 1.]]]])
     """
-    return adaptive_extremum_backward(2, grad_output, x, output_size, indices, index_kind, data_format, out)
+    return adaptive_extremum_backward(
+        2, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
+    )
 
 
 def adaptive_max_pool3d(
@@ -302,6 +314,7 @@ def adaptive_max_pool3d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -319,6 +332,9 @@ def adaptive_max_pool3d_backward(
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -345,7 +361,9 @@ def adaptive_max_pool3d_backward(
     >>> numbapool.adaptive_max_pool3d_backward(np.ones((1, 1, 2, 1, 1)), x, (2, 1, 1)).ravel()
     array([0., 0., 0., 1., 0., 0., 0., 1.])
     """
-    return adaptive_extremum_backward(3, grad_output, x, output_size, indices, index_kind, data_format, out)
+    return adaptive_extremum_backward(
+        3, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
+    )
 
 
 def adaptive_avg_pool1d(

@@ -12,6 +12,7 @@ from numbapool.functional.arrangement import Arrangement, from_global, to_global
 from numbapool.functional.calls import (
     CHANNELS_FIRST,
     GLOBAL,
+    backend_for_indices,
     extremum,
     extremum_backward,
     mean,
@@ -174,6 +175,7 @@ def pool_backward(
     true_norm: bool = False,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     out: Any = None,
 ) -> Any:
     """Gradient of `pool` with respect to `x`.
@@ -190,6 +192,9 @@ def pool_backward(
         Of 'max' and 'min': the indices that the forward pass returned; without them the elements are found again.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -219,10 +224,12 @@ def pool_backward(
         "true_norm": true_norm,
         "index_kind": index_kind,
     }
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, _ = backend.describe("x", x)
     chosen = as_axes(axes, kernel_size, len(shape))
-    pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options)
+    pooling = Pooling(
+        as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options, check_indices=check_indices
+    )
     check_options(kind, options | {"indices": indices})
     check_axes_not_empty(shape, chosen)
     if len(chosen) <= MOST_AXES:
@@ -250,6 +257,7 @@ class Pooling:
     index_kind: IndexKind
     rounding: Rounding = "truncate"
     return_indices: bool = False
+    check_indices: bool = False
 
     def forward(self, x: Any, out: Any) -> Any:
         """The function of this kind, on an array whose last axes are the pooled ones."""
@@ -281,7 +289,8 @@ class Pooling:
         window = *sizes, self.padding, self.dilation, self.ceil_mode
         if self.kind == "sum":
             return window_sum_backward(rank, grad_output, x, *window, *last)
-        return extremum_backward(f"{self.kind}_pool", rank, grad_output, x, *window, indices, self.index_kind, *last)
+        marks = indices, self.index_kind, self.check_indices
+        return extremum_backward(f"{self.kind}_pool", rank, grad_output, x, *window, *marks, *last)
 
 
 def _arrangement(backend: Backend, pooling: Pooling, x: Any) -> Arrangement | None:

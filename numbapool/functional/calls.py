@@ -154,6 +154,7 @@ def extremum_backward(
     ceil_mode: bool,
     indices: Any,
     index_kind: IndexKind,
+    check_indices: bool,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
@@ -162,7 +163,7 @@ def extremum_backward(
         return _of_global_indices(extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(extremum_backward, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
         window = kernel_size, stride, padding, dilation, ceil_mode
@@ -435,6 +436,7 @@ def adaptive_extremum_backward(
     output_size: Sizes,
     indices: Any,
     index_kind: IndexKind,
+    check_indices: bool,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
@@ -443,7 +445,7 @@ def adaptive_extremum_backward(
         return _of_global_indices(adaptive_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(adaptive_extremum_backward, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
         arguments = grad_output, output_size, indices, as_index_kind(index_kind)
@@ -544,6 +546,7 @@ def fractional_extremum_backward(
     output_ratio: Any,
     indices: Any,
     index_kind: IndexKind,
+    check_indices: bool,
     samples: Any,
     data_format: DataFormat,
     out: Any,
@@ -553,7 +556,7 @@ def fractional_extremum_backward(
         return _of_global_indices(fractional_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(fractional_extremum_backward, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
     if indices is not None and as_index_kind(index_kind) == "window":
@@ -581,6 +584,7 @@ def unpool(
     padding: Extent,
     output_size: Sequence[int] | None,
     index_kind: IndexKind,
+    check_indices: bool,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
@@ -590,7 +594,7 @@ def unpool(
     if data_format != CHANNELS_FIRST:
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, indices):
         arguments = indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
@@ -629,6 +633,7 @@ def unpool_backward(
     padding: Extent,
     output_size: Sequence[int] | None,
     index_kind: IndexKind,
+    check_indices: bool,
     data_format: DataFormat,
     out: Any,
 ) -> Any:
@@ -638,7 +643,7 @@ def unpool_backward(
     if data_format != CHANNELS_FIRST:
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool_backward, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
         arguments = grad_output, indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
@@ -694,14 +699,20 @@ def whole_extremum(x: Any, return_indices: bool, index_kind: IndexKind, data_for
 
 
 def whole_extremum_backward(
-    grad_output: Any, x: Any, indices: Any, index_kind: IndexKind, data_format: DataFormat, out: Any
+    grad_output: Any,
+    x: Any,
+    indices: Any,
+    index_kind: IndexKind,
+    check_indices: bool,
+    data_format: DataFormat,
+    out: Any,
 ) -> Any:
     """Gradient of `whole_extremum`."""
     if indices is not None and index_kind == GLOBAL:
         return _of_global_indices(whole_extremum_backward, locals())
     if data_format != CHANNELS_FIRST:
         return _with_channels_last(whole_extremum_backward, locals())
-    backend = backend_of("x", x)
+    backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, grad_output, indices):
         arguments = grad_output, indices, as_index_kind(index_kind)
@@ -752,6 +763,12 @@ def _check_gradient(
         raise TypeError(f"grad_output must have the dtype of x, {dtype_name(dtype)}, got {dtype_name(grad_dtype)}")
 
 
+def backend_for_indices(x: Any, check_indices: bool) -> Backend:
+    """The backend that serves `x`, and looks for indices out of range only on request where it takes time."""
+    backend = backend_of("x", x)
+    return backend if as_flag("check_indices", check_indices) else backend.unchecked
+
+
 def _check_indices(
     backend: Backend, indices: Any, shape: tuple[int, ...], what: str, plan: Plan, index_kind: IndexKind
 ) -> None:
@@ -775,7 +792,7 @@ def _with_global_indices(function: Callable[..., Any], arguments: dict[str, Any]
 
 def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """A call of one of the functions above with such indices."""
-    backend = backend_of("x", arguments["x"])
+    backend = backend_for_indices(arguments["x"], arguments["check_indices"])
     shape, _ = backend.describe("x", arguments["x"])
     axes = _pooled_axes(arguments, shape)
     if function in (unpool, unpool_backward):

@@ -95,6 +95,7 @@ def fractional_max_pool2d_backward(
     indices: Any = None,
     _random_samples: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -114,6 +115,9 @@ def fractional_max_pool2d_backward(
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -146,7 +150,7 @@ def fractional_max_pool2d_backward(
     """
     sizes = kernel_size, output_size, output_ratio
     return fractional_extremum_backward(
-        2, grad_output, x, *sizes, indices, index_kind, _random_samples, data_format, out
+        2, grad_output, x, *sizes, indices, index_kind, check_indices, _random_samples, data_format, out
     )
 
 
@@ -230,6 +234,7 @@ def fractional_max_pool3d_backward(
     indices: Any = None,
     _random_samples: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -249,6 +254,9 @@ def fractional_max_pool3d_backward(
         The samples of the forward pass, with which the maxima are found again; these or `indices` must be given.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -282,5 +290,5 @@ def fractional_max_pool3d_backward(
     """
     sizes = kernel_size, output_size, output_ratio
     return fractional_extremum_backward(
-        3, grad_output, x, *sizes, indices, index_kind, _random_samples, data_format, out
+        3, grad_output, x, *sizes, indices, index_kind, check_indices, _random_samples, data_format, out
     )

@@ -105,6 +105,7 @@ def max_pool1d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -123,6 +124,9 @@ def max_pool1d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -161,6 +165,7 @@ def max_pool1d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )
@@ -271,6 +276,7 @@ def max_pool2d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -289,6 +295,9 @@ def max_pool2d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -331,6 +340,7 @@ def max_pool2d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )
@@ -434,6 +444,7 @@ def max_pool3d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -452,6 +463,9 @@ def max_pool3d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -490,6 +504,7 @@ def max_pool3d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )

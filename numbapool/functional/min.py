@@ -105,6 +105,7 @@ def min_pool1d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -123,6 +124,9 @@ def min_pool1d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -161,6 +165,7 @@ def min_pool1d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )
@@ -269,6 +274,7 @@ def min_pool2d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -287,6 +293,9 @@ def min_pool2d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -329,6 +338,7 @@ def min_pool2d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )
@@ -432,6 +442,7 @@ def min_pool3d_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -450,6 +461,9 @@ def min_pool3d_backward(
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -488,6 +502,7 @@ def min_pool3d_backward(
         ceil_mode,
         indices,
         index_kind,
+        check_indices,
         data_format,
         out,
     )

@@ -18,6 +18,7 @@ def max_unpool1d(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -36,6 +37,9 @@ def max_unpool1d(
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -68,7 +72,7 @@ def max_unpool1d(
     >>> numbapool.max_unpool1d(out, indices, 2)
     array([[[0., 3., 5., 0.]]])
     """
-    return unpool(1, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
+    return unpool(1, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
 
 
 def max_unpool1d_backward(
@@ -81,6 +85,7 @@ def max_unpool1d_backward(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -96,6 +101,9 @@ def max_unpool1d_backward(
         As in the forward pass, see `max_unpool1d`.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, L, C) or (L, C).
@@ -122,7 +130,18 @@ def max_unpool1d_backward(
     array([[[2., 3.]]])
     """
     return unpool_backward(
-        1, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+        1,
+        grad_output,
+        x,
+        indices,
+        kernel_size,
+        stride,
+        padding,
+        output_size,
+        index_kind,
+        check_indices,
+        data_format,
+        out,
     )
 
 
@@ -135,6 +154,7 @@ def max_unpool2d(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -153,6 +173,9 @@ def max_unpool2d(
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -184,7 +207,7 @@ def max_unpool2d(
     array([[[[0, 0],
              [7, 0]]]])
     """
-    return unpool(2, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
+    return unpool(2, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
 
 
 def max_unpool2d_backward(
@@ -197,6 +220,7 @@ def max_unpool2d_backward(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -212,6 +236,9 @@ def max_unpool2d_backward(
         As in the forward pass, see `max_unpool2d`.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, H, W, C) or (H, W, C).
@@ -238,7 +265,18 @@ def max_unpool2d_backward(
     array([[[[3.]]]])
     """
     return unpool_backward(
-        2, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+        2,
+        grad_output,
+        x,
+        indices,
+        kernel_size,
+        stride,
+        padding,
+        output_size,
+        index_kind,
+        check_indices,
+        data_format,
+        out,
     )
 
 
@@ -251,6 +289,7 @@ def max_unpool3d(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -269,6 +308,9 @@ def max_unpool3d(
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -299,7 +341,7 @@ def max_unpool3d(
     >>> numbapool.max_unpool3d(np.array([[[[[7]]]]]), np.array([[[[[5]]]]]), 2).ravel()
     array([0, 0, 0, 0, 0, 7, 0, 0])
     """
-    return unpool(3, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out)
+    return unpool(3, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
 
 
 def max_unpool3d_backward(
@@ -312,6 +354,7 @@ def max_unpool3d_backward(
     output_size: Sequence[int] | None = None,
     *,
     index_kind: IndexKind = "plane",
+    check_indices: bool = True,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -327,6 +370,9 @@ def max_unpool3d_backward(
         As in the forward pass, see `max_unpool3d`.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
+        and with False such indices are skipped.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, D, H, W, C) or (D, H, W, C).
@@ -353,5 +399,16 @@ def max_unpool3d_backward(
     array([[[[[5.]]]]])
     """
     return unpool_backward(
-        3, grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, data_format, out
+        3,
+        grad_output,
+        x,
+        indices,
+        kernel_size,
+        stride,
+        padding,
+        output_size,
+        index_kind,
+        check_indices,
+        data_format,
+        out,
     )

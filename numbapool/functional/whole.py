@@ -152,6 +152,7 @@ def global_max_pool_backward(
     *,
     indices: Any = None,
     index_kind: IndexKind = "plane",
+    check_indices: bool = False,
     data_format: DataFormat = "channels_first",
     out: Any = None,
 ) -> Any:
@@ -167,6 +168,9 @@ def global_max_pool_backward(
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
     index_kind : 'plane', 'global' or 'window', keyword-only
         What indices count, see `max_pool2d`.
+    check_indices : bool, keyword-only
+        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
+        True, which makes the call wait for the device.
     data_format : 'channels_first' or 'channels_last', keyword-only
         Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
         (N, ..., C).
@@ -192,7 +196,7 @@ def global_max_pool_backward(
     >>> numbapool.global_max_pool_backward(np.ones((1, 1, 1)), np.array([[[1.0, 3.0, 2.0]]]))
     array([[[0., 1., 0.]]])
     """
-    return whole_extremum_backward(grad_output, x, indices, index_kind, data_format, out)
+    return whole_extremum_backward(grad_output, x, indices, index_kind, check_indices, data_format, out)
 
 
 def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:

@@ -1,0 +1,502 @@
+"""What all array libraries on CUDA devices share: from arrays to operands, scratch, launches, and the flag of bad indices.
+
+A library is a `Library`: it views, allocates and copies its arrays, and names its current stream. An operation is a `Runner`.
+`CudaBackend` is a backend made of the two; torch has one of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import pairwise
+from math import gcd, prod
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, _bad_index_message, _standard
+from numbapool.geometry import Plan, check_same_shape, dtype_name
+from numbapool.kernels.elements import BFLOAT16
+
+if TYPE_CHECKING:
+    from numbapool.dispatch import Spec
+    from numbapool.kernels.cuda.launch import Program
+
+# A thread loads as many bytes at once, at most; no operand has to be better aligned.
+WIDE = 16
+# Layouts of inputs that a call remembers to be ready for; few callers have more than one.
+MOST_READY = 16
+
+
+class View(NamedTuple):
+    """Where an array is, and how it lies there."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in bytes
+    dtype: np.dtype[Any]
+    device: int
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first address, and the one behind the last."""
+        reaches = [(length - 1) * step for length, step in zip(self.shape, self.strides)]
+        low = sum(each for each in reaches if each < 0)
+        high = sum(each for each in reaches if each > 0)
+        return self.address + low, self.address + high + self.dtype.itemsize
+
+
+class Library(Protocol):
+    """What is needed of an array library on CUDA devices, which are known by their number."""
+
+    def view(self, array: Any) -> View:
+        """Where an array is."""
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        """While this device is the library's current one."""
+
+    def stream(self, device: int, arrays: Sequence[Any]) -> int:
+        """Handle of the stream that work on these arrays goes to: the caller's current one."""
+
+    def is_capturing(self, device: int) -> bool:
+        """Whether what is launched now is only recorded, as part of a graph."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+        """A new contiguous array, from the library's own allocator; for the stream of `like`, where arrays have one."""
+
+    def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
+        """A copy of an array of the host: on the current stream, or, to be kept, there when this returns, whichever stream asks."""
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The values of an array; waits for the device."""
+
+    def contiguous(self, array: Any) -> Any:
+        """A copy in C order."""
+
+    def permuted(self, array: Any, axes: Sequence[int]) -> Any:
+        """A view with its axes in another order."""
+
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy elements, on the stream that `stream` names."""
+
+
+class Layout(NamedTuple):
+    """What programs depend on, of an array."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+    alignment: int
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A program for arrays of certain layouts, and what is to be done before and after it."""
+
+    program: Program
+    are_copied: tuple[bool, ...]  # inputs that no kernel can read as they lie
+    staged: tuple[
+        tuple[int, ...] | None, ...
+    ]  # shapes of arrays that kernels write in place of results, which get copies
+    order: tuple[int, ...]  # of the axes of results, so that they are as those of such arrays
+    tables: dict[Any, list[Any]] = field(default_factory=dict)  # constants, by library and device
+
+
+# Tables whose addresses are part of somebody's graph.
+_captured: list[Any] = []
+
+
+class Runner:
+    """An operation of the CUDA target, for the arrays of any library."""
+
+    def __init__(self, operation: str, plan: Plan, parameters: tuple[Any, ...], checks: bool = False) -> None:
+        self.operation, self.plan, self.checks = operation, plan, checks
+        if operation == "scatter_add":
+            parameters = (checks,)
+        elif operation in RENUMBERING:
+            first, steps = parameters
+            parameters = tuple(first.tolist()), steps
+        self.parameters = parameters
+        self.arranged = self._arrange if plan.serves_once else lru_cache(maxsize=64)(self._arrange)
+
+    def __call__(
+        self, library: Library, inputs: Sequence[Any], results: Sequence[Any], are_new: bool
+    ) -> Program | None:
+        """Compute results from inputs, all on one device; results that are new share no memory with anything.
+
+        Returns the program if it is all that is needed for new results of inputs with such strides and alignments.
+        """
+        views = [library.view(each) for each in (*inputs, *results)]
+        count = len(inputs)
+        if 0 in views[count].shape:
+            return None
+        shared = (False,) * len(results) if are_new else _shared(views, count)
+        layouts = tuple([Layout(v.shape, v.strides, v.dtype, gcd(v.address, WIDE)) for v in views])
+        arrangement = self.arranged(layouts, count, shared)
+        program, device, like = arrangement.program, views[0].device, inputs[0]
+        with library.on(device):
+            stream = library.stream(device, (*inputs, *results))
+            sources, targets = list(inputs), list(results)
+            for i, is_copied in enumerate(arrangement.are_copied):
+                if is_copied:
+                    sources[i] = library.contiguous(inputs[i])
+                    views[i] = library.view(sources[i])
+            for i, shape in enumerate(arrangement.staged):
+                if shape is not None:
+                    targets[i] = library.empty(shape, results[i].dtype, device, like)
+                    views[count + i] = library.view(targets[i])
+            extras = self._extras(library, arrangement, device, like)
+            addresses = [view.address for view in views]
+            addresses += [library.view(each).address for each in extras]
+            launcher().run(program, addresses, device, stream)
+            for i, shape in enumerate(arrangement.staged):
+                if shape is not None:
+                    library.copy(library.permuted(results[i], arrangement.order), targets[i])
+            if self.checks and program.flag >= 0:
+                self._check(library, extras[program.flag - len(views)], inputs[-1])
+        is_all = not (program.extras or any(arrangement.are_copied) or any(arrangement.staged))
+        return program if is_all and are_new else None
+
+    def _extras(self, library: Library, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
+        """Scratch, and constants: those are copied to a device once."""
+        extras = arrangement.program.extras
+        if not extras:
+            return []
+        tables: Any = iter(())
+        constants = [each for each in extras if isinstance(each, np.ndarray)]
+        if constants:
+            place = type(library), device
+            if place not in arrangement.tables:
+                is_kept = not self.plan.serves_once
+                if library.is_capturing(device):
+                    raise RuntimeError(
+                        "the first call of its kind copies constants to the device: make it before the capture"
+                        if is_kept
+                        else "windows that are drawn are copied to the device at every call, which cannot be captured"
+                    )
+                arrangement.tables[place] = [library.to_device(each, device, like, is_kept) for each in constants]
+            if library.is_capturing(device):
+                _captured.append(arrangement.tables[place])
+            tables = iter(arrangement.tables[place])
+        return [
+            next(tables) if isinstance(each, np.ndarray) else library.empty((each,), np.uint8, device, like)
+            for each in extras
+        ]
+
+    def _check(self, library: Library, flag: Any, indices: Any) -> None:
+        if library.to_host(flag[:4]).view(np.int32)[0]:
+            least = 0 if self.operation in UNPOOLING else -1
+            raise ValueError(_bad_index_message(self.plan, library.to_host(indices), least, self.operation))
+
+    def _arrange(self, layouts: tuple[Layout, ...], count: int, shared: tuple[bool, ...]) -> Arrangement:
+        plan = self.plan
+        axis = len(plan.leading) - 1
+        # The channels are taken as they lie, side by side, unless that is where they lie in no other array.
+        are_last = any(_has_channels_last(each, axis) for each in layouts)
+        is_moved = are_last and self.operation not in MOVING | RENUMBERING and not plan.serves_once
+        order = tuple(range(len(layouts[count].shape)))
+        if is_moved:
+            order = (*order[:axis], *order[axis + 1 :], axis)
+        arranged = plan.channels_last if is_moved else plan
+        axes = len(plan.leading) + len(plan.pooled)
+        sources, are_copied = [], []
+        for layout in layouts[:count]:
+            strides = _as_planned(layout, axes)
+            are_copied.append(strides is None)
+            if strides is None:
+                layout = Layout(layout.shape, _contiguous(layout.shape, layout.dtype.itemsize), layout.dtype, WIDE)
+                strides = _as_planned(layout, axes)
+            assert strides is not None
+            if is_moved:
+                strides = (*strides[:axis], *strides[axis + 1 :], strides[axis])
+            sources.append((strides, layout))
+        staged: list[tuple[int, ...] | None] = []
+        results = []
+        for layout, is_shared in zip(layouts[count:], shared):
+            shape = tuple([layout.shape[each] for each in order])
+            strides = tuple([layout.strides[each] for each in order])
+            is_plain = not is_shared and _is_contiguous(shape, strides, layout.dtype.itemsize)
+            staged.append(None if is_plain else shape)
+            results.append((layout.dtype, layout.alignment if is_plain else WIDE))
+        program = _program(self.operation, arranged, tuple(sources), tuple(results), self.parameters)
+        return Arrangement(program, tuple(are_copied), tuple(staged), order)
+
+
+@lru_cache(maxsize=1024)
+def remembered_runner(operation: str, plan: Plan, checks: bool, *parameters: Any) -> Runner:
+    """A runner with what it has found out, for equal parameters."""
+    return Runner(operation, plan, parameters, checks)
+
+
+def runner(operation: str, plan: Plan, parameters: tuple[Any, ...], checks: bool) -> Runner:
+    """What runs an operation; remembered, unless it serves once."""
+    if plan.serves_once:
+        return Runner(operation, plan, parameters, checks)
+    if operation in RENUMBERING:
+        first, steps = parameters
+        return _renumbering(operation, plan, checks, first.tobytes(), steps)
+    return remembered_runner(operation, plan, checks, *parameters)
+
+
+@lru_cache(maxsize=256)
+def _renumbering(operation: str, plan: Plan, checks: bool, first: bytes, steps: tuple[int, ...]) -> Runner:
+    return Runner(operation, plan, (np.frombuffer(first, np.int64), steps), checks)
+
+
+def check_devices(devices: Iterable[tuple[str, Any]]) -> None:
+    """Raise if the devices of some arguments, named, are not one."""
+    (first, device), *others = devices
+    for name, other in others:
+        if other != device:
+            raise ValueError(f"{name} must be on the device of {first}, {device}, got {other}")
+
+
+def names_of(operation: str, inputs: Sequence[Any]) -> tuple[str, ...]:
+    """How callers name the inputs of an operation."""
+    if operation in RENUMBERING:
+        return ("indices",)
+    first = "x" if operation == "place" or not operation.endswith(("backward", "add", "all")) else "grad_output"
+    return (first, "x" if operation.endswith("backward") else "indices")[: len(inputs)]
+
+
+class CudaBackend:
+    """Arrays of a library on CUDA devices, with results in its own; `Library`'s methods are the subclass's."""
+
+    checks = True
+    kind = "a CUDA array"  # for messages
+
+    # What subclasses say, beside what a library must.
+
+    def is_own(self, array: Any) -> bool:
+        """Whether an array is the library's."""
+        raise NotImplementedError
+
+    def is_writeable(self, array: Any) -> bool:
+        """Whether an array may be written to."""
+        return True
+
+    view: Callable[..., View]
+    on: Callable[..., Any]
+    stream: Callable[..., int]
+    is_capturing: Callable[..., bool]
+    empty: Callable[..., Any]
+    to_device: Callable[..., Any]
+    to_host: Callable[..., np.ndarray]
+    contiguous: Callable[..., Any]
+    permuted: Callable[..., Any]
+    copy: Callable[..., None]
+    reshape: Callable[..., Any]
+    cast: Callable[..., Any]
+
+    @property
+    def unchecked(self) -> CudaBackend:
+        """The same, but for indices out of range, which are skipped: to look for them is to wait for the device."""
+        return _unchecked(self)
+
+    def describe(self, name: str, array: Any) -> Spec:
+        """Shape, and dtype, of the argument called `name`."""
+        if not self.is_own(array):
+            if name == "_random_samples" and isinstance(array, np.ndarray):
+                return array.shape, array.dtype
+            raise TypeError(f"{name} must be {self.kind} like the other arguments, got {_type_name(array)}")
+        return tuple(array.shape), _standard(array.dtype)
+
+    def is_traced(self, *arrays: Any) -> bool:
+        """Never: these arrays hold their values."""
+        return False
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    def to_numpy(self, array: Any) -> np.ndarray:
+        """The values of a small array; if it is on a device, waits for it."""
+        return array if isinstance(array, np.ndarray) else self.to_host(array)
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """The array itself: where windows lie is computed on the host."""
+        return array
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1), others at every call, drawn on the host: nobody waits for a device."""
+        return np.random.default_rng().random(shape).astype(dtype)
+
+    def strides(self, name: str, array: Any) -> tuple[int, ...]:
+        """In bytes."""
+        return self.view(array).strides
+
+    def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
+        """A view with its axes in another order."""
+        return self.permuted(array, axes)
+
+    def write(self, out: Any, result: Any) -> None:
+        """Copy a result to where the caller wants it."""
+        shape, dtype = self.describe("result", result)
+        self._check_out(out, shape, dtype)
+        check_devices([("result", self.view(result).device), ("out", self.view(out).device)])
+        with self.on(self.view(out).device):
+            self.copy(out, result)
+
+    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """A forward operation as a function `(x, out) -> results`."""
+        run = Runner(operation, plan, parameters)
+        # Programs of calls that need nothing else, by what they depend on when all else is bound.
+        ready: dict[Any, Program] = {}
+
+        def call(x: Any, out: Sequence[Any] | None) -> Any:
+            view = self.view(x)
+            key = view.shape, view.strides, view.address % WIDE
+            if out is None and key in ready:
+                results = self._new(run, (x,), (view,), specs)
+                addresses = [view.address, *[self.view(each).address for each in results]]
+                launcher().run(ready[key], addresses, view.device, self.stream(view.device, (x,)))
+            else:
+                results, program = self._run(run, (x,), specs, out)
+                if program is not None and len(ready) < MOST_READY:
+                    ready[key] = program
+            return results[0] if len(results) == 1 else tuple(results)
+
+        return call
+
+    def run_backward(
+        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+    ) -> Any:
+        """Run a backward operation; the result in a new array, or in `out`."""
+        run = runner(operation, plan, parameters, self.checks)
+        results, _ = self._run(run, inputs, (spec,), None if out is None else (out,))
+        return results[0]
+
+    def _run(
+        self, run: Runner, inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None
+    ) -> tuple[Sequence[Any], Program | None]:
+        views = [self.view(each) for each in inputs]
+        devices = [(name, view.device) for name, view in zip(names_of(run.operation, inputs), views)]
+        if out is None:
+            check_devices(devices)
+            results: Sequence[Any] = self._new(run, inputs, views, specs)
+        else:
+            if len(out) == 2 and out[0] is out[1]:
+                raise ValueError("out must be two different arrays, got the same for values and indices")
+            for each, (shape, dtype) in zip(out, specs, strict=True):
+                self._check_out(each, shape, dtype)
+            check_devices([*devices, *(("out", self.view(each).device) for each in out)])
+            results = out
+        return results, run(self, inputs, results, out is None)
+
+    def _new(self, run: Runner, inputs: Sequence[Any], views: Sequence[View], specs: Sequence[Spec]) -> Sequence[Any]:
+        """New arrays for results, with the channels last in memory if they are so in an input."""
+        device, like = views[0].device, inputs[0]
+        dtypes = [like.dtype if dtype == BFLOAT16 else dtype for _, dtype in specs]
+        axis = len(run.plan.leading) - 1
+        are_last = any(_has_channels_last(Layout(v.shape, v.strides, v.dtype, WIDE), axis) for v in views)
+        with self.on(device):
+            if not are_last:
+                return [self.empty(shape, dtype, device, like) for (shape, _), dtype in zip(specs, dtypes)]
+            results = []
+            for (shape, _), dtype in zip(specs, dtypes):
+                new = self.empty(shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1], dtype, device, like)
+                last = len(shape) - 1
+                results.append(self.permuted(new, (*range(axis), last, *range(axis, last))))
+            return results
+
+    def _check_out(self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        if not self.is_own(out):
+            raise TypeError(f"out must be {self.kind} like x, got {_type_name(out)}")
+        check_same_shape("out", tuple(out.shape), shape, "the shape of the result,")
+        if _standard(out.dtype) != dtype:
+            raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
+        if not self.is_writeable(out):
+            raise ValueError("out must be writeable, got a read-only array")
+
+
+@cache
+def _unchecked(backend: CudaBackend) -> CudaBackend:
+    other: CudaBackend = object.__new__(type(backend))
+    other.__dict__.update(backend.__dict__)
+    other.checks = False
+    return other
+
+
+@cache
+def launcher() -> ModuleType:
+    """What takes a driver; imported at the first call that launches something."""
+    return importlib.import_module("numbapool.backends.launcher")
+
+
+def _program(
+    operation: str,
+    plan: Plan,
+    sources: tuple[tuple[tuple[int, ...], Layout], ...],
+    results: tuple[tuple[np.dtype[Any], int], ...],
+    parameters: tuple[Any, ...],
+) -> Program:
+    target = importlib.import_module("numbapool.kernels.cuda")
+    operand = importlib.import_module("numbapool.kernels.cuda.launch").Operand
+    operands = []
+    for strides, (_, _, dtype, alignment) in sources:
+        operands.append(operand(dtype, tuple([step // dtype.itemsize for step in strides]), alignment))
+    make = getattr(target, operation)
+    if plan.serves_once:
+        make = make.__wrapped__
+    program: Program = make(plan, tuple(operands), tuple([operand(d, None, a) for d, a in results]), *parameters)
+    return program
+
+
+def _shared(views: Sequence[View], count: int) -> tuple[bool, ...]:
+    """Whether results share memory with another argument."""
+    spans = [view.span for view in views]
+    return tuple(
+        any(i != j and spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1] for j in range(len(views)))
+        for i in range(count, len(views))
+    )
+
+
+def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides in C order."""
+    return tuple(itemsize * prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    expected = itemsize
+    for length, step in zip(reversed(shape), reversed(strides)):
+        if length != 1 and step != expected:
+            return False
+        expected *= length
+    return True
+
+
+def _has_channels_last(layout: Layout, axis: int) -> bool:
+    """Whether channels lie side by side, and are not all there is: then it is the strides that say so."""
+    shape, strides, dtype, _ = layout
+    itemsize = dtype.itemsize
+    is_one_pixel = shape[-1] == 1 and strides[-1] > strides[axis]
+    if shape[axis] == 1 or (_is_contiguous(shape, strides, itemsize) and not is_one_pixel):
+        return False
+    moved = [(*each[:axis], *each[axis + 1 :], each[axis]) for each in (shape, strides)]
+    return _is_contiguous(moved[0], moved[1], itemsize)
+
+
+def _as_planned(layout: Layout, axes: int) -> tuple[int, ...] | None:
+    """Strides along as many axes, the last ones joined; None if no kernel can read that."""
+    shape, strides, dtype, alignment = layout
+    part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+    if alignment % part or any(step % part for step in strides):
+        raise ValueError(f"arrays on a GPU must have elements at multiples of their size, {part} bytes")
+    if any(step % dtype.itemsize for step in strides) or alignment < min(WIDE, dtype.itemsize):
+        return None
+    if len(shape) == axes:
+        return strides
+    joined, steps = shape[axes - 1 :], strides[axes - 1 :]
+    long = [(length, step) for length, step in zip(joined, steps) if length != 1]
+    for (_, step), (length, inner) in pairwise(long):
+        if step != length * inner:
+            return None
+    return *strides[: axes - 1], long[-1][1] if long else dtype.itemsize
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,69 @@
+"""torch tensors on CUDA devices, for `cuda.Runner`: views of their memory, torch's current stream and torch's allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from numbapool.backends.cuda import View
+from numbapool.backends.torch import DTYPES
+
+
+class TensorLibrary:
+    """What a `cuda.Library` must do."""
+
+    def device_of(self, tensor: Tensor) -> int:
+        """Number of the device."""
+        return int(tensor.get_device())
+
+    def view(self, tensor: Tensor) -> View:
+        """Where a tensor is."""
+        dtype = DTYPES[tensor.dtype]
+        strides = tuple([step * dtype.itemsize for step in tensor.stride()])
+        return View(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, self.device_of(tensor))
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        """While this device is torch's current one."""
+        return nullcontext() if torch.cuda.current_device() == device else torch.cuda.device(device)
+
+    def stream(self, device: int, tensors: Sequence[Tensor]) -> int:
+        """The current stream on the device, as torch's own compiler asks for it: without making an object."""
+        return int(torch._C._cuda_getCurrentRawStream(device))
+
+    def is_capturing(self, device: int) -> bool:
+        """Whether that stream records a graph."""
+        return bool(torch.cuda.is_current_stream_capturing())
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Tensor) -> Tensor:
+        """From torch's allocator."""
+        return torch.empty(shape, dtype=torch.uint8 if dtype is np.uint8 else dtype, device=like.device)
+
+    def to_device(self, array: np.ndarray, device: int, like: Tensor, is_kept: bool) -> Tensor:
+        """A copy; done, if it is kept."""
+        tensor = torch.from_numpy(array)
+        return tensor.to(like.device) if is_kept else tensor.pin_memory().to(like.device, non_blocking=True)
+
+    def to_host(self, tensor: Tensor) -> np.ndarray:
+        """The values."""
+        values: np.ndarray = tensor.numpy(force=True)
+        return values
+
+    def contiguous(self, tensor: Tensor) -> Tensor:
+        """A copy in C order."""
+        return tensor.clone(memory_format=torch.contiguous_format)
+
+    def permuted(self, tensor: Tensor, axes: Sequence[int]) -> Tensor:
+        """A view."""
+        return tensor.permute(*axes)
+
+    def copy(self, target: Tensor, source: Tensor) -> None:
+        """On the current stream."""
+        target.copy_(source)
+
+
+library = TensorLibrary()

@@ -1,0 +1,57 @@
+"""Tensors of the CPU that numbapool takes for tensors on a GPU: all but the launches is the code that real ones meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from torch import Tensor
+
+from numbapool.backends import torch as adapter
+from numbapool.backends import torch_cuda
+from tests import imitation
+
+DEVICE = imitation.DEVICES[0]
+
+
+class ImitatedLibrary(torch_cuda.TensorLibrary):
+    """Says what torch would say of a device."""
+
+    def device_of(self, tensor: Tensor) -> int:
+        assert tensor.is_cpu
+        return DEVICE
+
+    def on(self, device: int) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = imitation.Device(device)
+        return context
+
+    def stream(self, device: int, tensors: Sequence[Tensor]) -> int:
+        return imitation.get_current_stream(device).ptr
+
+    def is_capturing(self, device: int) -> bool:
+        return imitation.is_capturing
+
+    def to_host(self, tensor: Tensor) -> NDArray[Any]:
+        imitation.events.append(("synchronize", DEVICE))
+        return super().to_host(tensor)
+
+    def to_device(self, array: NDArray[Any], device: int, like: Tensor, is_kept: bool) -> Tensor:
+        if is_kept:
+            imitation.events.append(("synchronize", DEVICE))
+        return super().to_device(array.copy(), device, like, is_kept=True)  # the CPU's build has no pinned memory
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Tensor) -> Tensor:
+        new = super().empty(shape, dtype, device, like)
+        if dtype is np.uint8:
+            new.fill_(0xA5)
+        return new
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the test ends."""
+    monkeypatch.setattr(adapter, "is_on_gpu", lambda tensor: tensor.is_cpu)
+    monkeypatch.setattr(torch_cuda, "library", ImitatedLibrary())

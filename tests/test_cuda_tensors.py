@@ -1,0 +1,180 @@
+"""torch tensors on CUDA devices, without one: autograd, operators, streams and waits of tensors that are taken for such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import numbapool
+
+torch = pytest.importorskip("torch")
+
+from numbapool.backends import torch as adapter  # noqa: E402
+from tests import imitated_tensors, imitation  # noqa: E402
+from tests.imitation import DEVICES, events  # noqa: E402
+
+F = torch.nn.functional
+# torch.func.jvp, the first time, uses a decorator that torch itself calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+HERE = DEVICES[0]
+
+
+@pytest.fixture(autouse=True)
+def _on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    imitated_tensors.install(monkeypatch)
+    events.clear()
+    yield
+    imitation.is_capturing = False
+
+
+def launches() -> list[tuple[Any, ...]]:
+    return [each for each in events if each[0] == "launch"]
+
+
+def numbers(*shape: int) -> Any:
+    return torch.from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_autograd_without_waiting(memory_format: Any) -> None:
+    x = numbers(2, 8, 9, 9).contiguous(memory_format=memory_format).requires_grad_()
+    for ours, theirs in ((numbapool.max_pool2d, F.max_pool2d), (numbapool.avg_pool2d, F.avg_pool2d)):
+        out, expected = ours(x, 3, 2, 1), theirs(x, 3, 2, 1)
+        torch.testing.assert_close(out, expected)
+        assert out.stride() == expected.stride()
+        gradient = torch.randn_like(expected)
+        mine, judge = (torch.autograd.grad(each, x, gradient)[0] for each in (out, expected))
+        torch.testing.assert_close(mine, judge)
+    assert len(launches()) >= 4
+    assert not any(each[0] in ("synchronize", "copy") for each in events)
+
+
+def test_second_derivatives_and_tangents() -> None:
+    x = numbers(1, 2, 6, 6).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: numbapool.max_pool2d(x, 3, 1, 1), x)
+    assert torch.autograd.gradgradcheck(lambda x: numbapool.avg_pool2d(x, 2) ** 2, x)
+    events.clear()
+    _, tangent = torch.func.jvp(lambda x: numbapool.max_pool2d(x, 2), (x.detach(),), (torch.ones_like(x),))
+    assert bool((tangent == 1).all())
+    assert len(launches()) == 2
+
+
+def test_planes_of_one_size_and_other_lengths() -> None:
+    """Global pooling takes a plane as one axis: what is remembered of one shape must not serve another."""
+    memory = numbers(64)
+    for shape in ((1, 1, 2, 6), (1, 1, 3, 4), (1, 1, 6, 2), (1, 1, 4, 3)):
+        for _ in range(2):
+            x = memory.as_strided(shape, (64, 64, 6, 1))
+            torch.testing.assert_close(numbapool.global_avg_pool(x), x.mean((2, 3), keepdim=True))
+
+
+def test_repeated_calls_are_launched_anew() -> None:
+    for seed in range(4):
+        x = numbers(1, 2, 6, 6) + seed
+        for view in (x, x[..., 1:], x.mT, x.contiguous(memory_format=torch.channels_last)):
+            out, expected = numbapool.max_pool2d(view, 2), F.max_pool2d(view, 2)
+            assert torch.equal(out, expected)
+            assert out.stride() == expected.stride()
+    assert len(launches()) == 16
+
+
+def test_on_the_current_stream() -> None:
+    x = numbers(1, 2, 6, 6)
+    with imitation.current_stream(41):
+        numbapool.max_pool2d(x, 2)
+    with imitation.current_stream(42):
+        numbapool.max_pool2d(x, 2)
+    assert launches() == [("launch", HERE, 41), ("launch", HERE, 42)]
+
+
+def test_recorded_calls_launch_too() -> None:
+    x = numbers(1, 2, 6, 6).requires_grad_()
+    compiled = torch.compile(lambda x: numbapool.max_pool2d(x, 2) * 2, fullgraph=True, backend="aot_eager")
+    out = compiled(x)
+    torch.testing.assert_close(out, F.max_pool2d(x, 2) * 2)
+    out.sum().backward()
+    assert x.grad is not None
+    assert float(x.grad.sum()) == 2 * out.numel()
+    assert len(launches()) >= 2
+    assert not any(each[0] == "synchronize" for each in events)
+
+
+def test_operators_are_there_for_cuda() -> None:
+    from numbapool.backends import torch_operators
+
+    for name in adapter.OPERATIONS:
+        for key in ("CPU", "CUDA"):
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(f"{torch_operators.library.ns}::{name}", key)
+
+
+def test_unpooling_waits_only_to_check() -> None:
+    x = torch.ones(1, 1, 2, 2)
+    indices = torch.tensor([[[[0, 2], [99, 10]]]])
+    with pytest.raises(ValueError, match="99 in indices is outside"):
+        numbapool.max_unpool2d(x, indices, 2)
+    for leaf in (x, x.clone().requires_grad_()):
+        with pytest.raises(ValueError, match="99 in indices is outside"):
+            numbapool.max_unpool2d(leaf, indices, 2)
+        events.clear()
+        out = numbapool.max_unpool2d(leaf, indices, 2, check_indices=False)
+        assert torch.nonzero(out.ravel()).ravel().tolist() == [0, 2, 10]
+        if leaf.requires_grad:
+            out.sum().backward()
+            assert leaf.grad.tolist() == [[[[1, 1], [0, 1]]]]
+        assert not any(each[0] == "synchronize" for each in events)
+
+
+def test_out_and_its_version() -> None:
+    x, out = numbers(1, 2, 6, 6), torch.zeros(1, 2, 3, 3)
+    version = out._version
+    assert numbapool.max_pool2d(x, 2, out=out) is out
+    assert out._version > version
+    torch.testing.assert_close(out, F.max_pool2d(x, 2))
+    for bad, error in [
+        (torch.zeros(1, 2, 3, 4), ValueError),
+        (torch.zeros(1, 2, 3, 3, dtype=torch.float64), TypeError),
+        (torch.zeros(1, 2, 3, 3).requires_grad_(), ValueError),
+        (torch.zeros(1, 2, 3, 1).expand(1, 2, 3, 3), ValueError),
+    ]:
+        events.clear()
+        with pytest.raises(error, match=r"^out"):
+            numbapool.max_pool2d(x, 2, out=bad)
+        assert not launches()
+    indices = torch.zeros(1, 2, 3, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="two different arrays"):
+        numbapool.max_pool2d(numbers(1, 2, 6, 6).long(), 2, return_indices=True, out=(indices, indices))
+
+
+def test_drawn_windows_do_not_wait() -> None:
+    x = numbers(1, 2, 9, 9)
+    out = numbapool.fractional_max_pool2d(x, 2, output_size=4)
+    assert out.shape == (1, 2, 4, 4)
+    assert launches()
+    assert not any(each[0] == "synchronize" for each in events)
+
+
+def test_rocm_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says cuda for it."""
+
+    class OfRocm:
+        is_cuda, device = True, "cuda:0"
+        is_cpu = is_meta = False
+
+    monkeypatch.undo()
+    monkeypatch.setattr(adapter, "IS_ROCM", True)
+    with pytest.raises(TypeError, match=r"x is on device cuda:0 \(ROCm\), for which numbapool has no kernels"):
+        adapter._unusual_dtype("x", OfRocm())  # type: ignore[arg-type]
+
+
+def test_devices_must_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the devices that torch names: here a tensor without memory stands for another device's."""
+    x, grad = numbers(1, 1, 4, 4), torch.ones(1, 1, 2, 2, device="meta")
+    monkeypatch.setattr(adapter, "is_recorded", lambda _: False)
+    with pytest.raises(ValueError, match="x must be on the device of grad_output, meta, got cpu"):
+        numbapool.max_pool2d_backward(grad, x, 2)
+    with pytest.raises(ValueError, match="out must be on the device of x, cpu, got meta"):
+        numbapool.max_pool2d(x, 2, out=grad)
+    assert not launches()
