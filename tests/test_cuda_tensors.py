@@ -156,6 +156,18 @@ def test_drawn_windows_do_not_wait() -> None:
     assert not any(each[0] == "synchronize" for each in events)
 
 
+def test_shapes_and_devices_of_results_before_there_are_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    with torch._subclasses.FakeTensorMode():
+        x = torch.empty(1, 2, 6, 6, device="cuda:1")
+        out, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+        back = numbapool.max_pool2d_backward(out, x, 2, indices=indices)
+        for each, shape in ((out, (1, 2, 3, 3)), (indices, (1, 2, 3, 3)), (back, (1, 2, 6, 6))):
+            assert (str(each.device), tuple(each.shape)) == ("cuda:1", shape)
+        with pytest.raises(ValueError, match="grad_output must be on the device of x, cuda:1, got cpu"):
+            numbapool.max_pool2d_backward(torch.empty(1, 2, 3, 3), x, 2)
+
+
 def test_rocm_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch says cuda for it."""
 

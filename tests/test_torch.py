@@ -287,8 +287,9 @@ def test_errors() -> None:
         numbapool.max_pool2d(torch.zeros(1, 2, 6, 6).to_sparse(), 2)
     with pytest.raises(ValueError, match="stride should not be zero"):
         numbapool.max_pool2d(x, 2, 0)
-    with torch._subclasses.FakeTensorMode(), pytest.raises(TypeError, match="cuda:0"):
-        numbapool.max_pool2d(torch.empty(1, 1, 4, 4, device="cuda:0"), 2)
+    for device in ("xpu:0", "mps:0"):
+        with torch._subclasses.FakeTensorMode(), pytest.raises(TypeError, match=f"x is on device {device}"):
+            numbapool.max_pool2d(torch.empty(1, 1, 4, 4, device=device), 2)
 
 
 def saved_tensors(function: Callable[[Any], Any], x: Any) -> list[Any]:
