@@ -100,18 +100,6 @@ def _array_api_strict(array: NDArray[Any]) -> Any:
     return array_api_strict.asarray(array.copy())
 
 
-def _emulated(array: NDArray[Any]) -> Any:
-    from tests.emulation import EmulatedArray
-
-    return EmulatedArray(array.copy())
-
-
-def _emulated_channels_last(array: NDArray[Any]) -> Any:
-    from tests.emulation import EmulatedArray
-
-    return EmulatedArray(_channels_last(array))
-
-
 def _imitated(array: NDArray[Any]) -> Any:
     from tests import imitation
 
@@ -167,11 +155,6 @@ def _of_imitated(array: Any) -> NDArray[Any]:
     return plain
 
 
-def _of_emulated(array: Any) -> NDArray[Any]:
-    plain: NDArray[Any] = array.array
-    return plain
-
-
 # A library joins with one entry; where it is not installed its tests are skipped, under its name.
 ARRAY_KINDS = (
     ArrayKind("numpy", np.array),
@@ -184,8 +167,6 @@ ARRAY_KINDS = (
     ArrayKind("torch", _torch, library="torch"),
     ArrayKind("torch_channels_last", _torch_channels_last, library="torch"),
     ArrayKind("jax", _jax, library="jax", refuses_out=ValueError),
-    ArrayKind("cuda_emulated", _emulated, _of_emulated, library="numba"),
-    ArrayKind("cuda_emulated_channels_last", _emulated_channels_last, _of_emulated, library="numba"),
     ArrayKind("cupy_imitated", _imitated, _of_imitated, library="tests.imitation"),
     ArrayKind("cupy_imitated_strided", _imitated_strided, _of_imitated, library="tests.imitation"),
     ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated, library="tests.imitation"),
@@ -199,9 +180,9 @@ ARRAY_KINDS = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the tests on emulated arrays, which need kernels of their own, one in eight is in the core run."""
+    """Of the tests on imitated arrays, whose kernels are emulated, one in eight is in the core run."""
     for item in items:
-        if "cuda_emulated" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 8:
+        if "_imitated" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 8:
             item.add_marker(pytest.mark.full)
 
 

@@ -141,7 +141,7 @@ class EmulatingBackend(NumpyBackend):
             flag = _execute(program, [*sources, *written])
             if flag:
                 least = 0 if operation in numpy_backend.UNPOOLING else -1
-                raise ValueError(numpy_backend._bad_index_message(plan, arrays[-1], least, operation))
+                raise ValueError(numpy_backend.bad_index_message(plan, arrays[-1], least, operation))
         numpy_backend._hand_back(given, written, axis)
         if out is not None:
             return list(out)
@@ -153,7 +153,7 @@ register("tests.emulation.EmulatedArray", "tests.emulation")
 
 
 def _dtype(array: NDArray[Any]) -> np.dtype[Any]:
-    return numpy_backend._standard(array.dtype)
+    return numpy_backend.standard_dtype(array.dtype)
 
 
 def _source(array: NDArray[Any], plan: Plan, axis: int | None) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, _bad_index_message, _standard
+from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, bad_index_message, standard_dtype
 from numbapool.geometry import Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16
 
@@ -190,7 +190,7 @@ class Runner:
     def _check(self, library: Library, flag: Any, indices: Any) -> None:
         if library.to_host(flag[:4]).view(np.int32)[0]:
             least = 0 if self.operation in UNPOOLING else -1
-            raise ValueError(_bad_index_message(self.plan, library.to_host(indices), least, self.operation))
+            raise ValueError(bad_index_message(self.plan, library.to_host(indices), least, self.operation))
 
     def _arrange(self, layouts: tuple[Layout, ...], count: int, shared: tuple[bool, ...]) -> Arrangement:
         plan = self.plan
@@ -303,7 +303,7 @@ class CudaBackend:
             if name == "_random_samples" and isinstance(array, np.ndarray):
                 return array.shape, array.dtype
             raise TypeError(f"{name} must be {self.kind} like the other arguments, got {_type_name(array)}")
-        return tuple(array.shape), _standard(array.dtype)
+        return tuple(array.shape), standard_dtype(array.dtype)
 
     def is_traced(self, *arrays: Any) -> bool:
         """Never: these arrays hold their values."""
@@ -407,7 +407,7 @@ class CudaBackend:
         if not self.is_own(out):
             raise TypeError(f"out must be {self.kind} like x, got {_type_name(out)}")
         check_same_shape("out", tuple(out.shape), shape, "the shape of the result,")
-        if _standard(out.dtype) != dtype:
+        if standard_dtype(out.dtype) != dtype:
             raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
         if not self.is_writeable(out):
             raise ValueError("out must be writeable, got a read-only array")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.backends.cuda import CudaBackend, View, launcher
-from numbapool.backends.numpy import _standard
+from numbapool.backends.numpy import standard_dtype
 
 
 class CupyBackend(CudaBackend):
@@ -39,7 +39,7 @@ class CupyBackend(CudaBackend):
 
     def view(self, array: Any) -> View:
         """Where an array is."""
-        return View(array.data.ptr, array.shape, array.strides, _standard(array.dtype), array.device.id)
+        return View(array.data.ptr, array.shape, array.strides, standard_dtype(array.dtype), array.device.id)
 
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is CuPy's current one."""

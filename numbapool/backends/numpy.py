@@ -50,7 +50,7 @@ class NumpyBackend:
         if type(array) is not ndarray:
             _check_type(name, array)
         dtype = array.dtype
-        return array.shape, dtype if dtype.isnative and dtype.kind != "V" else _standard(dtype)
+        return array.shape, dtype if dtype.isnative and dtype.kind != "V" else standard_dtype(dtype)
 
     def is_traced(self, *arrays: Any) -> bool:
         """Never: NumPy arrays hold their values."""
@@ -168,7 +168,7 @@ class NumpyBackend:
                 run(arranged, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters)
                 is False
             ):
-                raise ValueError(_bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1, operation))
+                raise ValueError(bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1, operation))
         _hand_back(given, arrays, axis)
         return given[0]
 
@@ -299,7 +299,7 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array.ravel()  # a view, in half the time of reshape(-1)
 
 
-def _standard(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def standard_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """A dtype in native byte order; what stands for bfloat16 in place of another library's."""
     if dtype.name == "bfloat16":
         return BFLOAT16
@@ -348,7 +348,8 @@ def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray
     return out.flags.carray and out.dtype.isnative and not any(np.may_share_memory(out, other) for other in others)
 
 
-def _bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> str:
+def bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> str:
+    """What to say of indices of which one, at least, is out of range."""
     if operation == "from_global":
         return (
             "Found an invalid max index: indices must be positions in the whole array, in the planes of their outputs"
