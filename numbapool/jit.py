@@ -13,8 +13,6 @@ any Python object in between: from `prange` loops, without the GIL, in functions
 
 Importing takes as long as importing Numba. The first function that calls one of them takes some seconds more to compile.
 
-Examples
---------
 >>> import numpy as np
 >>> from numba import njit, prange
 >>> from numbapool.jit import max_pool2d
