@@ -11,6 +11,9 @@ any Python object in between: from `prange` loops, without the GIL, in functions
 - `return_indices` must be a constant. `index_kind` is "plane", `data_format` "channels_first".
 - A call runs in the thread that makes it. A `prange` over images or channels around it uses all of them.
 
+Numba's cache of a function (`cache=True`) does not notice a new version of numbapool: clear it after an update. Flags and words
+are best written as constants in the call. An error leaves behind the memory of what was made before it, as always in Numba.
+
 Importing takes as long as importing Numba. The first function that calls one of them takes some seconds more to compile.
 
 >>> import numpy as np
@@ -112,7 +115,7 @@ __all__ = [
 # Machine integers hold the products of two extents up to this.
 LARGEST_EXTENT = 1 << 31
 
-register_jitable(output_length)
+register_jitable(fastmath=False)(output_length)
 
 
 # What is known when the caller is compiled: the types of the arguments.
@@ -142,9 +145,13 @@ def _check_input(x: Any, rank: int) -> None:
 
 def _check_out(out: Any, x: Any) -> None:
     if not _is_none(out):
-        _check_array("out", out, (x.ndim,), (x.dtype,))
-        if not out.mutable:
-            raise TypingError("out must be writeable, got a read-only array")
+        _check_writeable("out", out, x.ndim, x.dtype)
+
+
+def _check_writeable(name: str, array: Any, ndim: int, dtype: Any) -> None:
+    _check_array(name, array, (ndim,), (dtype,))
+    if not array.mutable:
+        raise TypingError(f"{name} must be writeable, got a read-only array")
 
 
 def _check_flag(name: str, value: Any) -> None:
@@ -278,6 +285,8 @@ def _pads(value: Any, rank: int) -> Any:
             return pairs(padding)
 
         return two_sides
+    if isinstance(value, types.BaseTuple) and not all(map(_is_int, value)):
+        raise TypingError(f"padding must be an int, {rank} ints, {rank} pairs of ints or a name, got {value}")
     extents = _extents("padding", value, rank)
 
     @inner
@@ -421,8 +430,8 @@ def _check_shape(name, array, shape, what):
 
 @inner
 def _check_apart(out, x):
-    start, at = out.ctypes.data, x.ctypes.data
-    if start < at + x.nbytes and at < start + out.nbytes:
+    start, at = np.int64(out.ctypes.data), np.int64(x.ctypes.data)
+    if start < at + np.int64(x.nbytes) and at < start + np.int64(out.nbytes):
         raise ValueError("out must not share memory with another array inside compiled code")
 
 
@@ -438,7 +447,11 @@ def _raise_large_plane():
 
 def _overload(name: str, rank: int) -> Any:
     """Make what is decorated the compiled form of a public function, whose arguments are all that it takes."""
-    return overload(getattr(functional, name.format(rank)), prefer_literal=True, jit_options={"error_model": "numpy"})
+    return overload(
+        getattr(functional, name.format(rank)),
+        prefer_literal=True,
+        jit_options={"error_model": "numpy", "fastmath": False},
+    )
 
 
 def _compile_extrema(kind: str, rank: int) -> None:
@@ -488,8 +501,8 @@ def _compile_extrema(kind: str, rank: int) -> None:
         if not _is_none(out):
             if not (isinstance(out, types.BaseTuple) and len(out) == 2):
                 raise TypingError(f"out must be a pair (values, indices) with return_indices, got {out}")
-            _check_out(out[0], x)
-            _check_array("out[1]", out[1], (x.ndim,), (types.int64,))
+            _check_writeable("out[0]", out[0], x.ndim, x.dtype)
+            _check_writeable("out[1]", out[1], x.ndim, types.int64)
         targets = _targets(out)
 
         def values_and_indices(

@@ -284,6 +284,21 @@ def test_indices_that_a_library_has_cut() -> None:
     assert_same(np.from_dlpack(result), numbapool.max_unpool2d(out, indices, 2, index_kind="global"))
 
 
+@pytest.mark.parametrize("width", [15, 16, 31, 63])
+@pytest.mark.parametrize("after", [0, 1, 40])
+def test_gradients_stay_in_their_array(width: int, after: int) -> None:
+    """Also where windows reach beyond the input."""
+    x = np.random.default_rng(0).random((1, 1, 4, width), np.float32)
+    window = {"kernel_size": 2, "stride": 2, "padding": ((0, 0), (0, after)), "ceil_mode": True}
+    values, taps = numbapool.max_pool2d(x, **window, return_indices=True, index_kind="window")
+    memory = np.full(x.size + 256, -7, np.float32)
+    out = memory[: x.size].reshape(x.shape)
+    grad = np.ones_like(values)
+    numbapool.max_pool2d_backward(grad, x, **window, indices=taps, index_kind="window", out=out)
+    assert_same(out, numbapool.max_pool2d_backward(grad, x, **window))
+    assert (memory[x.size :] == -7).all()
+
+
 def test_large_windows() -> None:
     x = np.zeros((1, 1, 300, 300), np.float32)
     x[0, 0, 250, 260] = 1

@@ -337,6 +337,38 @@ def test_bad_types(call: Callable[[Array], Any], message: str) -> None:
         numba.njit(call)(X)
 
 
+@pytest.mark.parametrize("kind", ["avg", "lp"])
+def test_empty_batches(kind: str) -> None:
+    x, grad = np.empty((0, 3, 8, 8), np.float32), np.empty((0, 3, 4, 4), np.float32)
+    arguments = (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), False
+    assert forward(kind, 2)(x, *arguments).shape == grad.shape
+    assert backward(kind, 2)(grad, x, grad.astype(np.int64), *arguments).shape == x.shape
+
+
+def test_read_only_and_absent_out() -> None:
+    @numba.njit
+    def call(x, out):
+        return numbapool.jit.max_pool2d(x, 2, return_indices=True, out=out)
+
+    values, indices = numbapool.max_pool2d(X, 2, return_indices=True)
+    indices.flags.writeable = False
+    with pytest.raises(TypingError, match=r"out\[1\] must be writeable"):
+        call(X, (values, indices))
+    with pytest.raises(TypingError, match=r"out\[0\] must be a C-contiguous array"):
+        call(X, (None, indices))
+
+
+def test_fast_math_of_callers_is_not_passed_on() -> None:
+    @numba.njit(fastmath=True)
+    def call(x):
+        return numbapool.jit.sum_pool1d(x, 2)
+
+    call(np.zeros((1, 2, 8)))
+    (code,) = call.inspect_llvm().values()
+    assert "fadd" in code
+    assert "fadd fast" not in code
+
+
 CACHED = """
 import numpy as np
 from numba import njit

@@ -603,5 +603,5 @@ def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
 
 
 def _saved_kind(rank: int, x: Tensor) -> str:
-    """The kind of indices that are saved for backward, as `torch.index_dtype_of` has it."""
+    """The kind of indices that are saved for backward: positions, because layouts are not known here for sure."""
     return "narrow" if prod(x.shape[-rank:]) <= np.iinfo(NARROW).max else "plane"

@@ -28,10 +28,11 @@ from numbapool.kernels import cache
 from numbapool.kernels.cache import KERNELS
 
 # Inner functions are only ever called by jitted code. Without their two wrappers a kernel compiles in 1.6 s, with in 2.0.
-inner = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# None inherits fastmath from a caller that is compiled with it: its code would be cached for all.
+inner = numba.njit(error_model="numpy", fastmath=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # Steps of an algorithm become part of the kernel that calls them: a function of their own would go through LLVM once more.
-inlined = numba.njit(error_model="numpy", inline="always")
+inlined = numba.njit(error_model="numpy", fastmath=False, inline="always")
 
 
 def argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,18 +40,19 @@ def argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
     A compiled function as a value is an address in this process: Numba's cache would refuse all that call it.
     """
-    overload(function, inline="always", strict=False)(lambda *_: function)
+    overload(function, jit_options={"fastmath": False}, inline="always", strict=False)(lambda *_: function)
     return function
 
 
 def entry(function: Callable[..., None]) -> Any:
     """Compile `function` for calls from Python: without the GIL, cached on disk."""
-    return _cached(numba.njit(function, nogil=True, error_model="numpy", no_cfunc_wrapper=True))
+    return _cached(numba.njit(function, nogil=True, error_model="numpy", fastmath=False, no_cfunc_wrapper=True))
 
 
 def parallel_entry(function: Callable[..., None]) -> Any:
     """`entry` for a function that contains a prange."""
-    return _cached(numba.njit(function, nogil=True, parallel=True, error_model="numpy", no_cfunc_wrapper=True))
+    options = {"nogil": True, "error_model": "numpy", "fastmath": False, "no_cfunc_wrapper": True}
+    return _cached(numba.njit(function, parallel=True, **options))
 
 
 def _cached(dispatcher: Any) -> Any:

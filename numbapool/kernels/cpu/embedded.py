@@ -77,7 +77,7 @@ PLANNING: tuple[Callable[..., Any], ...] = (
     indexed.block_of,
 )
 for _function in PLANNING:
-    register_jitable(_function)
+    register_jitable(fastmath=False)(_function)
 
 # Marks are int32 here, so that each kernel is compiled once. They serve planes of up to so many elements; see `marks.no_mark`.
 NO_MARK = np.int32(-(1 << 30))
@@ -217,7 +217,7 @@ def lp_pool(out, x, planes, power, is_norm):
         lp.sum_powers(ZERO, planes.number, out, x, size, power, is_norm, divisor)
         lp.take_root(ZERO, _units(out.size), out, scale, 1 / power, out.size)
         return
-    most = min(planes.number, max(1, lp.PART_ELEMENTS // size))
+    most = max(1, min(planes.number, lp.PART_ELEMENTS // size))
     powers = np.empty(most * size, x.dtype)
     for first in range(0, planes.number, most):
         part = Planes(min(most, planes.number - first), planes.d, planes.h, planes.w)
@@ -246,7 +246,7 @@ def lp_pool_backward(grad_input, grad_output, x, planes, power, is_norm):
     """`lp.lp_pool_backward`."""
     size, out_size = plane_size(planes), out_plane_size(planes)
     scale, is_largest = grad_input.dtype.type(1 if is_norm else _taps(planes)), power == np.inf
-    most = min(planes.number, max(1, lp.PART_ELEMENTS // size))
+    most = max(1, min(planes.number, lp.PART_ELEMENTS // size))
     powers, sums = np.empty(most * size, x.dtype), np.empty(most * out_size, x.dtype)
     for first in range(0, planes.number, most):
         part = Planes(min(most, planes.number - first), planes.d, planes.h, planes.w)
@@ -266,7 +266,7 @@ def lp_pool_backward(grad_input, grad_output, x, planes, power, is_norm):
 
 @inner
 def _taps(planes):
-    return planes.d.kernel * planes.h.kernel * planes.w.kernel
+    return np.float64(planes.d.kernel) * planes.h.kernel * planes.w.kernel
 
 
 @inner

@@ -149,7 +149,7 @@ def pull_apart(first, last, grad_input, grad, taps, g, units, none, streams, bad
         to, column, o = np.uintp(number) * size, np.uintp(0), np.uintp(0)
         if is_held and is_halved:
             left, right = taps.dtype.type(tap), taps.dtype.type(tap + 1)
-            while o + width <= end:
+            while o + width <= end and column + two <= size:  # windows may reach beyond the input
                 vector, marks = load(grad, source + o, line), load_marks(taps, source + o, line)
                 even, odd = where_equal(vector, marks, left), where_equal(vector, marks, right)
                 stream(grad_input, to + column, zipped_low(even, odd), past_caches)
