@@ -413,6 +413,8 @@ def _pairs(pads: Any, rank: int) -> tuple[tuple[int, int], ...]:
 def _ints(name: str, values: Any, number: int, default: int | None = None) -> tuple[int, ...]:
     if values is None and default is not None:
         return (default,) * number
+    if hasattr(values, "shape"):  # a tensor, of whatever library
+        values = backend_of(name, values).to_numpy(values).tolist()
     try:
         given = tuple(values)
     except TypeError:

@@ -23,9 +23,8 @@ from numbapool.backends import numpy as numpy_backend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.dispatch import Spec, register
 from numbapool.geometry import Plan
-from numbapool.kernels.cpu.compile import KernelCache
 from numbapool.kernels.cuda import launch
-from numbapool.kernels.cuda.compiler import sources_digest, wide_access
+from numbapool.kernels.cuda.compiler import wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
@@ -286,20 +285,12 @@ def _driver(kernel: Kernel) -> Any:
 
     # Code on disk comes from many processes: each driver needs a name of its own, or one is taken for another.
     run.__name__ = run.__qualname__ = f"emulated_{kernel.label.replace('.', '_')}"
-    return _cached(numba.njit(run, nogil=True, error_model="numpy", no_cfunc_wrapper=True), kernel.label)
+    # Not cached on disk: code of two processes under equal names was taken for the same.
+    return numba.njit(run, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 
 
 def _host_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(np.uint16) if name == "float16" else buffer_dtype(name)
-
-
-def _cached(dispatcher: Any, label: str) -> Any:
-    if not config.DISABLE_JIT:
-        cache = KernelCache(dispatcher)
-        cache.name = f"emulated.{label.replace('.', '_')}"
-        cache.options = sources_digest()
-        dispatcher._cache = cache
-    return dispatcher
 
 
 def pointers_to(kinds: Sequence[Any]) -> Any:
