@@ -34,6 +34,7 @@ MADE: dict[Any, Any] = {}
 WIDE_ACCESS = {} if config.DISABLE_JIT else wide_access(intrinsic)
 
 # Lanes are for large arrays; tests have small ones.
+FULL_GPU = launch.FULL
 launch.FULL = 1
 
 
@@ -283,9 +284,7 @@ def _driver(kernel: Kernel) -> Any:
                     for i in range(threads):
                         thread(phase, shared, index(b), index(i), buffers, g)
 
-    # Code on disk comes from many processes: each driver needs a name of its own, or one is taken for another.
-    run.__name__ = run.__qualname__ = f"emulated_{kernel.label.replace('.', '_')}"
-    # Not cached on disk: code of two processes under equal names was taken for the same.
+    # Not cached on disk: drivers have one name and one source, and that of another process was taken for this one.
     return numba.njit(run, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
 
 

@@ -11,14 +11,17 @@ from types import ModuleType
 
 import pytest
 
+from numbapool.kernels.cuda import launch
+from tests import emulation
 from tests.test_examples import module_of_docs
 
 # Kernels of the core run: the other dtypes are the same code around other loads and stores.
 CORE = ("float16", "float32")
 
 
-@pytest.fixture(scope="module")
-def document() -> ModuleType:
+@pytest.fixture
+def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(launch, "FULL", emulation.FULL_GPU)
     return module_of_docs("cuda_kernels")
 
 
