@@ -9,7 +9,7 @@ import numpy as np
 
 from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows, spread
-from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward
+from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward, avg_handed_out, receivers_program
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
 from numbapool.kernels.cpu.compile import entry, inlined
 from numbapool.kernels.cpu.launch import Call, Source, run
@@ -65,7 +65,7 @@ from numbapool.kernels.cpu.schedule import (
     with_layout,
 )
 from numbapool.kernels.cpu.spread import simplified_for_spread, spread_program
-from numbapool.kernels.cpu.taps import inside_range, taps_along
+from numbapool.kernels.cpu.taps import inside_range, receivers_along, taps_along
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -76,13 +76,21 @@ from numbapool.kernels.cpu.vectors import (
     quotient,
     wide_sum,
 )
-from numbapool.kernels.windows import Axis, Bins, holds_all_windows
+from numbapool.kernels.windows import Axis, holds_all_windows
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
 WHOLE_BLOCK = 2048
-# Overlapping bins of at least this size are spread as bins, smaller ones as windows: 8x256x29x29 to 14x14 took 7 times as long.
-SMALLEST_BIN = 8
+# Windows at least this far apart, and of up to so many strides, may be handed out.
+SMALLEST_STRIDE = 3
+MOST_OVERLAP = 6
+
+# The ways of a backward pass.
+#
+# SPREAD: gradients are stacked and folded by shifts.
+# HANDED_OUT: each row is picked from the gradients that it receives, by tables.
+# SCATTER: tap by tap.
+SPREAD, HANDED_OUT, SCATTER = range(3)
 
 
 def avg_pool(
@@ -100,7 +108,7 @@ def avg_pool(
             return avg_channels(plan, dtype, count_include_pad, divisor_override, is_rounded)
         plan = long
     if isinstance(plan, BinPlan):
-        return avg_bins(plan, dtype, is_rounded)
+        return avg_bins(plan, dtype, is_contiguous, is_rounded)
     sums = accumulator_of(dtype)
     is_integer = sums.kind != "f"
     algorithm, units, program = schedule_of(plan, sums.itemsize, is_contiguous, False)
@@ -135,39 +143,28 @@ def avg_pool_backward(
             avg_channels_backward(plan, grad_output[0], grad_input, count_include_pad, divisor_override)
             return
         plan = long
-    bins = plan if isinstance(plan, BinPlan) else as_bins(plan) if divisor_override is None else None
-    if bins is not None:
-        avg_bins_backward(bins, grad_output, grad_input)
+    if isinstance(plan, BinPlan):
+        avg_bins_backward(plan, grad_output, grad_input)
         return
     grad, layout = grad_output
     sums = accumulator_of(grad_input.dtype)
-    is_spread, units, program, divisors = _backward_of(
-        plan, sums, layout is None, count_include_pad, divisor_override or 0
+    way, units, program, divisors = _backward_of(plan, sums, layout is None, count_include_pad, divisor_override or 0)
+    layout_at = spread.LAYOUT if way == SPREAD else LAYOUT
+    run(
+        BACKWARD_KERNELS[way],
+        units,
+        grad_input.size,
+        grad_input,
+        grad,
+        with_layout(program, layout_at, layout),
+        divisors,
     )
-    kernel, layout_at = (avg_spread, spread.LAYOUT) if is_spread else (avg_scatter, LAYOUT)
-    run(kernel, units, grad_input.size, grad_input, grad, with_layout(program, layout_at, layout), divisors)
-
-
-@lru_cache(maxsize=512)
-def as_bins(plan: WindowPlan) -> BinPlan | None:
-    """The plan with bins, if windows are the bins of adaptive pooling, large ones, and overlap by an element.
-
-    8x256x57x57 to 7x7: 3.6 ms, 7.8 as windows. Bins of the same size without overlap: 2.5, 1.6 as windows.
-    """
-    if plan.axes[2].stride < SMALLEST_BIN or all(axis.kernel <= axis.stride for axis in plan.pooled):
-        return None
-    for axis in plan.pooled:
-        size, rest = divmod(axis.length, axis.out)
-        is_bin = rest <= 1 and axis.kernel == size + rest and (axis.stride == size or axis.out == 1)
-        if not is_bin or axis.dilation > 1 or axis.before + axis.after > 0:
-            return None
-    return BinPlan(plan.leading, tuple(Bins(axis.length, axis.out) for axis in plan.pooled))
 
 
 @lru_cache(maxsize=512)
 def _backward_of(
     plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, count_include_pad: bool, divisor: int
-) -> tuple[bool, int, np.ndarray, np.ndarray]:
+) -> tuple[int, int, np.ndarray, np.ndarray]:
     return backward_program(planes_of(plan), np.empty(0, dtype), is_contiguous, count_include_pad, divisor)
 
 
@@ -176,8 +173,8 @@ def _backward_of(
 
 def backward_program(
     planes: Planes, like: np.ndarray, is_contiguous: bool, count_include_pad: bool, divisor: int
-) -> tuple[bool, int, np.ndarray, np.ndarray]:
-    """Whether a backward pass is a fold ("spread") or tap by tap; its units, program and divisors, of the dtype of `like`."""
+) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """The way of a backward pass, its units, program and divisors, of the dtype of `like`."""
     planes = simplified_for_spread(planes, is_contiguous)
     d, h, w = planes.d, planes.h, planes.w
     is_uniform = divisor != 0 or (holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))
@@ -187,6 +184,14 @@ def backward_program(
     else:
         factors = factors_of(d, d.out, h, h.out, count_include_pad).astype(like.dtype)
         across = taps_along(w, 0, w.out, count_include_pad).astype(like.dtype)
+    if is_handed_out(planes):
+        layout = contiguous_layout_of(planes.number, d.out, h.out, w.out)
+        receivers = receivers_along(d), receivers_along(h), receivers_along(w)
+        program = receivers_program(geometry_of_planes(planes), layout, *receivers)
+        if is_uniform:
+            factors = np.full(d.out * h.out, factors[0])
+        room = np.ones(VECTOR_BYTES // like.itemsize, like.dtype)
+        return HANDED_OUT, planes.number * d.length * h.length, program, np.concatenate((across, room, factors))
     units, program = spread_program(planes, like.itemsize, is_contiguous)
     if units == 0:
         program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.number, d.out, h.out, w.out)))
@@ -194,15 +199,26 @@ def backward_program(
         units = planes.number * d.length * h.length
         if is_uniform:
             factors = np.full(d.out * h.out, factors[0])
-        return False, units, program, np.concatenate((factors, across))
+        return SCATTER, units, program, np.concatenate((factors, across))
     if is_uniform:
-        return True, units, program, factors
+        return SPREAD, units, program, factors
     inside0, inside1 = inside_range(w)
     program[spread.VARIES] = 1
     program[spread.FULL_W] = w.kernel
     program[spread.INSIDE0], program[spread.INSIDE1] = inside0, inside1
     program[spread.EDGES] = len(factors)
-    return True, units, program, np.concatenate((factors, across[:inside0], across[inside1:]))
+    return SPREAD, units, program, np.concatenate((factors, across[:inside0], across[inside1:]))
+
+
+def is_handed_out(planes: Planes) -> bool:
+    """Whether rows of gradients are made by tables: windows of neighbours far apart that overlap, or reach padding.
+
+    8x64x112x112 in ms, folded and by tables: 5x5/3 43 and 14, 9x9/8 15 and 9, 3x3/3 with padding 44 and 9, without 8.3 and 9.0;
+    5x5/2 3.4 and 25. 16x64x16384, windows of 20/3: 149 and 174.
+    """
+    w = planes.w
+    overlaps = w.stride < w.kernel <= MOST_OVERLAP * w.stride or (w.kernel <= w.stride and w.before > 0)
+    return w.stride >= SMALLEST_STRIDE and overlaps and planes.d.dilation == planes.h.dilation == w.dilation == 1
 
 
 def factors_of(d: Axis, rows_d: int, h: Axis, rows_h: int, count_include_pad: bool) -> np.ndarray:
@@ -420,3 +436,5 @@ KERNELS = {
     WHOLE: avg_whole,
     WINDOWS: avg_windows,
 }
+
+BACKWARD_KERNELS = {SPREAD: avg_spread, HANDED_OUT: avg_handed_out, SCATTER: avg_scatter}

@@ -1,14 +1,16 @@
 """Maximum and mean over windows of any bounds: adaptive bins, and the windows of fractional pooling.
 
-A row of outputs is a unit: the input rows that its windows hold are folded into one line, in whole vectors, and the line is
-folded across, window by window. Backward, a row of inputs is a unit, and sums what the windows that hold it hand it: neighbours
-are in the same windows as a rule, so most rows are copies of the one before.
+A unit is some rows of outputs of a plane. The input rows that one of them holds are folded into a line; the lines are folded
+across at every position, as one long vector, for the narrowest windows and for those that are wider by one (the bins of an axis
+differ by no more); and the windows are picked out of that by a table. Backward, a row of inputs is a unit, and sums what the
+windows that hold it hand it: neighbours are in the same windows as a rule, so most rows are copies of the one before.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,20 +19,37 @@ from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.marks import no_mark
-from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at
+from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, as_it_is, divided, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
+    ACROSS,
+    FOLDED,
+    GEOMETRY_FIELDS,
+    GROUP,
     IN_D,
     IN_H,
     IN_W,
+    KERNEL_W,
     LAYOUT,
     LAYOUT_FIELDS,
+    LINE_BYTES,
+    LINES,
+    LONGEST_OVERLAP,
     OUT_D,
     OUT_H,
     OUT_W,
-    Geometry,
+    PITCH,
+    SPARE,
+    STACK,
+    STAGE,
+    STREAMED_BYTES,
+    STREAMS,
+    UNIT_COUNT,
+    UNITS,
+    WORK_SIZE,
     contiguous_layout,
     contiguous_out_layout,
     geometry_of,
+    with_layout,
 )
 from numbapool.kernels.cpu.taps import bounds_of_axis, receivers_of
 from numbapool.kernels.cpu.vectors import (
@@ -44,59 +63,96 @@ from numbapool.kernels.cpu.vectors import (
     load,
     load_marks,
     lowest,
+    nearest,
     no_sum,
     put,
     quotient,
     store,
     take,
+    times,
 )
 from numbapool.kernels.elements import value_dtype
+from numbapool.kernels.windows import Bins
 
-# Rows that are folded at once, see `rows.fold_rows`.
-ROWS_AT_ONCE = 3
+# First of some positions, and one past the last.
+Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-def max_bins(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
+def max_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, _out_rows(plan), _program(plan), (bounds_of(plan), _work_size(plan, dtype)))
+    return Call(fold_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
 
 
-def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any]) -> Call:
+def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane."""
-    constants = bounds_of(plan), _work_size(plan, dtype), no_mark(plan)
-    return Call(mark_max, _out_rows(plan), _program(plan), constants)
+    constants = bounds_of(plan), no_mark(plan)
+    return Call(mark_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
 
 
-def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_rounded: bool) -> Call:
+def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounded: bool) -> Call:
     """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
-    constants = bounds_of(plan), _work_size(plan, accumulator_of(dtype)), is_rounded
-    return Call(fold_mean, _out_rows(plan), _program(plan), constants)
+    sums = accumulator_of(dtype)
+    divisors = rows.with_rounding(
+        divisors_of_bins(plan.axes, sums if sums.kind == "f" else np.dtype(np.int64)), is_rounded
+    )
+    return Call(fold_mean, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
 
 
 def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray) -> None:
     """The sum over the windows that hold an element of their gradient over their number of elements."""
     flat, layout = grad_output
-    d, h, _ = plan.axes
-    source = flat, contiguous_out_layout(plan) if layout is None else layout
-    units, operations = plan.planes * d.length * h.length, plan.planes * (plan.plane_size + plan.out_plane_size)
-    run(spread_mean, units, operations, grad_input, *source, geometry_of(plan), bounds_of(plan), _receivers(plan))
+    units, operations = plan.planes * plan.plane_size, plan.planes * (plan.plane_size + plan.out_plane_size)
+    program = with_layout(_backward_program(plan), LAYOUT, layout)
+    divisors = divisors_of_bins(plan.axes, accumulator_of(grad_input.dtype))
+    run(avg_handed_out, units // plan.axes[2].length, operations, grad_input, flat, program, divisors)
 
 
-def _out_rows(plan: BinPlan) -> int:
-    d, h, _ = plan.axes
-    return plan.planes * d.out * h.out
+@lru_cache(maxsize=512)
+def _backward_program(plan: BinPlan) -> np.ndarray:
+    tables = [receivers_of(axis) for axis in plan.axes]
+    return receivers_program(
+        geometry_of(plan), contiguous_out_layout(plan), *((each.first, each.first + each.number) for each in tables)
+    )
 
 
-def _program(plan: BinPlan) -> np.ndarray:
-    """Geometry and layout of the input."""
-    geometry = geometry_of(plan).copy()
-    geometry[LAYOUT] = len(Geometry._fields)
-    return np.concatenate([geometry, contiguous_layout(plan)])
+def _units(plan: BinPlan, itemsize: int, is_contiguous: bool, has_marks: bool) -> tuple[int, np.ndarray]:
+    """Number of units, and the program: geometry of plane and work array, and layout of the input."""
+    return _units_of(replace(plan, starts=()) if plan.starts else plan, itemsize, is_contiguous, has_marks)
 
 
-def _work_size(plan: BinPlan, dtype: np.dtype[Any]) -> np.int64:
-    """Elements of a line with room for vectors behind it; there are two, and as many rows as are folded at once."""
-    return np.int64(plan.axes[2].length + 2 * VECTOR_BYTES // value_dtype(dtype).itemsize)
+@lru_cache(maxsize=512)
+def _units_of(plan: BinPlan, itemsize: int, is_contiguous: bool, has_marks: bool) -> tuple[int, np.ndarray]:
+    d, h, w = plan.axes
+    if plan.kernel:
+        deepest, tallest, narrowest = (1,) * (3 - len(plan.kernel)) + plan.kernel
+    else:
+        deepest, tallest = (int(_sizes(axis).max(initial=1)) for axis in (d, h))
+        narrowest = int(_sizes(w).min(initial=w.length))
+    width, line = VECTOR_BYTES // itemsize, LINE_BYTES // itemsize
+    slack = 4 * width
+    # Wide windows that hardly overlap are folded to a vector each, and those by halves.
+    is_wide = not has_marks and narrowest >= 2 * width and narrowest * w.out <= LONGEST_OVERLAP * w.length
+    pitch = width if is_wide else 1
+    longest = max(w.length, w.out * pitch, 1)
+    group = max(1, min(line // longest, h.out))
+    lines = group * longest + slack
+    program = np.concatenate([geometry_of(plan), contiguous_layout(plan)])
+    program[LAYOUT] = GEOMETRY_FIELDS
+    program[KERNEL_W], program[PITCH], program[GROUP], program[LINES] = narrowest, pitch, group, lines
+    program[UNIT_COUNT] = -(-h.out // group)
+    program[STREAMS] = plan.planes * plan.out_plane_size * itemsize >= STREAMED_BYTES
+    # The work array: a vector on its way to the end of a row of outputs, and one region behind the other.
+    at, high = slack, tallest if group == 1 else h.length
+    for field, size in (
+        (FOLDED, lines),
+        (SPARE, 2 * lines),
+        (ACROSS, max(group * w.out, w.length) + slack),
+        (STACK, 0 if is_contiguous else deepest * high * w.length + slack),
+    ):
+        program[field] = at
+        at += size
+    program[WORK_SIZE] = at
+    return plan.planes * d.out * int(program[UNIT_COUNT]), program
 
 
 def bounds_of(plan: BinPlan) -> np.ndarray:
@@ -117,11 +173,324 @@ def _bounds_of_starts(plan: BinPlan) -> np.ndarray:
     return np.concatenate(tables, axis=1).reshape(-1)
 
 
+def _sizes(axis: Bins) -> np.ndarray:
+    start, end = bounds_of_axis(axis)
+    return end - start
+
+
 @lru_cache(maxsize=512)
-def _receivers(plan: BinPlan) -> np.ndarray:
-    """For each input position along d the first bin that holds it, and one past the last; the same along h and w."""
-    tables = [receivers_of(axis) for axis in plan.axes]
-    return np.concatenate([each for table in tables for each in (table.first, table.first + table.number)])
+def divisors_of_bins(axes: tuple[Bins, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Numbers of elements of the bins along w, room for a vector, and those along d and h, a factor for each row of outputs."""
+    d, h, w = (_sizes(axis) for axis in axes)
+    return np.concatenate([w, np.ones(VECTOR_BYTES // dtype.itemsize), np.outer(d, h).reshape(-1)]).astype(dtype)
+
+
+# Written in what Numba, too, can compile, as functions of `schedule`.
+
+
+def receivers_program(
+    geometry: np.ndarray, layout: np.ndarray, along_d: Bounds, along_h: Bounds, along_w: Bounds
+) -> np.ndarray:
+    """Geometry, layout of the gradients, and tables of the windows that hold each element.
+
+    For each position along d the first window that holds it, and one past the last; the same along h. Then, along w, lines of the
+    first window that holds each position, of the second and so on, or where there are no more, of the last place in
+    `avg_handed_out`'s line of sums, which holds 0.
+    """
+    first, number = along_w[0], along_w[1] - along_w[0]
+    most = max(1, number.max())
+    lines = np.full(most * len(number), geometry[OUT_W] + VECTOR_BYTES - 1)
+    for turn in range(most):
+        start = turn * len(number)
+        lines[start : start + len(number)] = np.where(turn < number, first + turn, lines[start : start + len(number)])
+    program: np.ndarray = np.concatenate((geometry, layout, along_d[0], along_d[1], along_h[0], along_h[1], lines))
+    program[LAYOUT] = len(geometry)
+    program[UNITS] = len(geometry) + len(layout)
+    return program
+
+
+@inlined
+def outputs_before(number, g):
+    """Number of outputs in the units before this one."""
+    slab = number // g[UNIT_COUNT]
+    return (slab * g[OUT_H] + (number - slab * g[UNIT_COUNT]) * g[GROUP]) * g[OUT_W]
+
+
+@inlined
+def unit_of(number, g, bounds):
+    """Plane and slab of a unit, its first row of outputs, how many there are, and where the bounds along d start."""
+    slab = number // g[UNIT_COUNT]
+    plane = slab // g[OUT_D]
+    oh = (number - slab * g[UNIT_COUNT]) * g[GROUP]
+    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
+    return (
+        plane,
+        slab - plane * g[OUT_D],
+        oh,
+        min(g[GROUP], g[OUT_H] - oh),
+        plane * size if bounds.size > size else ZERO,
+    )
+
+
+@inner
+def fold_down(combine, work, to, source, at, d_step, h_step, slabs, bounds, h, ends, count, n, identity):
+    """Fold the input rows of each of some rows of windows, in all slabs, to a line; the next starts where a line ends."""
+    width, end, slab_step, row_step = lanes(work), np.uintp(n), np.uintp(d_step), np.uintp(h_step)
+    reach = np.int64((end + width - ONE_UP) // width * width)
+    reach += max(ZERO, (slabs - 1) * d_step)
+    line, slab_count = np.uintp(to), np.uintp(slabs)
+    for r in range(count):
+        start, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
+        row, tap_count = np.uintp(start), np.uintp(taps)
+        whole = end if start + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        column = np.uintp(0)
+        if slabs * taps == 1:
+            while column < whole:
+                store(work, line + column, load(source, row + column, work))
+                column += width
+        elif slabs * taps == 2:
+            second = row + (row_step if taps == 2 else slab_step)
+            while column < whole:
+                store(
+                    work, line + column, combine(load(source, row + column, work), load(source, second + column, work))
+                )
+                column += width
+        while column < whole:
+            vector, slab = all_lanes(identity, work, work), row + column
+            for _ in range(slab_count):
+                tap = slab
+                for _ in range(tap_count):
+                    vector = combine(vector, load(source, tap, work))
+                    tap += row_step
+                slab += slab_step
+            store(work, line + column, vector)
+            column += width
+        while column < end:
+            value, slab = identity, row + column
+            for _ in range(slab_count):
+                tap = slab
+                for _ in range(tap_count):
+                    value = combine(value, element(source, tap, work))
+                    tap += row_step
+                slab += slab_step
+            work[line + column] = value
+            column += ONE_UP
+        line += end
+
+
+@inner
+def gather_slabs(work, to, pitch, x, layout, at, d0, slabs, h0, count):
+    """Copy rows of a few slabs to lines: where strides are dealt with."""
+    for d in range(slabs):
+        row = at + (d0 + d) * layout[rows.D_STEP] + h0 * layout[rows.H_STEP]
+        rows.gather_block(work, to, pitch, x, row, layout[rows.H_STEP], layout[rows.W_STEP], count, pitch)
+        to += count * pitch
+
+
+@inner
+def picks_of(picks, bounds, w, ends, narrowest, apart):
+    """Where windows are on a line of the narrowest, or if they are wider, on one that is so far behind it."""
+    for o in range(picks.size):
+        start = bounds[w + o]
+        picks[o] = start + (apart if bounds[ends + o] - start > narrowest else ZERO)
+
+
+@inner
+def pick(work, to, line, pitch, count, picks):
+    """Put the windows of some rows side by side."""
+    target = np.uintp(to)
+    for r in range(count):
+        row = np.uintp(line + r * pitch)
+        for o in range(picks.size):
+            work[target] = work[row + np.uintp(picks[o])]
+            target += ONE_UP
+
+
+@inlined
+def fold_unit(combine, finish, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, identity):
+    """Fold the windows of a unit and write them to the output."""
+    plane, od, oh, count, d = unit_of(number, g, bounds)
+    h = d + 2 * g[OUT_D] + oh
+    w = h - oh + 2 * g[OUT_H]
+    d0, slabs = bounds[d + od], bounds[d + g[OUT_D] + od] - bounds[d + od]
+    at, line, n = plane_at(layout, plane), g[FOLDED], g[IN_W]
+    if layout[rows.DIRECT]:
+        d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
+        at += d0 * d_step
+        fold_down(combine, work, line, x, at, d_step, h_step, slabs, bounds, h, h + g[OUT_H], count, n, identity)
+    else:
+        h0 = bounds[h]
+        high = bounds[h + g[OUT_H] + count - 1] - h0
+        gather_slabs(work, g[STACK], n, x, layout, at, d0, slabs, h0, high)
+        at, d_step = g[STACK] - h0 * n, high * n
+        fold_down(combine, work, line, work, at, d_step, n, slabs, bounds, h, h + g[OUT_H], count, n, identity)
+    narrowest, stride = g[KERNEL_W], g[PITCH]
+    if stride > 1:
+        to = g[SPARE]
+        for r in range(count):
+            for o in range(g[OUT_W]):
+                first, taps = bounds[w + o], bounds[w + g[OUT_W] + o] - bounds[w + o]
+                rows.fold_windows(combine, work, to, work, line + r * n + first, ZERO, taps, ONE, identity)
+                to += stride
+        line = g[SPARE]
+        while stride > 2:
+            stride //= 2
+            to = g[SPARE] + g[LINES] if line == g[SPARE] else g[SPARE]
+            rows.fold_halves(combine, work, to, work, line, count * g[OUT_W] * stride)
+            line = to
+    else:
+        if narrowest > 1:
+            rows.fold_shifts(combine, work, g[SPARE], line, count * n - narrowest + 1, narrowest, ONE)
+            line = g[SPARE]
+        wider = g[SPARE] + g[LINES]
+        rows.fold_lines(combine, work, wider, line, g[FOLDED] + narrowest, -ONE, count * n - narrowest)
+        picks_of(picks, bounds, w, w + g[OUT_W], narrowest, wider - line)
+        pick(work, g[ACROSS], line, n, count, picks)
+        line = g[ACROSS]
+    rows.across_rows(
+        combine,
+        finish,
+        out,
+        outputs_before(number, g),
+        g[OUT_W],
+        end,
+        work,
+        line,
+        g[OUT_W] * stride,
+        count,
+        g[OUT_W],
+        stride,
+        stride,
+        ONE,
+        g[STAGE],
+        g[STREAMS] != 0,
+        divisors,
+        ZERO,
+        factors + od * g[OUT_H] + oh if factors > 0 else ZERO,
+        count if factors > 0 else ZERO,
+    )
+
+
+@entry
+def fold_max(first, last, out, x, g, bounds):
+    work, picks = np.full(g[WORK_SIZE], lowest(x)), np.empty(g[OUT_W], np.int64)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    end = min(outputs_before(last, g), out.size)
+    for number in range(first, last):
+        fold_unit(larger, as_it_is, out, end, number, work, picks, x, layout, g, bounds, work, ZERO, lowest(x))
+
+
+@entry
+def fold_mean(first, last, out, x, g, bounds, divisors):
+    work, picks = np.full(g[WORK_SIZE], no_sum(x)), np.empty(g[OUT_W], np.int64)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    end = min(outputs_before(last, g), out.size)
+    factors = divisors.size - 1 - g[OUT_D] * g[OUT_H]
+    for number in range(first, last):
+        fold_unit(add, divided, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, no_sum(x))
+
+
+@inner
+def mark_down(work, marks, to, source, at, d_step, h_step, d0, slabs, bounds, h, ends, count, ramp, g):
+    """As `fold_down`, maxima and their positions in the plane; `ramp` is a line of marks 0, 1, 2..."""
+    width, end, slab_step, row_step = lanes(work), np.uintp(g[IN_W]), np.uintp(d_step), np.uintp(h_step)
+    reach = np.int64((end + width - ONE_UP) // width * width) + max(ZERO, (slabs - 1) * d_step)
+    line, along = np.uintp(to), np.uintp(ramp)
+    slab_mark, row_mark = marks.dtype.type(g[IN_H] * g[IN_W]), marks.dtype.type(g[IN_W])
+    for r in range(count):
+        start, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
+        own = marks.dtype.type((d0 * g[IN_H] + bounds[h + r]) * g[IN_W])
+        row, tap_count, slab_count = np.uintp(start), np.uintp(taps), np.uintp(slabs)
+        whole = end if start + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        column = np.uintp(0)
+        while column < whole:
+            slab, tap_mark = row + column, own
+            best, mark = load(source, slab, work), all_lanes(own, marks, work)
+            for _ in range(slab_count):
+                tap, value_mark = slab, tap_mark
+                for _ in range(tap_count):
+                    best, mark = take(best, mark, load(source, tap, work), all_lanes(value_mark, marks, work))
+                    tap += row_step
+                    value_mark += row_mark
+                slab += slab_step
+                tap_mark += slab_mark
+            store(work, line + column, best)
+            store(marks, line + column, add(mark, load_marks(marks, along + column, work)))
+            column += width
+        while column < end:
+            slab, tap_mark = row + column, own
+            highest, position = element(source, slab, work), own
+            for _ in range(slab_count):
+                tap, value_mark = slab, tap_mark
+                for _ in range(tap_count):
+                    value = element(source, tap, work)
+                    if replaces(value, highest):
+                        highest, position = value, value_mark
+                    tap += row_step
+                    value_mark += row_mark
+                slab += slab_step
+                tap_mark += slab_mark
+            work[line + column] = highest
+            marks[line + column] = position + marks[along + column]
+            column += ONE_UP
+        line += end
+
+
+@inner
+def mark_both(work, marks, to, line, distance, n):
+    """The larger of each element of a line and the one a distance behind, and its mark."""
+    width, column, target, first = lanes(work), np.uintp(0), np.uintp(to), np.uintp(line)
+    second = first + np.uintp(distance)
+    while column < np.uintp(n):
+        best, mark = load(work, first + column, work), load_marks(marks, first + column, work)
+        value, value_mark = load(work, second + column, work), load_marks(marks, second + column, work)
+        best, mark = nearest(best, mark, value, value_mark)
+        store(work, target + column, best)
+        store(marks, target + column, mark)
+        column += width
+
+
+@entry
+def mark_max(first, last, out, indices, x, g, bounds, none):
+    work, marks = np.full(g[WORK_SIZE], lowest(x)), np.full(g[WORK_SIZE], none)
+    picks = np.empty(g[OUT_W], np.int64)
+    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    n, narrowest, ramp = g[IN_W], g[KERNEL_W], g[ACROSS]
+    for column in range(n):
+        marks[ramp + column] = column
+    for number in range(first, last):
+        plane, od, oh, count, d = unit_of(number, g, bounds)
+        h = d + 2 * g[OUT_D] + oh
+        w = h - oh + 2 * g[OUT_H]
+        d0, slabs = bounds[d + od], bounds[d + g[OUT_D] + od] - bounds[d + od]
+        at, line, ends = plane_at(layout, plane), g[FOLDED], h + g[OUT_H]
+        if layout[rows.DIRECT]:
+            d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
+            at += d0 * d_step
+            mark_down(work, marks, line, x, at, d_step, h_step, d0, slabs, bounds, h, ends, count, ramp, g)
+        else:
+            h0 = bounds[h]
+            high = bounds[ends + count - 1] - h0
+            gather_slabs(work, g[STACK], n, x, layout, at, d0, slabs, h0, high)
+            at, d_step = g[STACK] - h0 * n, high * n
+            mark_down(work, marks, line, work, at, d_step, n, d0, slabs, bounds, h, ends, count, ramp, g)
+        # From one place to another and back: in place, LLVM would make masked stores.
+        other, done = g[SPARE], ONE
+        while done < narrowest:
+            step = min(done, narrowest - done)
+            done += step
+            mark_both(work, marks, other, line, step, count * n - done + 1)
+            line, other = other, line
+        mark_both(work, marks, other, line, ONE, count * n - narrowest)
+        picks_of(picks, bounds, w, w + g[OUT_W], narrowest, other - line)
+        to = np.uintp(outputs_before(number, g))
+        for r in range(count):
+            row = np.uintp(line + r * n)
+            for o in range(g[OUT_W]):
+                i = row + np.uintp(picks[o])
+                put(out, to, work[i])
+                indices[to] = marks[i]
+                to += ONE_UP
 
 
 @inlined
@@ -132,168 +501,70 @@ def row_of(number, depth, height):
     return plane, slab - plane * depth, number - slab * height
 
 
-@inlined
-def windows_of_row(number, g, bounds):
-    """Plane of a row of outputs, bounds of its windows along d and h, and the position of those along w in the table."""
-    plane, od, oh = row_of(number, g[OUT_D], g[OUT_H])
-    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
-    d = (plane * size if bounds.size > size else ZERO) + od
-    h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
-    return plane, bounds[d], bounds[d + g[OUT_D]], bounds[h], bounds[h + g[OUT_H]], w
+@inner
+def add_shares(sums, source, row, step, n, divisors, factor):
+    """Add a row of gradients over the numbers of elements of their windows."""
+    width, end, first, column = lanes(sums), np.uintp(n), np.uintp(row), np.uintp(0)
+    if step == 1:
+        whole = end if row + np.int64((end + width - ONE_UP) // width * width) <= source.size else end // width * width
+        while column < whole:
+            shares = quotient(load(source, first + column, sums), times(load(divisors, column, sums), factor), False)
+            store(sums, column, add(load(sums, column, sums), shares))
+            column += width
+    while column < end:
+        gradient = element(source, np.uintp(row + np.int64(column) * step), sums)
+        sums[column] += gradient / (divisors[column] * factor)
+        column += ONE_UP
 
 
 @inner
-def fold_rows_of_window(combine, work, pitch, x, layout, at, d0, d1, h0, h1, n, identity):
-    """Fold the rows d0 <= d < d1, h0 <= h < h1 of a plane into a line; which of the two lines, that is returned."""
-    h_step, stack, line, folded = layout[rows.H_STEP], 2 * pitch, ZERO, -ONE
-    for d in range(d0, d1):
-        for h in range(h0, h1, ROWS_AT_ONCE):
-            taps = min(ROWS_AT_ONCE, h1 - h)
-            row = at + d * layout[rows.D_STEP] + h * h_step
-            if layout[rows.DIRECT]:
-                rows.fold_rows(
-                    combine,
-                    work,
-                    line,
-                    pitch,
-                    x,
-                    row,
-                    taps,
-                    h_step,
-                    folded,
-                    ZERO,
-                    ONE,
-                    n,
-                    identity,
-                    True,
-                    ONE,
-                    ZERO,
-                    ZERO,
-                    -ONE,
-                )
-            else:
-                rows.gather_block(work, stack, pitch, x, row, h_step, layout[rows.W_STEP], taps, n)
-                rows.fold_rows(
-                    combine,
-                    work,
-                    line,
-                    pitch,
-                    work,
-                    stack,
-                    taps,
-                    pitch,
-                    folded,
-                    ZERO,
-                    ONE,
-                    n,
-                    identity,
-                    True,
-                    ONE,
-                    ZERO,
-                    ZERO,
-                    -ONE,
-                )
-            folded = line
-            line = pitch - line
-    return folded
-
-
-@entry
-def fold_max(first, last, out, x, g, bounds, pitch):
-    work = np.full((2 + ROWS_AT_ONCE) * pitch, lowest(x))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    for number in range(first, last):
-        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
-        at = plane_at(layout, plane)
-        line = fold_rows_of_window(larger, work, pitch, x, layout, at, d0, d1, h0, h1, g[IN_W], lowest(x))
-        to, ends = number * g[OUT_W], w + g[OUT_W]
-        for o in range(g[OUT_W]):
-            best = work[np.uintp(line + bounds[w + o])]
-            for i in range(bounds[w + o] + 1, bounds[ends + o]):
-                best = larger(best, work[np.uintp(line + i)])
-            put(out, np.uintp(to + o), best)
-
-
-@entry
-def fold_mean(first, last, out, x, g, bounds, pitch, is_rounded):
-    work = np.full((2 + ROWS_AT_ONCE) * pitch, no_sum(x))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    for number in range(first, last):
-        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
-        at = plane_at(layout, plane)
-        line = fold_rows_of_window(add, work, pitch, x, layout, at, d0, d1, h0, h1, g[IN_W], no_sum(x))
-        to, ends, count = number * g[OUT_W], w + g[OUT_W], (d1 - d0) * (h1 - h0)
-        for o in range(g[OUT_W]):
-            total = no_sum(x)
-            for i in range(bounds[w + o], bounds[ends + o]):
-                total = add(total, work[np.uintp(line + i)])
-            size = work.dtype.type(count * (bounds[ends + o] - bounds[w + o]))
-            put(out, np.uintp(to + o), quotient(total, size, is_rounded))
-
-
-@entry
-def mark_max(first, last, out, indices, x, g, bounds, pitch, none):
-    work = np.full(2 * pitch, lowest(x))
-    marks = np.full(pitch, none)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    for number in range(first, last):
-        plane, d0, d1, h0, h1, w = windows_of_row(number, g, bounds)
-        is_first = True
-        for in_d in range(d0, d1):
-            for in_h in range(h0, h1):
-                at = plane_at(layout, plane) + in_d * layout[rows.D_STEP] + in_h * layout[rows.H_STEP]
-                rows.copy_rows(larger, work, ZERO, x, layout, at, ZERO, ONE, g[IN_W], g, lowest(x))
-                mark_row(work, marks, pitch, (in_d * g[IN_H] + in_h) * g[IN_W], g[IN_W], is_first)
-                is_first = False
-        to, ends = number * g[OUT_W], w + g[OUT_W]
-        for o in range(g[OUT_W]):
-            i = bounds[w + o]
-            best, index = work[np.uintp(pitch + i)], np.int64(marks[np.uintp(i)]) + i
-            for i in range(bounds[w + o] + 1, bounds[ends + o]):
-                value, position = work[np.uintp(pitch + i)], np.int64(marks[np.uintp(i)]) + i
-                # Down came before across: the first of equals is that of the least position, the last NaN of the greatest.
-                is_nan, equals = value != value, value == best and position < index
-                if value > best or equals or (is_nan and (best == best or position > index)):
-                    best, index = value, position
-            put(out, np.uintp(to + o), best)
-            indices[np.uintp(to + o)] = index
+def hand_out(line, sums, receivers, at, n):
+    """Sum for each element what the windows that hold it hand it."""
+    first = np.uintp(at)
+    second = first + np.uintp(n)
+    if receivers.size == second:
+        for w in range(np.uintp(n)):
+            line[w] = sums[np.uintp(receivers[first + w])]
+        return
+    for w in range(np.uintp(n)):
+        line[w] = sums[np.uintp(receivers[first + w])] + sums[np.uintp(receivers[second + w])]
+    for turn in range(np.int64(second) + n, receivers.size, n):
+        next_one = np.uintp(turn)
+        for w in range(np.uintp(n)):
+            line[w] += sums[np.uintp(receivers[next_one + w])]
 
 
 @inner
-def mark_row(work, marks, line, mark, n, is_first):
-    """Take the elements of the line at 0 into that at `line`, with their mark, where they replace what is there."""
-    column, at, own = np.uintp(0), np.uintp(line), marks.dtype.type(mark)
-    while column < np.uintp(n):
-        best, best_mark = load(work, column, work), all_lanes(own, marks, work)
-        if not is_first:
-            best, best_mark = take(load(work, at + column, work), load_marks(marks, column, work), best, best_mark)
-        store(work, at + column, best)
-        store(marks, column, best_mark)
-        column += lanes(work)
+def copy_within(array, to, source, n, like):
+    """Copy n elements of an array."""
+    width, column = lanes(like), np.uintp(0)
+    while column + width <= n:
+        store(array, to + column, load(array, source + column, like))
+        column += width
+    while column < n:
+        put(array, to + column, element(array, source + column, like))
+        column += ONE_UP
 
 
 @entry
-def spread_mean(first, last, grad_input, grad, layout, g, bounds, receivers):
-    sums = np.full(g[OUT_W], no_sum(grad_input))
-    line = np.full(g[IN_W], no_sum(grad_input))
-    ends_h, h_table, w_table = g[IN_H], 2 * g[OUT_D], 2 * (g[OUT_D] + g[OUT_H])
+def avg_handed_out(first, last, grad_input, grad, g, divisors):
+    layout, receivers = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS], g[g[UNITS] :]
+    n, depth, height, factors = g[IN_W], g[IN_D], g[IN_H], divisors.size - g[OUT_D] * g[OUT_H]
+    room = np.int64(VECTOR_BYTES)
+    sums, line = np.full(g[OUT_W] + room, no_sum(grad_input)), np.full(n + room, no_sum(grad_input))
     for number in range(first, last):
-        plane, d, h = row_of(number, g[IN_D], g[IN_H])
-        at_h = 2 * g[IN_D] + h
-        oh0, oh1 = receivers[at_h], receivers[at_h + ends_h]
-        if number == first or h == 0 or oh0 != receivers[at_h - 1] or oh1 != receivers[at_h - 1 + ends_h]:
+        plane, d, h = row_of(number, depth, height)
+        od0, od1, at_h = receivers[d], receivers[d + depth], 2 * depth + h
+        oh0, oh1, to = receivers[at_h], receivers[at_h + height], np.uintp(number * n)
+        if d > 0 and number - height >= first and od0 == receivers[d - 1] and od1 == receivers[d - 1 + depth]:
+            copy_within(grad_input, to, np.uintp((number - height) * n), np.uintp(n), line)
+            continue
+        if number == first or h == 0 or oh0 != receivers[at_h - 1] or oh1 != receivers[at_h - 1 + height]:
             rows.fill(sums, ZERO, no_sum(grad_input), g[OUT_W])
-            for od in range(receivers[d], receivers[d + g[IN_D]]):
+            for od in range(od0, od1):
                 for oh in range(oh0, oh1):
                     row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
-                    count = bounds[g[OUT_D] + od] - bounds[od]
-                    count *= bounds[h_table + g[OUT_H] + oh] - bounds[h_table + oh]
-                    for o in range(g[OUT_W]):
-                        size = count * (bounds[w_table + g[OUT_W] + o] - bounds[w_table + o])
-                        gradient = element(grad, np.uintp(row + o * layout[rows.W_STEP]), sums)
-                        sums[np.uintp(o)] += gradient / sums.dtype.type(size)
-            rows.fill(line, ZERO, no_sum(grad_input), g[IN_W])
-            for o in range(g[OUT_W]):
-                for w in range(np.uintp(bounds[w_table + o]), np.uintp(bounds[w_table + g[OUT_W] + o])):
-                    line[w] += sums[np.uintp(o)]
-        rows.write_line(grad_input, np.uintp(number * g[IN_W]), line, np.uintp(g[IN_W]))
+                    factor = divisors[factors + od * g[OUT_H] + oh]
+                    add_shares(sums, grad, row, layout[rows.W_STEP], g[OUT_W], divisors, factor)
+            hand_out(line, sums, receivers, 2 * (depth + height), n)
+        rows.write_line(grad_input, to, line, np.uintp(n))

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic, register_jitable
 
 from numbapool.kernels import windows
-from numbapool.kernels.cpu import avg, indexed, lp, schedule, spread, taps
+from numbapool.kernels.cpu import avg, bins, indexed, lp, schedule, spread, taps
 from numbapool.kernels.cpu import max as maxima
 from numbapool.kernels.cpu.compile import entry, inner
 from numbapool.kernels.cpu.rows import ZERO
@@ -70,10 +70,13 @@ PLANNING: tuple[Callable[..., Any], ...] = (
     spread.simplified_for_spread,
     spread.spread_program,
     taps.inside_range,
+    taps.receivers_along,
     taps.taps_along,
+    bins.receivers_program,
     avg.backward_program,
     avg.divisors_of,
     avg.factors_of,
+    avg.is_handed_out,
     indexed.block_of,
 )
 for _function in PLANNING:
@@ -200,9 +203,11 @@ def avg_pool(out, x, planes, count_include_pad, divisor):
 @entry
 def avg_pool_backward(grad_input, grad_output, planes, count_include_pad, divisor):
     """`avg.avg_pool_backward`."""
-    is_spread, units, program, divisors = avg.backward_program(planes, grad_input, True, count_include_pad, divisor)
-    if is_spread:
+    way, units, program, divisors = avg.backward_program(planes, grad_input, True, count_include_pad, divisor)
+    if way == avg.SPREAD:
         avg.avg_spread(ZERO, units, grad_input, grad_output, program, divisors)
+    elif way == avg.HANDED_OUT:
+        avg.avg_handed_out(ZERO, units, grad_input, grad_output, program, divisors)
     else:
         avg.avg_scatter(ZERO, units, grad_input, grad_output, program, divisors)
 

@@ -67,7 +67,7 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
             return max_channels(plan)
         plan = long
     if isinstance(plan, BinPlan):
-        return max_bins(plan, dtype)
+        return max_bins(plan, dtype, is_contiguous)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, False)
     return Call(KERNELS[algorithm], units, program, ())
 
@@ -83,7 +83,7 @@ def max_pool_with_indices(
         call = max_channels_with_indices(plan)
         return CallInWindow(call, plan) if in_window else call
     if isinstance(plan, BinPlan):
-        call = max_bins_with_indices(plan, dtype)
+        call = max_bins_with_indices(plan, dtype, is_contiguous)
         return CallInWindow(call, plan) if in_window else call
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
     program = counting_taps(program) if in_window else program

@@ -65,6 +65,13 @@ def inside_range(axis: Axis) -> tuple[int, int]:
     return inside0, min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1, inside0), axis.out)
 
 
+def receivers_along(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+    """First window, of neighbouring taps, that holds each position, and one past the last."""
+    positions = np.arange(axis.length) + axis.before
+    first = np.maximum((positions - axis.kernel) // axis.stride + 1, 0)
+    return first, np.maximum(np.minimum(positions // axis.stride + 1, axis.out), first)
+
+
 def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
     """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
     taps = np.full(count, axis.kernel, np.int64)

@@ -21,6 +21,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, models, register_model
 from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype, from_dtype
+from numpy.polynomial import Chebyshev, Polynomial
 
 from numbapool.kernels.elements import (
     BOOL,
@@ -176,6 +177,36 @@ def take(typing_context, best, mark, value, value_mark):
         else:
             compare = builder.icmp_signed if best.element.signed else builder.icmp_unsigned
             takes = compare(">", value_lanes, best_lanes)
+        taken = builder.select(takes, value_lanes, best_lanes), builder.select(takes, value_mark_lanes, mark_lanes)
+        return context.make_tuple(builder, signature.return_type, taken)
+
+    return types.Tuple((best, mark))(best, mark, best, mark), codegen
+
+
+def _nearest(best, mark, value, value_mark):
+    with np.errstate(invalid="ignore"):
+        is_nan, first = value != value, value_mark < mark
+        takes = (value > best) | ((value == best) & first) | (is_nan & ((best == best) | ~first))
+    return np.where(takes, value, best), np.where(takes, value_mark, mark)
+
+
+@vector_operation(_nearest)
+def nearest(typing_context, best, mark, value, value_mark):
+    """As `take`, of positions in any order: of equals the first stays, of NaNs the last."""
+
+    def codegen(context, builder, signature, values):
+        best_lanes, mark_lanes, value_lanes, value_mark_lanes = values
+        is_first = builder.icmp_signed("<", value_mark_lanes, mark_lanes)
+        if isinstance(best.element, types.Float):
+            takes = builder.fcmp_ordered(">", value_lanes, best_lanes)
+            equals = builder.and_(builder.fcmp_ordered("==", value_lanes, best_lanes), is_first)
+            is_last = builder.or_(builder.fcmp_ordered("ord", best_lanes, best_lanes), builder.not_(is_first))
+            is_nan = builder.and_(builder.fcmp_unordered("uno", value_lanes, value_lanes), is_last)
+            takes = builder.or_(takes, builder.or_(equals, is_nan))
+        else:
+            compare = builder.icmp_signed if best.element.signed else builder.icmp_unsigned
+            equals = builder.and_(builder.icmp_unsigned("==", value_lanes, best_lanes), is_first)
+            takes = builder.or_(compare(">", value_lanes, best_lanes), equals)
         taken = builder.select(takes, value_lanes, best_lanes), builder.select(takes, value_mark_lanes, mark_lanes)
         return context.make_tuple(builder, signature.return_type, taken)
 
@@ -510,6 +541,10 @@ def power(typing_context, base, exponent):
 # Bits of the square root of 1/2: the exponent of a float64 less these says into which power of 2 around 1 it falls.
 HALF_ROOT_BITS = 0x3FE6A09E667F3BCD
 BIAS = 1024  # more than the least exponent of a float64 is below 0
+# The series of atanh(sqrt(s)) / sqrt(s) and of 2**r, as polynomials where they are needed: off by less than 5e-12 and 6e-11.
+LARGEST_RATIO = (math.sqrt(2) - 1) / (math.sqrt(2) + 1)
+ARTANH = Chebyshev.interpolate(lambda s: np.arctanh(np.sqrt(s)) / np.sqrt(s), 4, (0.0, LARGEST_RATIO**2))
+EXP2 = Chebyshev.interpolate(np.exp2, 7, (-0.5, 0.5))
 # Adding this rounds a float64 to an integer, which its last bits then hold.
 ROUNDER = 1.5 * 2.0**52
 ROUNDER_BITS = 0x4338000000000000
@@ -520,7 +555,7 @@ def _power_of_doubles(builder: Any, base: Any, exponent: Any) -> Any:
     floats, bits = base.type, _as(base.type, ir.IntType(64))
     whole = builder.and_(builder.bitcast(base, bits), _all(bits, (1 << 63) - 1))
     magnitude = builder.bitcast(whole, floats)
-    # magnitude = m * 2**e, m around 1; log2(m) by the series of atanh((m - 1) / (m + 1)), off by less than 1e-12.
+    # magnitude = m * 2**e, m around 1; log2(m) by atanh((m - 1) / (m + 1)).
     biased = builder.lshr(builder.add(whole, _all(bits, (BIAS << 52) - HALF_ROOT_BITS)), _all(bits, 52))
     e = builder.bitcast(builder.add(biased, _all(bits, ROUNDER_BITS)), floats)  # AVX2 cannot convert 64-bit integers
     e = builder.fsub(e, _all(floats, ROUNDER + BIAS))
@@ -529,16 +564,16 @@ def _power_of_doubles(builder: Any, base: Any, exponent: Any) -> Any:
     one = _all(floats, 1.0)
     ratio = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
     square = builder.fmul(ratio, ratio)
-    series = _polynomial(builder, square, [1 / (2 * k + 1) for k in range(8)])
+    series = _polynomial(builder, square, ARTANH)
     log2 = builder.fmul(builder.fmul(ratio, _all(floats, 2 / math.log(2))), series)
     log2 = builder.fadd(log2, e)
-    # 2**y by rounding y to n and the series of exp for the rest, off by less than 1e-10.
+    # 2**y by rounding y to n and the polynomial for the rest.
     y = builder.fmul(_splat(builder, exponent, floats.count), log2)
     for limit, compare in ((200.0, "<"), (-200.0, ">")):
         y = builder.select(builder.fcmp_ordered(compare, y, _all(floats, limit)), y, _all(floats, limit))
     shifted = builder.fadd(y, _all(floats, ROUNDER))
     rest = builder.fsub(y, builder.fsub(shifted, _all(floats, ROUNDER)))
-    series = _polynomial(builder, rest, [math.log(2) ** k / math.factorial(k) for k in range(10)])
+    series = _polynomial(builder, rest, EXP2)
     result = builder.bitcast(
         builder.add(builder.bitcast(series, bits), builder.shl(builder.bitcast(shifted, bits), _all(bits, 52))), floats
     )
@@ -560,15 +595,19 @@ def _power_of_doubles(builder: Any, base: Any, exponent: Any) -> Any:
     return builder.select(builder.fcmp_unordered("uno", base, base), base, result)
 
 
-def _polynomial(builder: Any, x: Any, coefficients: list[float]) -> Any:
-    """The polynomial with these coefficients, from the constant one on, at x.
+# Multiply and add in one instruction where there is one: a power in 1.9 ns instead of 2.5.
+FUSED = ("contract",)
+
+
+def _polynomial(builder: Any, x: Any, polynomial: Chebyshev) -> Any:
+    """A polynomial at x.
 
     Pairs of neighbours, then pairs of pairs: term after term, each waits for the one before, and a power took twice as long.
     """
-    terms = [_all(x.type, coefficient) for coefficient in coefficients]
+    terms = [_all(x.type, coefficient) for coefficient in polynomial.convert(kind=Polynomial).coef.tolist()]
     while len(terms) > 1:
         pairs = zip(terms[::2], terms[1::2], strict=False)
-        joined = [builder.fadd(low, builder.fmul(high, x)) for low, high in pairs]
+        joined = [builder.fadd(low, builder.fmul(high, x, flags=FUSED), flags=FUSED) for low, high in pairs]
         terms = joined + terms[len(terms) // 2 * 2 :]
         x = builder.fmul(x, x)
     return terms[0]
