@@ -35,7 +35,7 @@ ROUNDS = range(12, 101)
 )
 def test_speed(benchmark: BenchmarkFixture, case: Timed, pass_: str) -> None:
     """Time the call and, before it in every round, the copy: what slows the machine down for a while slows both."""
-    engine = Numbapool()
+    engine = Numbapool(cores())
     try:
         work = getattr(engine, pass_)(case)
         results = results_of(work)

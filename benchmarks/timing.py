@@ -58,11 +58,13 @@ def calls_per_batch(call: Callable[[], object]) -> int:
 
 
 def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds a call, of at least three batches and of as many as fit into `seconds`."""
+    """Seconds a call, of at least three batches and of as many as fit into `seconds`; of one call that takes longer."""
     timer = timeit.Timer(call)
     batch = calls_per_batch(call)
-    batches = max(3, int(seconds / timer.timeit(batch)))
-    return [total / batch for total in timer.repeat(batches, batch)]
+    first = timer.timeit(batch)
+    if first > seconds:
+        return [first / batch]
+    return [total / batch for total in timer.repeat(max(3, int(seconds / first)), batch)]
 
 
 def in_turn(calls: dict[str, Callable[[], object]], ready: tuple[int, float]) -> dict[str, float]:
