@@ -41,28 +41,31 @@ def figure_of(height: float, panels: int = 1) -> Iterator[Figure]:
 
 @contextmanager
 def case_rows(measured: Sequence[dict[str, Any]], label: str) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with a line for each case, from top to bottom, the case's name above its line; a logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter
-
-    with figure_of(0.27 * len(measured) + 1.6) as figure:
+    """A figure with a band for each case, from top to bottom, the case's name above its markers; a logarithmic axis."""
+    with figure_of(0.29 * len(measured) + 1.6) as figure:
         axes = figure.axes[0]
         yield figure, axes
         for position, row in enumerate(measured):
+            if position % 2 == 0:
+                axes.axhspan(position - 0.7, position + 0.3, color="#f3f3f3", zorder=0)
+            ground = {"facecolor": "#f3f3f3" if position % 2 == 0 else "white", "edgecolor": "none", "pad": 0.6}
             axes.annotate(
                 row["case"],
-                (0, position),
-                (2, 3),
+                (0, position - 0.42),
+                (2, 0),
                 xycoords=("axes fraction", "data"),
                 textcoords="offset points",
+                verticalalignment="center",
                 fontsize=7.5,
+                bbox=ground,
+                zorder=1.5,  # above lines, and below markers
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_yticks(range(len(measured)), [""] * len(measured))
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(measured) - 0.4, -1)
-        axes.grid()
-        axes.set_axisbelow(True)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(len(measured) - 0.7, -0.7)
+        axes.grid(axis="x")
         axes.set_xlabel(label)
         figure.legend(loc="outside upper center", ncols=2, fontsize=8.5, frameon=False)
 
@@ -71,7 +74,7 @@ def plot_speedup(measured: Sequence[dict[str, Any]]) -> Figure:
     """How many times longer each peer takes in each case."""
     label = "time over numbapool's; right of the line numbapool is faster"
     with case_rows(measured, label) as (figure, axes):
-        axes.axvline(1, color="black", linewidth=1)
+        axes.axvline(1, color="black", linewidth=1, zorder=1)
         for name, (colour, marker) in STYLES.items():
             points = [
                 (row["seconds"][name] / row["seconds"]["numbapool"], position)
@@ -81,7 +84,7 @@ def plot_speedup(measured: Sequence[dict[str, Any]]) -> Figure:
             if points and name != "numbapool":
                 mean = geometric_mean(ratio for ratio, _ in points)
                 label = f"{name}, mean {mean:.3g}x of {len(points)}"
-                axes.scatter(*zip(*points, strict=True), s=20, color=colour, marker=marker, label=label)
+                axes.scatter(*zip(*points, strict=True), s=20, color=colour, marker=marker, label=label, zorder=2)
     return figure
 
 
@@ -103,7 +106,7 @@ def plot_bandwidth(measured: Sequence[dict[str, Any]]) -> Figure:
         }
         for name, points in series.items():
             if points:
-                axes.scatter(*zip(*points, strict=True), label=name, **styles[name])
+                axes.scatter(*zip(*points, strict=True), label=name, zorder=2, **styles[name])
     return figure
 
 
