@@ -282,14 +282,19 @@ class Jax:
             raise UnsupportedError("JAX saves no indices")
         return self.recomputing(case)
 
-    def recomputing(self, case: Timed) -> Work:
+    def differentiable(self, case: Timed) -> tuple[Callable[[Any], Any], np.ndarray, np.ndarray]:
+        """The case as a function, its input and a gradient of its output."""
+        if case.operation == "max_pool" and set(windows_of(case).dilations) != {1}:
+            raise UnsupportedError("JAX has no gradient of dilated maxima")
         pool, x = self.pool(case), case.array()
-        gradient = case.array(self.library.eval_shape(pool, x).shape)
+        return pool, x, case.array(self.library.eval_shape(pool, x).shape)
+
+    def recomputing(self, case: Timed) -> Work:
+        pool, x, gradient = self.differentiable(case)
         return self.work(lambda x, gradient: self.library.vjp(pool, x)[1](gradient), x, gradient)
 
     def training(self, case: Timed) -> Work:
-        pool, x = self.pool(case), case.array()
-        gradient = case.array(self.library.eval_shape(pool, x).shape)
+        pool, x, gradient = self.differentiable(case)
 
         def step(x: Any, gradient: Any) -> tuple[Any, Any]:
             out, back = self.library.vjp(pool, x)

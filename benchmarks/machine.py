@@ -36,10 +36,18 @@ def describe(*packages: str) -> dict[str, Any]:
     }
 
 
+def binary(size: int) -> str:
+    """Bytes with a unit: '16 KiB'."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 2**10:.3g} KiB"
+
+
 def sentence(machine: dict[str, Any]) -> str:
     """A description in one sentence for people."""
     versions = ", ".join(f"{package} {number}" for package, number in machine["versions"].items())
-    caches = "".join(f"{level} {size / 2**20:.3g} MiB, " for level, size in machine["cache_bytes"].items())
+    caches = "".join(f"{level} {binary(size)}, " for level, size in machine["cache_bytes"].items())
     return (
         f"{machine['processor']}, {machine['cores']} cores, {caches}{machine['memory_gib']} GiB, {machine['system']}, "
         f"frequency governor {machine['governor']}; {versions}."

@@ -72,13 +72,12 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
     if folder is not None:
         machine = describe("numpy", "numba", *engines[1:])
         results = {"machine": machine, "rounds": rounds, "cases": measured}
-        forward = [row for row in measured if row["pass"] == "forward"]
-        plots = forward and {
-            "performance-speedup.png": ("Speed-up of each case against each library", plot_speedup(forward)),
-            "performance-bandwidth.png": ("Bandwidth of each case beside that of a copy", plot_bandwidth(forward)),
-        }
+        plots = {}
+        if forward := by_pass["forward"]:
+            plots["performance-speedup.png"] = "Speed-up of each case against each library", plot_speedup(forward)
+            plots["performance-bandwidth.png"] = "Bandwidth of each case beside a copy's", plot_bandwidth(forward)
         text = f"{EXPLANATION} {warning}".rstrip()
-        record(folder, "peers", text, tables, results, plots or None)
+        record(folder, "peers", text, tables, results, plots)
 
 
 def jobs_of(cases: Sequence[Timed], pattern: str, quick: bool, passes: Sequence[str]) -> list[tuple[Timed, str]]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.machine import binary
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -178,14 +180,6 @@ def plot_sizes(measured: Sequence[dict[str, Any]], bandwidth: bool) -> Figure:
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8.5, frameon=False)
     return figure
-
-
-def binary(size: int) -> str:
-    """Bytes with a unit: '16 KiB'."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
-        if size >= scale:
-            return f"{size // scale} {unit}"
-    return f"{size // 2**10} KiB"
 
 
 def _one_two_five() -> Any:

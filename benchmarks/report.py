@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,7 +55,7 @@ def record(
     text: str,
     tables: Sequence[Table],
     results: dict[str, Any],
-    plots: dict[str, tuple[str, Figure]] | None = None,
+    plots: Mapping[str, tuple[str, Figure]] = MappingProxyType({}),
 ) -> None:
     """Put text, plots and tables into the block `name` of performance.md, and `results` into the JSON beside it.
 
@@ -67,7 +68,7 @@ def record(
     data.write_text(json.dumps(written | {name: results}, indent=1) + "\n")
 
     images = []
-    for file, (shown, figure) in (plots or {}).items():
+    for file, (shown, figure) in plots.items():
         figure.savefig(folder / file, dpi=160)
         images.append(f"![{shown}]({file})")
     shown = [text, sentence(results["machine"]), *images, *map(markdown, tables)]

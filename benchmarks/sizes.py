@@ -14,9 +14,9 @@ from rich.table import Table
 
 from benchmarks.cases import Benchmark
 from benchmarks.engines import present
-from benchmarks.machine import cores, describe
+from benchmarks.machine import binary, cores, describe
 from benchmarks.peers import disturbance, measure, times
-from benchmarks.plots import binary, plot_sizes
+from benchmarks.plots import plot_sizes
 from benchmarks.report import duration, record, table, write_option
 from tests.cases import Case
 
