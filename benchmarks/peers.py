@@ -45,7 +45,8 @@ EXPLANATION = """\
 Every engine in its own process, with as many threads as there are cores, asked in turn; medians. "Of copy bandwidth" is
 the time of a copy that moves as many bytes, measured in the same turns, over numbapool's time; "takes 3x" means that the
 engine took three times as long as numbapool. Results were compared before timing; an engine without a figure cannot do
-the case or has another result. By `python -m benchmarks peers --write`."""
+the case or has another result. SciPy and scikit-image have one thread; JAX's functions are compiled, and its arrays
+made, before the clock starts. Means are geometric. By `python -m benchmarks peers --write`."""
 
 
 @click.command()
