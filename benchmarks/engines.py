@@ -1,23 +1,25 @@
 """The libraries that are timed, one class each, with a method for every pass that the library can do.
 
-A method prepares a case and returns its `Work`. All engines get the same numbers and as many threads as there are
-cores, are otherwise left as their users find them, and read the caller's array without a copy. "into" is each library's
-way of not allocating its output at every call.
+A method prepares a case and returns its `Work`. All engines get the same numbers and the same number of threads, by the
+setting that each `__init__` shows (SciPy and scikit-image have one thread and no such setting), are otherwise left as
+their users find them, and read an array that is where they compute: the caller's, or JAX's own copy of it, made before
+the clock starts. "into" is each library's way of not allocating its output at every call.
 """
 
 # ruff: noqa: D102 - the passes are described where they are listed, in `cases.PASSES`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.cases import Benchmark, Timed
-from benchmarks.machine import cores
 
 
 class Work(NamedTuple):
@@ -36,9 +38,12 @@ class Numbapool:
 
     package = "numbapool"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        import numba
+
         import numbapool
 
+        numba.set_num_threads(threads)
         self.library = numbapool
 
     def function(self, case: Timed, backward: bool = False) -> Callable[..., Any]:
@@ -93,10 +98,10 @@ class Torch:
 
     package = "torch"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         import torch
 
-        torch.set_num_threads(cores())
+        torch.set_num_threads(threads)
         self.library = torch
 
     def tensor(self, array: np.ndarray) -> Any:
@@ -162,15 +167,15 @@ class OnnxRuntime:
 
     package = "onnxruntime"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         import onnxruntime
 
-        self.library = onnxruntime
+        self.library, self.threads = onnxruntime, threads
 
     def session(self, case: Timed) -> Any:
         """The case, ready to run."""
         options = self.library.SessionOptions()
-        options.intra_op_num_threads = cores()
+        options.intra_op_num_threads = self.threads
         return self.library.InferenceSession(
             onnx_model(case).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -199,16 +204,16 @@ class OpenVino:
 
     package = "openvino"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         import openvino
 
-        self.core = openvino.Core()
+        self.core, self.threads = openvino.Core(), threads
 
     def infer(self, case: Timed, reuse_output: bool) -> Work:
         """The case's inference, returning new arrays or views of the request's own."""
         model = self.core.read_model(onnx_model(case).SerializeToString())
         settings = {
-            "INFERENCE_NUM_THREADS": cores(),
+            "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }
@@ -224,12 +229,86 @@ class OpenVino:
         return self.infer(case, reuse_output=True)
 
 
+class Jax:
+    """Windows reduced by XLA, compiled before the clock starts; a call ends when its result is there.
+
+    Its gradient of a maximum finds the maxima again, so that it has no backward from saved indices.
+    """
+
+    package = "jax"
+
+    def __init__(self, threads: int) -> None:
+        # XLA's CPU client reads it when JAX is imported, which is why every engine has a process of its own.
+        os.environ["NPROC"] = str(threads)
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_enable_x64", True)
+        self.library = jax
+
+    def pool(self, case: Timed) -> Callable[[Any], Any]:
+        """The case as a function that JAX can compile and differentiate."""
+        if case.operation not in ("max_pool", "avg_pool"):
+            raise UnsupportedError(f"JAX has no {case.operation}")
+        jax, numpy = self.library, self.library.numpy
+        is_max, windows = case.operation == "max_pool", windows_of(case)
+        if not is_max and (case.arguments.get("ceil_mode") or "divisor_override" in case.arguments):
+            raise UnsupportedError("averages by JAX divide by whole windows")
+        fold = partial(
+            jax.lax.reduce_window,
+            window_dimensions=(1, 1, *windows.kernel),
+            window_strides=(1, 1, *windows.strides),
+            padding=((0, 0), (0, 0), *end_padding(case, windows)),
+            window_dilation=(1, 1, *windows.dilations),
+        )
+        if is_max:
+            low = -np.inf if np.dtype(case.dtype).kind == "f" else np.iinfo(case.dtype).min
+            return lambda x: fold(x, np.array(low, case.dtype), jax.lax.max)
+        divisor: Any = prod(windows.kernel)
+        if any(windows.padding) and not case.arguments.get("count_include_pad", True):
+            divisor = fold(numpy.ones((1, 1, *case.shape[2:]), case.dtype), np.array(0, case.dtype), jax.lax.add)
+        return lambda x: fold(x, np.array(0, case.dtype), jax.lax.add) / divisor
+
+    def work(self, function: Callable[..., Any], *arrays: np.ndarray) -> Work:
+        """A call of the compiled function on arrays that JAX holds."""
+        compiled, held = self.library.jit(function), tuple(map(self.library.device_put, arrays))
+        return Work(lambda: self.library.block_until_ready(compiled(*held)), held)
+
+    def forward(self, case: Timed) -> Work:
+        return self.work(self.pool(case), case.array())
+
+    def backward(self, case: Timed) -> Work:
+        if "indices" in case.passes:
+            raise UnsupportedError("JAX saves no indices")
+        return self.recomputing(case)
+
+    def differentiable(self, case: Timed) -> tuple[Callable[[Any], Any], np.ndarray, np.ndarray]:
+        """The case as a function, its input and a gradient of its output."""
+        if case.operation == "max_pool" and set(windows_of(case).dilations) != {1}:
+            raise UnsupportedError("JAX has no gradient of dilated maxima")
+        pool, x = self.pool(case), case.array()
+        return pool, x, case.array(self.library.eval_shape(pool, x).shape)
+
+    def recomputing(self, case: Timed) -> Work:
+        pool, x, gradient = self.differentiable(case)
+        return self.work(lambda x, gradient: self.library.vjp(pool, x)[1](gradient), x, gradient)
+
+    def training(self, case: Timed) -> Work:
+        pool, x, gradient = self.differentiable(case)
+
+        def step(x: Any, gradient: Any) -> tuple[Any, Any]:
+            out, back = self.library.vjp(pool, x)
+            return out, *back(gradient)
+
+        return self.work(step, x, gradient)
+
+
 class SciPy:
     """scipy.ndimage's filters, which do stride 1 with as much padding as keeps the shape."""
 
     package = "scipy"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         from scipy import ndimage
 
         self.library = ndimage
@@ -245,28 +324,93 @@ class SciPy:
         return Work(partial(self.library.uniform_filter, x, size, mode="constant"), (x,))
 
 
+class SciKitImage:
+    """skimage.measure.block_reduce, which reduces windows that lie side by side and fill the array."""
+
+    package = "skimage"
+
+    def __init__(self, threads: int) -> None:
+        from skimage import measure
+
+        self.library = measure
+
+    def forward(self, case: Benchmark) -> Work:
+        x, block = case.array(), (1, 1, *disjoint_window(case))
+        return Work(partial(self.library.block_reduce, x, block, np.max if case.kind == "max" else np.mean), (x,))
+
+
 class OpenCv:
-    """OpenCV's filters of one image: dilation by a rectangle is its maximum, blur its mean."""
+    """OpenCV's functions of an image: dilation by a rectangle is its maximum, blur its mean, and resizing by areas the
+    mean of windows side by side. Channels are images, one after the other, because they are apart in memory.
+    """
 
     package = "cv2"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         import cv2
 
-        cv2.setNumThreads(cores())
+        cv2.setNumThreads(threads)
         self.library = cv2
 
     def forward(self, case: Benchmark) -> Work:
-        kernel, _ = same_window(case)
         x = case.array()
-        if x.ndim != 4 or x.shape[:2] != (1, 1):
-            raise UnsupportedError("OpenCV takes one image at a time")
-        window = (kernel, kernel)
+        if case.rank != 2 or x.shape[0] > 1 or x.shape[1] > 4:
+            raise UnsupportedError("OpenCV takes one image of up to four channels")
+        function, shape = self.function(case)
+
+        def call() -> np.ndarray:
+            out = np.empty((*x.shape[:2], *shape), x.dtype)
+            for plane, target in zip(x[0], out[0]):
+                function(plane, dst=target)
+            return out
+
+        return Work(call, (x,))
+
+    def function(self, case: Benchmark) -> tuple[Callable[..., Any], tuple[int, ...]]:
+        """The function that does the case, and the shape of an image that it makes."""
+        height, width = case.shape[2:]
+        if case.kind == "avg" and windows_of(case).strides != [1, 1]:
+            high, wide = disjoint_window(case)
+            size = width // wide, height // high
+            return partial(self.library.resize, dsize=size, interpolation=self.library.INTER_AREA), size[::-1]
+        kernel, padding = same_window(case)
         if case.kind == "max":
-            call = partial(self.library.dilate, x[0, 0], np.ones(window, np.uint8))
-        else:
-            call = partial(self.library.blur, x[0, 0], window, borderType=self.library.BORDER_CONSTANT)
-        return Work(lambda: call()[None, None], (x,))
+            return partial(self.library.dilate, kernel=np.ones((kernel, kernel), np.uint8)), (height, width)
+        if padding and not case.geometry.count_include_pad:
+            raise UnsupportedError("OpenCV counts padding")
+        border = self.library.BORDER_CONSTANT
+        return partial(self.library.blur, ksize=(kernel, kernel), borderType=border), (height, width)
+
+
+class Windows(NamedTuple):
+    """Arguments of a case, one number for each pooled axis."""
+
+    kernel: list[int]
+    strides: list[int]
+    padding: list[int]
+    dilations: list[int]
+
+
+def windows_of(case: Timed) -> Windows:
+    """The case's arguments, written out."""
+
+    def per_axis(name: str, default: Any) -> list[int]:
+        value = case.arguments.get(name, default)
+        return [value] * case.rank if isinstance(value, int) else list(value)
+
+    kernel = per_axis("kernel_size", None)
+    return Windows(kernel, per_axis("stride", kernel), per_axis("padding", 0), per_axis("dilation", 1))
+
+
+def end_padding(case: Timed, windows: Windows) -> list[tuple[int, int]]:
+    """Padding of each axis with what `ceil_mode` adds: room for one more window, if that begins within the input."""
+    result = []
+    for length, kernel, stride, before, dilation in zip(case.shape[2:], *windows):
+        rest = (length + 2 * before - dilation * (kernel - 1) - 1) % stride
+        more = stride - rest if rest and case.arguments.get("ceil_mode") else 0
+        last = length + 2 * before + more - dilation * (kernel - 1) - 1  # where the last window begins
+        result.append((before, before + (more if last < length + before else 0)))
+    return result
 
 
 def same_window(case: Benchmark) -> tuple[int, int]:
@@ -279,13 +423,30 @@ def same_window(case: Benchmark) -> tuple[int, int]:
     return kernel, padding
 
 
+def disjoint_window(case: Benchmark) -> list[int]:
+    """The kernel of a case whose windows lie side by side and leave nothing over."""
+    kernel, strides, padding, dilations = windows_of(case)
+    fills = not any(length % size for length, size in zip(case.shape[2:], kernel))
+    if strides != kernel or any(padding) or set(dilations) != {1} or not fills:
+        raise UnsupportedError("blocks lie side by side and fill the array")
+    return kernel
+
+
 # In the order of the tables' columns.
-ENGINES = {engine.package: engine for engine in (Numbapool, OnnxRuntime, OpenVino, Torch, SciPy, OpenCv)}
+ENGINES = {
+    engine.package: engine for engine in (Numbapool, OnnxRuntime, OpenVino, Torch, Jax, SciPy, SciKitImage, OpenCv)
+}
 
 
 def present() -> list[str]:
     """Names of the engines that are installed; numbapool always."""
     return [name for name in ENGINES if name == "numbapool" or find_spec(name)]
+
+
+def missing() -> str:
+    """A sentence about the engines that are not installed, if there are any."""
+    names = [name for name in ENGINES if name not in present()]
+    return f"Left out, because not installed: {', '.join(names)}." if names else ""
 
 
 def results_of(work: Work) -> list[np.ndarray]:
@@ -331,21 +492,16 @@ def onnx_model(case: Timed) -> Any:
 
 def onnx_attributes(case: Timed) -> dict[str, Any]:
     """The case's arguments as ONNX has them."""
-
-    def per_axis(name: str, default: Any) -> list[int]:
-        value = case.arguments.get(name, default)
-        return [value] * case.rank if isinstance(value, int) else list(value)
-
     if "divisor_override" in case.arguments:
         raise UnsupportedError("ONNX has no divisor_override")
     if case.operation.startswith("global_"):
         return {}
-    kernel = per_axis("kernel_size", None)
+    windows = windows_of(case)
     attributes: dict[str, Any] = {
-        "kernel_shape": kernel,
-        "strides": per_axis("stride", kernel),
-        "pads": per_axis("padding", 0) * 2,
-        "dilations": per_axis("dilation", 1),
+        "kernel_shape": windows.kernel,
+        "strides": windows.strides,
+        "pads": windows.padding * 2,
+        "dilations": windows.dilations,
         "ceil_mode": int(case.arguments.get("ceil_mode", False)),
     }
     if case.operation == "avg_pool":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
@@ -14,7 +15,7 @@ from benchmarks.cases import CHANNELS_LAST, FAMILY, HALF, HALVES, PAST_CACHE
 from benchmarks.engines import present
 from benchmarks.machine import describe
 from benchmarks.peers import disturbance, jobs_of, make_table, measure, times
-from benchmarks.report import duration, record, table
+from benchmarks.report import duration, record, table, write_option
 
 PASSES = ("forward", "indices", "backward")
 CASES = {case.name: case for case in (*FAMILY, *CHANNELS_LAST, *HALF)}
@@ -38,8 +39,8 @@ it does what its users write: minima are `-max_pool(-x)`, sums `avg_pool` with a
 @click.option("--quick", is_flag=True, help="Only the cases of the quick subset.")
 @click.option("--rounds", default=5, help="Turns of each engine in each case.")
 @click.option("--seconds", default=0.2, help="Length of a turn.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md and docs/performance.json.")
-def family(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds: float, write: bool) -> None:
+@write_option
+def family(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds: float, folder: Path | None) -> None:
     """Compare every other operation with torch, and half precision and channels-last arrays."""
     console = Console()
     tables, sentences, results = [], [], {}
@@ -54,10 +55,10 @@ def family(pattern: str, passes: Sequence[str], quick: bool, rounds: int, second
         console.print(each)
     sentences.append(disturbance(row for measured in results.values() for row in measured))
     console.print(*(f"[red]{each}" for each in sentences), sep="\n")
-    if write:
+    if folder is not None:
         machine = describe("numpy", "numba", "onnxruntime", "torch")
         text = "\n\n".join([EXPLANATION, *filter(None, sentences)])
-        record("family", text, tables, {"machine": machine, "rounds": rounds, "cases": results})
+        record(folder, "family", text, tables, {"machine": machine, "rounds": rounds, "cases": results})
 
 
 def section_tables(title: str, measured: Sequence[dict[str, Any]], engines: Sequence[str]) -> list[Table]:

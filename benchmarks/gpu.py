@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.machine import describe
-from benchmarks.report import DOCS, duration, record, table
+from benchmarks.report import duration, record, table, write_option
 
 Call = Callable[[], object]
 
@@ -219,9 +219,9 @@ def exercise() -> None:
 @main.command()
 @click.option("-k", "pattern", default="", help="Only cases whose name contains this.")
 @click.option("--rounds", default=7, help="Turns of each call.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md and docs/performance.json.")
+@write_option
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write the results to a file.")
-def speed(pattern: str, rounds: int, write: bool, file: Path | None) -> None:
+def speed(pattern: str, rounds: int, folder: Path | None, file: Path | None) -> None:
     """Compare with torch, torch.compile and CuPy, and with a copy on the device."""
     name, console = device_name(), Console()
     import torch
@@ -243,11 +243,15 @@ def speed(pattern: str, rounds: int, write: bool, file: Path | None) -> None:
     tables = [case_table(results, name, bandwidth), host_table(host), bar_table(results, host)]
     if file is not None:
         file.write_text(json.dumps(data, indent=1) + "\n")
-    if write:
+    if folder is not None:
         record(
-            "gpu", EXPLANATION, tables, data | {"machine": describe("numpy", "numba", "numba-cuda", "torch", "cupy")}
+            folder,
+            "gpu",
+            EXPLANATION,
+            tables,
+            data | {"machine": describe("numpy", "numba", "numba-cuda", "torch", "cupy")},
         )
-        console.print(f"written to {DOCS}")
+        console.print(f"written to {folder}")
         tables = [case_table(results, name, bandwidth), host_table(host), bar_table(results, host)]
     for each in tables:
         console.print(each)

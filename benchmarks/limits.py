@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from math import prod
+from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.machine import cores, describe
 from benchmarks.plots import plot_windows
-from benchmarks.report import duration, record, table
+from benchmarks.report import duration, record, table, write_option
 from benchmarks.timing import copy_of, in_turn
 from tests.cases import Case
 from tests.memory import peak_of
@@ -77,31 +78,29 @@ Call = Callable[[], Any]
 @click.command()
 @click.option("--rounds", default=7, help="Turns of each call.")
 @click.option("--seconds", default=0.1, help="Length of a turn.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md, its plot and docs/performance.json.")
-def limits(rounds: int, seconds: float, write: bool) -> None:
+@write_option
+def limits(rounds: int, seconds: float, folder: Path | None) -> None:
     """Measure against the copy bandwidth of this machine: windows, large arrays, planes, threads and memory."""
     console = Console()
     ready = (rounds, seconds)
+    # Maxima have four passes and means two.
     sections = {
-        "windows": lambda step: _windows(ready, step),
-        "large": lambda step: _large(ready, step),
-        "planes": lambda step: _planes(ready, step),
-        "threads": lambda step: _threads(ready, step),
-        "memory": _memory,
+        "windows": (partial(_windows, ready), len(WINDOWS)),
+        "large": (partial(_large, ready), 2 * len(LARGE)),
+        "planes": (partial(_planes, ready), 6 * len(PLANES)),
+        "threads": (partial(_threads, ready), 6 * len(THREADED)),
+        "memory": (_memory, 2 * len(MEMORY)),
     }
     results: dict[str, list[dict[str, Any]]] = {}
-    with Progress(console=console) as progress:
-        for name, section in sections.items():
-            task = progress.add_task(name, total=None)
-            results[name] = section(partial(progress.advance, task))
-            progress.update(task, total=1, completed=1)
+    with Progress(console=console, transient=True) as progress:
+        for name, (section, steps) in sections.items():
+            results[name] = section(partial(progress.advance, progress.add_task(name, total=steps)))
     tables = [make(results[name]) for name, make in TABLES.items()]
     for each in tables:
         console.print(each)
-    if write:
-        plot_windows(results["windows"])
-        text = f"{EXPLANATION}\n\n![Time against window size](performance-windows.png)"
-        record("limits", text, tables, {"machine": describe("numpy", "numba"), **results})
+    if folder is not None:
+        plots = {"performance-windows.png": ("Time against window size", plot_windows(results["windows"]))}
+        record(folder, "limits", EXPLANATION, tables, {"machine": describe("numpy", "numba"), **results}, plots)
 
 
 EXPLANATION = """\

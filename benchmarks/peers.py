@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -15,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.cases import BENCHMARKS, HALVES, PASSES, Timed
-from benchmarks.engines import UnsupportedError, present
-from benchmarks.machine import describe
-from benchmarks.plots import plot_speedup
-from benchmarks.report import duration, record, table
+from benchmarks.engines import UnsupportedError, missing, present
+from benchmarks.machine import cores, describe
+from benchmarks.plots import plot_bandwidth, plot_speedup
+from benchmarks.report import duration, record, table, write_option
 from benchmarks.workers import Worker
 
 # An engine's threads spin for some milliseconds after a call; after this pause all of them slept (the processes used no
@@ -44,17 +45,18 @@ EXPLANATION = """\
 Every engine in its own process, with as many threads as there are cores, asked in turn; medians. "Of copy bandwidth" is
 the time of a copy that moves as many bytes, measured in the same turns, over numbapool's time; "takes 3x" means that the
 engine took three times as long as numbapool. Results were compared before timing; an engine without a figure cannot do
-the case or has another result. By `python -m benchmarks peers --write`."""
+the case or has another result. SciPy and scikit-image have one thread; JAX's functions are compiled, and its arrays
+made, before the clock starts. Means are geometric. By `python -m benchmarks peers --write`."""
 
 
 @click.command()
 @click.option("-k", "pattern", default="", help="Only cases whose name contains this.")
 @click.option("--pass", "passes", multiple=True, type=click.Choice(PASSES), help="Only these passes, instead of all.")
 @click.option("--quick", is_flag=True, help="Only the cases of the quick subset.")
-@click.option("--rounds", default=5, help="Turns of each engine in each case.")
-@click.option("--seconds", default=0.2, help="Length of a turn.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md and docs/performance.json.")
-def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds: float, write: bool) -> None:
+@click.option("--rounds", default=3, help="Turns of each engine in each case.")
+@click.option("--seconds", default=0.1, help="Length of a turn.")
+@write_option
+def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds: float, folder: Path | None) -> None:
     """Compare with the other libraries that are installed."""
     console = Console()
     jobs = jobs_of(BENCHMARKS, pattern, quick, passes or PASSES)
@@ -66,17 +68,17 @@ def peers(pattern: str, passes: Sequence[str], quick: bool, rounds: int, seconds
     tables = [make_table(TITLES[name], rows, engines) for name, rows in by_pass.items() if rows]
     for each in tables:
         console.print(each)
-    warning = " ".join([*refusals, disturbance(measured)])
+    warning = " ".join(filter(None, [missing(), *refusals, disturbance(measured)]))
     console.print(f"[red]{warning}")
-    if write:
+    if folder is not None:
         machine = describe("numpy", "numba", *engines[1:])
         results = {"machine": machine, "rounds": rounds, "cases": measured}
-        plot_speedup(measured, engines[1:])
-        text = (
-            f"{EXPLANATION} {warning}".rstrip()
-            + "\n\n![Speed-up of each case against each library](performance-speedup.png)"
-        )
-        record("peers", text, tables, results)
+        plots = {}
+        if forward := by_pass["forward"]:
+            plots["performance-speedup.png"] = "Speed-up of each case against each library", plot_speedup(forward)
+            plots["performance-bandwidth.png"] = "Bandwidth of each case beside a copy's", plot_bandwidth(forward)
+        text = f"{EXPLANATION} {warning}".rstrip()
+        record(folder, "peers", text, tables, results, plots)
 
 
 def jobs_of(cases: Sequence[Timed], pattern: str, quick: bool, passes: Sequence[str]) -> list[tuple[Timed, str]]:
@@ -91,12 +93,20 @@ def jobs_of(cases: Sequence[Timed], pattern: str, quick: bool, passes: Sequence[
 
 
 def measure(
-    jobs: Sequence[tuple[Timed, str]], engines: Sequence[str], rounds: int, seconds: float, console: Console
+    jobs: Sequence[tuple[Timed, str]],
+    engines: Sequence[str],
+    rounds: int,
+    seconds: float,
+    console: Console,
+    threads: int | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What `compare_engines` finds for each case and pass, and sentences about those that numbapool itself refuses."""
+    """What `compare_engines` finds for each case and pass, and sentences about those that numbapool itself refuses.
+
+    Every engine has as many threads as there are cores, if not told another number.
+    """
     refused: dict[str, dict[str, list[str]]] = {}  # passes by reason and case
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(closing(Worker(name))) for name in [*engines, "copy"]}
+        workers = {name: stack.enter_context(closing(Worker(name, threads or cores()))) for name in [*engines, "copy"]}
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))
         task = progress.add_task("starting", total=len(jobs))

@@ -1,21 +1,36 @@
-"""Results: tables on the terminal and in docs/performance.md for people, docs/performance.json for machines."""
+"""Results: tables on the terminal and in performance.md for people, with plots, and performance.json for machines."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import sentence
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DOCS = Path(__file__).parents[1] / "docs"
+
+write_option = click.option(
+    "--write",
+    "folder",
+    is_flag=False,
+    flag_value=str(DOCS),
+    metavar="[FOLDER]",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write performance.md, performance.json and the plots into this folder, docs if none is named.",
+)
 
 
 def duration(seconds: float) -> str:
@@ -34,17 +49,30 @@ def table(title: str, columns: Sequence[str]) -> Table:
     return result
 
 
-def record(name: str, text: str, tables: Sequence[Table], results: dict[str, Any]) -> None:
-    """Put text and tables into the block `name` of docs/performance.md, and `results` into the JSON beside it.
+def record(
+    folder: Path,
+    name: str,
+    text: str,
+    tables: Sequence[Table],
+    results: dict[str, Any],
+    plots: Mapping[str, tuple[str, Figure]] = MappingProxyType({}),
+) -> None:
+    """Put text, plots and tables into the block `name` of performance.md, and `results` into the JSON beside it.
 
     A block lies between `<!-- name -->` and `<!-- /name -->`; all around it is left alone. A new one goes to the end.
+    `plots` has what each shows, and the figure, by the name of its file.
     """
-    page, data = DOCS / "performance.md", DOCS / "performance.json"
-    DOCS.mkdir(exist_ok=True)
+    page, data = folder / "performance.md", folder / "performance.json"
+    folder.mkdir(exist_ok=True)
     written = json.loads(data.read_text()) if data.exists() else {}
     data.write_text(json.dumps(written | {name: results}, indent=1) + "\n")
 
-    parts = [f"<!-- {name} -->", text, sentence(results["machine"]), *map(markdown, tables), f"<!-- /{name} -->"]
+    images = []
+    for file, (shown, figure) in plots.items():
+        figure.savefig(folder / file, dpi=160)
+        images.append(f"![{shown}]({file})")
+    shown = [text, sentence(results["machine"]), *images, *map(markdown, tables)]
+    parts = [f"<!-- {name} -->", *shown, f"<!-- /{name} -->"]
     block = "\n\n".join(parts)
     before = page.read_text() if page.exists() else "# Performance\n"
     marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.machine import describe
-from benchmarks.report import duration, record, table
+from benchmarks.report import duration, record, table, write_option
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,8 +74,8 @@ trivial function being one line with `numba.njit(cache=True)`. By `python -m ben
 @click.command()
 @click.option("--repeats", default=7, help="Processes for each import and each call with a full cache.")
 @click.option("--cold-repeats", default=3, help="Processes for each call with an empty cache.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md and docs/performance.json.")
-def startup(repeats: int, cold_repeats: int, write: bool) -> None:
+@write_option
+def startup(repeats: int, cold_repeats: int, folder: Path | None) -> None:
     """Measure the import and the first calls."""
     console = Console()
     with TemporaryDirectory() as temporary, Progress(console=console, transient=True) as progress:
@@ -112,8 +112,8 @@ def startup(repeats: int, cold_repeats: int, write: bool) -> None:
     }
     result = make_table(results)
     console.print(result)
-    if write:
-        record("startup", EXPLANATION, [result], results)
+    if folder is not None:
+        record(folder, "startup", EXPLANATION, [result], results)
 
 
 def first_call(folder: Path, cache: str, prepare: str, call: str, module: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.cases import BENCHMARKS, SMALL, Benchmark
 from benchmarks.machine import cores, describe
-from benchmarks.report import duration, record, table
+from benchmarks.report import duration, record, table, write_option
 from benchmarks.timing import in_turn
 
 Call = Callable[[], object]
@@ -31,8 +32,8 @@ The same calls on the same tensors by numbapool and by torch.nn.functional in on
 @click.option("--rounds", default=5, help="Turns of each call.")
 @click.option("--seconds", default=0.1, help="Length of a turn.")
 @click.option("--alternate", default=60.0, help="Seconds of alternating calls of torch and numbapool.")
-@click.option("--write", is_flag=True, help="Write docs/performance.md and docs/performance.json.")
-def tensors(pattern: str, rounds: int, seconds: float, alternate: float, write: bool) -> None:
+@write_option
+def tensors(pattern: str, rounds: int, seconds: float, alternate: float, folder: Path | None) -> None:
     """Compare with torch on its own tensors: pools, small calls, parts of networks, alternating calls."""
     import torch
 
@@ -55,9 +56,9 @@ def tensors(pattern: str, rounds: int, seconds: float, alternate: float, write: 
     tables = [pool_table(pools), network_table(networks), alternation_table(alternating)]
     for each in tables:
         console.print(each)
-    if write:
+    if folder is not None:
         results = {"machine": describe("numpy", "numba", "torch"), "pools": pools, "networks": networks}
-        record("tensors", EXPLANATION, tables, results | {"alternating": alternating})
+        record(folder, "tensors", EXPLANATION, tables, results | {"alternating": alternating})
 
 
 def pool_calls(case: Benchmark) -> dict[str, Call]:

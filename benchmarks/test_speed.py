@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.cases import ALL, Timed
 from benchmarks.engines import Numbapool, UnsupportedError, results_of
 from benchmarks.machine import cores
-from benchmarks.timing import calls_per_batch, copy_of
+from benchmarks.timing import calls_per_batch, copy_of, one_call
 
 # "into" runs the kernels of "forward", and "training" is "forward" and "recomputing".
 PASSES = ("forward", "indices", "backward", "recomputing")
@@ -35,7 +35,7 @@ ROUNDS = range(12, 101)
 )
 def test_speed(benchmark: BenchmarkFixture, case: Timed, pass_: str) -> None:
     """Time the call and, before it in every round, the copy: what slows the machine down for a while slows both."""
-    engine = Numbapool()
+    engine = Numbapool(cores())
     try:
         work = getattr(engine, pass_)(case)
         results = results_of(work)
@@ -44,7 +44,7 @@ def test_speed(benchmark: BenchmarkFixture, case: Timed, pass_: str) -> None:
     moved = sum(array.nbytes for array in (*work.inputs, *results))
     call = timeit.Timer(work.call)
     copy = timeit.Timer(copy_of(moved, cores()))
-    calls = calls_per_batch(work.call)
+    calls = calls_per_batch(one_call(work.call))
     rounds = int(SECONDS / (call.timeit(calls) + copy.timeit(calls)))
     rounds = min(max(rounds, ROUNDS.start), ROUNDS.stop - 1)
     copies: list[float] = []

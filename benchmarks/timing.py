@@ -50,17 +50,24 @@ class Bystanders:
         return float(busy - own.user - own.system)
 
 
-def calls_per_batch(call: Callable[[], object]) -> int:
-    """Number of calls that take about `BATCH_SECONDS`."""
+def one_call(call: Callable[[], object]) -> float:
+    """Seconds of one call, after another that compiles, or wakes threads."""
     timer = timeit.Timer(call)
-    timer.timeit(1)  # the first call compiles, or wakes threads
-    return max(1, round(BATCH_SECONDS / timer.timeit(1)))
+    timer.timeit(1)
+    return timer.timeit(1)
+
+
+def calls_per_batch(seconds: float) -> int:
+    """Number of calls of so many seconds that take about `BATCH_SECONDS`."""
+    return max(1, round(BATCH_SECONDS / seconds))
 
 
 def time_calls(call: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds a call, of at least three batches and of as many as fit into `seconds`."""
-    timer = timeit.Timer(call)
-    batch = calls_per_batch(call)
+    """Seconds a call, of at least three batches and of as many as fit into `seconds`; of one call that takes longer."""
+    once = one_call(call)
+    if once > seconds:
+        return [once]
+    timer, batch = timeit.Timer(call), calls_per_batch(once)
     batches = max(3, int(seconds / timer.timeit(batch)))
     return [total / batch for total in timer.repeat(batches, batch)]
 
