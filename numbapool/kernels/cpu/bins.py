@@ -175,7 +175,8 @@ def _bounds_of_starts(plan: BinPlan) -> np.ndarray:
 
 def _sizes(axis: Bins) -> np.ndarray:
     start, end = bounds_of_axis(axis)
-    return end - start
+    sizes: np.ndarray = end - start
+    return sizes
 
 
 @lru_cache(maxsize=512)
@@ -203,7 +204,7 @@ def receivers_program(
     for turn in range(most):
         start = turn * len(number)
         lines[start : start + len(number)] = np.where(turn < number, first + turn, lines[start : start + len(number)])
-    program: np.ndarray = np.concatenate((geometry, layout, along_d[0], along_d[1], along_h[0], along_h[1], lines))
+    program = np.concatenate((geometry, layout, along_d[0], along_d[1], along_h[0], along_h[1], lines))
     program[LAYOUT] = len(geometry)
     program[UNITS] = len(geometry) + len(layout)
     return program
