@@ -164,8 +164,8 @@ def may_call(label: str) -> bool:
 
 
 def most_registers(kernel: Kernel) -> int:
-    """How many registers let as many blocks as the kernel wants share a multiprocessor."""
-    return REGISTERS // (kernel.threads * kernel.resident)
+    """How many registers let as many blocks as the kernel wants share a multiprocessor; they come in eights."""
+    return REGISTERS // (kernel.threads * kernel.resident) // 8 * 8
 
 
 def shortfalls(kernel: Kernel, found: Findings) -> list[str]:
@@ -296,7 +296,8 @@ def summary(dtype: str, found: dict[str, list[Findings]]) -> str:
     registers = [
         "/".join(str(max(one.registers for one in each)) for each in zip(*some)) if some else ""
         for some in (
-            [each for label, each in found.items() if most_registers(chosen[label]) == ceiling] for ceiling in (64, 128)
+            [each for label, each in found.items() if most_registers(chosen[label]) == ceiling]
+            for ceiling in (64, 80, 128)
         )
     ]
     spills = sum(one.spills for each in found.values() for one in each)
@@ -308,8 +309,8 @@ def summary(dtype: str, found: dict[str, list[Findings]]) -> str:
 def tables(found: dict[str, dict[str, list[Findings]]]) -> str:
     """A summary for each dtype, and every kernel for one of them."""
     lines = [
-        "| dtype | kernels | most registers of 64, sm_80/90/100 | of 128 | spills | with subroutines | with 16-byte loads |",
-        "|---|---|---|---|---|---|---|",
+        "| dtype | kernels | registers of 64: sm_80/90/100 | of 80 | of 128 | spills | with subroutines | with 16-byte loads |",
+        "|---|---|---|---|---|---|---|---|",
         *(summary(dtype, found[dtype]) for dtype in DTYPES),
         "",
         "| kernel | registers, sm_80 | sm_90 | sm_100 | widest load, bits | widest store | subroutines |",
@@ -337,4 +338,4 @@ if __name__ == "__main__":
     before, rest = text.split(START)
     DOCUMENT.write_text(before + START + tables(found) + END + rest.split(END)[1], encoding="utf-8")
     every = ((kernels(dtype)[label], one) for dtype in DTYPES for label, each in found[dtype].items() for one in each)
-    sys.exit("\n".join(line for kernel, one in every for line in shortfalls(kernel, one)))
+    sys.exit("\n".join(line for kernel, one in every for line in shortfalls(kernel, one)) or 0)
