@@ -6,17 +6,21 @@ Without a GPU, by the compiler from PyPI: `pip install 'numbapool[gate]'`.
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Sequence
 from importlib import metadata
 from types import ModuleType
 
 import pytest
 
 from numbapool.kernels.cuda import launch
+from numbapool.kernels.cuda.variants import Kernel
 from tests import emulation
 from tests.test_examples import module_of_docs
 
-# Kernels of the core run: the other dtypes are the same code around other loads and stores.
-CORE = ("float16", "float32")
+DTYPES = module_of_docs("cuda_kernels").DTYPES
+# Of the core run, on every GPU: kernels of several lanes, which need the most registers, and of wide loads.
+CORE = (r"avg_windows\.sliding\..*\.[24]\.32", r"max_windows_indices\.sliding\..*\.int64\.4\.32", r"max_tiles\..*")
 
 
 @pytest.fixture
@@ -27,7 +31,14 @@ def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def gate(document: ModuleType) -> ModuleType:
-    for package in ("numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvdisasm"):
+    for package in (
+        "numba-cuda",
+        "cuda-core",
+        "nvidia-nvvm",
+        "nvidia-nvjitlink",
+        "nvidia-cuda-nvdisasm",
+        "nvidia-cuda-cuobjdump",
+    ):
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -36,15 +47,16 @@ def gate(document: ModuleType) -> ModuleType:
     return document
 
 
-def test_the_table_lists_every_kernel(document: ModuleType) -> None:
-    listed = document.labels_in(document.DOCUMENT.read_text(encoding="utf-8"))
-    assert listed == list(document.listed()), "docs/cuda-kernels.md is stale: python docs/cuda_kernels.py --write"
+def test_the_tables_have_every_kernel(document: ModuleType) -> None:
+    text, advice = document.DOCUMENT.read_text(encoding="utf-8"), "stale: python docs/cuda_kernels.py --write"
+    assert document.labels_in(text) == list(document.kernels(document.LISTED)), advice
+    assert document.counts_in(text) == {dtype: len(document.kernels(dtype)) for dtype in document.DTYPES}, advice
 
 
 def test_equal_labels_are_equal_kernels(document: ModuleType) -> None:
     """A label is a key of the cache: two programs must not give it to different kernels."""
-    for dtype in (*document.FLOATS, *document.INTEGERS):
-        found: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for dtype in document.DTYPES:
         for program in document.programs(dtype):
             for step in program.steps:
                 said = repr([step.kernel.buffers, step.kernel.scalars, step.kernel.threads, *described(step.kernel)])
@@ -63,21 +75,58 @@ def described(kernel: object) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize(
-    "dtype", [*CORE, *(pytest.param(each, marks=pytest.mark.full) for each in ("bfloat16", "float64", "int8", "int64"))]
-)
-def test_machine_code(gate: ModuleType, dtype: str) -> None:
-    """In the core run a few kernels of each dtype, in the full one all."""
-    chosen = gate.kernels(dtype)
-    if dtype in CORE:
-        core = ("max_windows.sliding", "max_windows_indices.sliding", "avg_windows.sliding", "max_tiles", "max_holders")
-        chosen = {label: each for label, each in chosen.items() if label.startswith(core) and "reversed" not in label}
-        chosen = dict(list(chosen.items())[:: max(1, len(chosen) // 8)])
-    assert chosen
-    for label, kernel in chosen.items():
-        for found in gate.measured(kernel):
-            assert found.spills == 0, label
-            assert found.calls == 0 or gate.may_call(label), label
-            assert found.registers * kernel.threads * kernel.resident <= gate.REGISTERS, label
-            if gate.loads_wide(label):
-                assert found.widest_load == 128, label
+def test_machine_code_of_float32(gate: ModuleType) -> None:
+    """Every kernel, for one kind of GPU."""
+    assert_sound(gate, list(gate.kernels("float32").values()), [(9, 0)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_machine_code_of_every_dtype(gate: ModuleType, dtype: str) -> None:
+    """A few kernels, for every kind of GPU."""
+    labels = [next((label for label in gate.kernels(dtype) if re.fullmatch(each, label)), "") for each in CORE]
+    assert_sound(gate, [gate.kernels(dtype)[label] for label in labels if label], gate.CAPABILITIES)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_all_machine_code(gate: ModuleType, dtype: str) -> None:
+    """Every kernel, for every kind of GPU."""
+    assert_sound(gate, list(gate.kernels(dtype).values()), gate.CAPABILITIES)
+
+
+def assert_sound(gate: ModuleType, kernels: list[Kernel], capabilities: Sequence[tuple[int, int]]) -> None:
+    assert kernels
+    for kernel, each in zip(kernels, gate.measured(kernels, capabilities)):
+        for found in each:
+            assert gate.shortfalls(kernel, found) == []
+
+
+def test_what_is_found_in_code(document: ModuleType) -> None:
+    """Each kind of instruction that the gate looks for, as disassemblers write it."""
+    lines = [
+        "@!P0 LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ",
+        "LDG.E.U8.CONSTANT R4, [R2.64] ",
+        "@P1 STG.E.64 desc[UR4][R2.64], R4 ",
+        "STL [R1+0x4], R5 ",
+        "LDL.LU R5, [R1+0x4] ",
+        "LD.E R5, [R2.64] ",
+        "LDS.64 R4, [R0] ",
+        "RET.REL.NODEC R2 0x0 ",
+    ]
+    assert document.findings_in("\n".join(lines), 40) == document.Findings(40, 2, 1, 1, 128, 64)
+    assert document.findings_in("IMAD R1, R2, R3, R4 ", 8) == document.Findings(8, 0, 0, 0, 0, 0)
+
+
+def test_what_falls_short(document: ModuleType) -> None:
+    label = "max_windows.sliding.float32.4rw.32"
+    kernel, sound = document.kernels("float32")[label], document.Findings(64, 0, 0, 0, 128, 128)
+    assert document.shortfalls(kernel, sound) == []
+    for worse, claim in (
+        ({"registers": 65}, "65 registers"),
+        ({"spills": 1}, "1 instructions on local memory"),
+        ({"calls": 1}, "1 subroutines"),
+        ({"generic": 1}, "1 instructions on generic addresses"),
+        ({"widest_load": 64}, "loads of 64 bits"),
+        ({"widest_store": 32}, "stores of 32 bits"),
+    ):
+        assert document.shortfalls(kernel, sound._replace(**worse)) == [f"{label}: {claim}"]

@@ -13,6 +13,7 @@ import pickle
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -98,7 +99,9 @@ def numba_cuda() -> Any:
     if not hasattr(np, "row_stack"):
         np.row_stack = np.vstack  # NumPy 2.5 has no more what numba-cuda names at its first compile
     try:
-        module = importlib.import_module("numba.cuda")
+        with warnings.catch_warnings():  # NumPy 2.5 deprecates what numba-cuda does as it is imported
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = importlib.import_module("numba.cuda")
     except ImportError as error:
         raise ImportError(f"arrays on a GPU need numba-cuda: {INSTALL}") from error
     if getattr(module, "implementation", "Built-in") != "NVIDIA" and "simulator" not in module.__name__:

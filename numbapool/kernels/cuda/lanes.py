@@ -17,9 +17,12 @@ from numbapool.kernels.cuda.variants import with_own
 from numbapool.kernels.windows import larger as larger_of_two
 from numbapool.kernels.windows import replaces
 
-# Bound by `steps_of`: what a pair is made of, and how many lanes its first half has.
+# Bound by `steps_of`: what a pair is made of, and how many lanes its first half has; and steps that others take.
 one: Callable[..., Any] = larger_of_two
 HALF = 1
+store: Callable[..., Any] = larger_of_two
+store_positions: Callable[..., Any] = larger_of_two
+unmarked: Callable[..., Any] = larger_of_two
 
 # Bound by the variant: the value of a maximum without any element, and how a sum is divided.
 LOWEST: Any = np.float32(-np.inf)
@@ -113,6 +116,28 @@ def store_mark_one(out, positions, i, step, best):
 def store_mark_pair(out, positions, i, step, best):
     one(out, positions, i, step, best[0])
     one(out, positions, i + HALF * step, step, best[1])
+
+
+def unmarked_one(best):
+    return best[0]
+
+
+def unmarked_pair(best):
+    return one(best[0]), one(best[1])
+
+
+def store_positions_one(positions, i, step, best):
+    positions[i] = as_index(best[1])
+
+
+def store_positions_pair(positions, i, step, best):
+    one(positions, i, step, best[0])
+    one(positions, i + HALF * step, step, best[1])
+
+
+def wide_store_mark(out, positions, i, step, best):
+    store(out, i, step, unmarked(best))
+    store_positions(positions, i, step, best)
 
 
 def divide_one(sums, divisor):
@@ -289,7 +314,6 @@ def put_neighbours_16(out, i, v):
 
 
 NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
-NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
 PUT_NEIGHBOURS = {2: put_neighbours_2, 4: put_neighbours_4, 8: put_neighbours_8, 16: put_neighbours_16}
 WIDE_STORES = {2: wide_store_2, 4: wide_store_4, 8: wide_store_8, 16: wide_store_16}
 WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
@@ -304,6 +328,8 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "mark": (mark_one, mark_pair),
     "replace": (replace_one, replace_pair),
     "store_mark": (store_mark_one, store_mark_pair),
+    "store_positions": (store_positions_one, store_positions_pair),
+    "unmarked": (unmarked_one, unmarked_pair),
     "divide": (divide_one, divide_pair),
     "fetch": (fetch_one, fetch_pair),
     "pair_up": (pair_up_one, pair_up_pair),
@@ -331,6 +357,7 @@ def steps_of(lanes: int, loads_wide: bool, stores_wide: bool) -> dict[str, Any]:
         steps["load"] = WIDE_LOADS[lanes]
     if stores_wide:
         steps["store"] = WIDE_STORES[lanes]
+        steps["store_mark"] = wide_store_mark
     return steps
 
 

@@ -325,15 +325,18 @@ def step_of(
     label = ".".join([function.__name__, *words, lanes_word, "64" if is_large else "32"])
     every = lanes.steps_of(layer.lanes, layer.is_wide, layer.stores_wide) if steps is None else steps
     every = every | names | index_names(is_large)
-    # Twice the registers where positions or sums of integers take two each.
+    # Twice the registers where positions or sums of integers take two each. Some more for integers that are not of 32 bits:
+    # with 64, their kernels of 4 lanes with positions, and those of tiles, spilled.
+    value = np.dtype(names.get("value", np.float32))
     takes_two = is_large or names.get("total") in (np.int64, np.uint64)
+    takes_more = value.kind in "iu" and value.itemsize != 4
     kernel = Kernel(
         function,
         label,
         tuple(every.items()),
         tuple(name for _, name in buffers),
         len(scalars),
-        resident=2 if takes_two else 4,
+        resident=2 if takes_two else 3 if takes_more else 4,
     )
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
 
