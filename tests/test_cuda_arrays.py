@@ -309,7 +309,9 @@ def test_dlpack_from_both_sides() -> None:
 def test_without_cupy_other_libraries_cannot_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = imitation.CupyBackend("cupy_that_is_not_there")
     monkeypatch.setattr(dlpack.cupy_adapter, "backend", missing)
-    with pytest.raises(ImportError, match=r"x is on device DLPack device type 2.*pip install 'numbapool\[cupy\]'"):
+    with pytest.raises(
+        ImportError, match=r"x is on device DLPack device type 2 .CUDA.*pip install 'numbapool\[cupy\]'"
+    ):
         numbapool.max_pool2d(Exporter(numbers(1, 1, 4, 4)), 2)
 
 
