@@ -6,13 +6,19 @@ import re
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from rich.table import Table
 
 import numbapool
 from benchmarks.cases import ALL, FAMILY, FamilyBenchmark
-from benchmarks.gpu import CASES, GpuCase, bar_table, main
 from numbapool import functional
+
+# Without the `demo` extra there is no command line to test.
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+from click.testing import CliRunner  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from benchmarks.gpu import CASES, GpuCase, bar_table, main  # noqa: E402
 
 
 def test_every_operation_is_timed() -> None:

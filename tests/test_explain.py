@@ -623,6 +623,9 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["max_pool2d", "1x1x4x4", "2", "--dtype", "float31"], "float31"),
         (["max_pool2d", "1x1x4x4", "2", "--bandwidth", "0"], "bandwidth"),
         (["max_pool2d", "1x1x4x4", "2", "--picture", "no/such/directory.png"], "directory"),
+        (["max_pool2d", "1x1x4x4", "2", "stride", "=", "2"], "'=' is neither VALUE nor NAME=VALUE without spaces"),
+        (["max_pool2d", "1x1x4x4", "2", "stride="], "'stride=' is neither VALUE nor NAME=VALUE"),
+        (["max_pool2d", "1x1x4x4", "2", "--stride", "2"], "Arguments of the function are written NAME=VALUE."),
     ],
 )
 def test_command_refuses(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
