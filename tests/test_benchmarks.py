@@ -15,10 +15,10 @@ from numbapool import functional
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
-from click.testing import CliRunner  # noqa: E402
-from rich.table import Table  # noqa: E402
+from click.testing import CliRunner
+from rich.table import Table
 
-from benchmarks.gpu import CASES, GpuCase, bar_table, main  # noqa: E402
+from benchmarks.gpu import CASES, GpuCase, bar_table, main
 
 
 def test_every_operation_is_timed() -> None:
