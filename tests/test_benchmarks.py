@@ -11,8 +11,9 @@ import numbapool
 from benchmarks.cases import ALL, FAMILY, FamilyBenchmark
 from numbapool import functional
 
-# Without the `demo` extra there is no command line to test.
+# Without the `bench` extra there is nothing to test.
 pytest.importorskip("click")
+pytest.importorskip("cpuinfo")
 pytest.importorskip("rich")
 
 from click.testing import CliRunner
