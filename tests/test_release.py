@@ -36,6 +36,7 @@ def test_the_oldest_versions_are_tested() -> None:
     assert bounds.keys() == {"numpy", "numba"}
     for name, bound in bounds.items():
         assert re.search(rf"\b{name}=={re.escape(bound)}\.[0*]", workflow), (name, bound)
+    assert f"NumPy from {bounds['numpy']}, Numba from {bounds['numba']}" in text_of("README.md")
 
 
 def test_every_version_of_python_is_tested() -> None:
