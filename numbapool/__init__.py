@@ -100,7 +100,7 @@ from numbapool.layers import (
     SumPool3d,
 )
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "AdaptiveAvgPool1d",

@@ -176,6 +176,8 @@ def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> 
         yield bool(value)
     if name == "axes":
         given, ndim = value if isinstance(value, (tuple, list)) else (value,), len(request.spec[0])
+        if value is None and ndim > 2:  # then all are pooled, which few want of more than an image
+            yield (ndim - 2, ndim - 1)
         if ndim and all(type(each) is int for each in given):
             yield tuple(dict.fromkeys(each % ndim for each in given))
     if name not in LEAST or words:

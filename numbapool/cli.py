@@ -29,7 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = commands.main(arguments, "python -m numbapool", standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
+        is_of_function = (
+            isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.command is explain
+        )
+        advice = " Arguments of the function are written NAME=VALUE." if is_of_function else ""
+        click.echo(f"Error: {error.format_message()}{advice}", err=True)
         return error.exit_code
     except MemoryError as error:
         click.echo(f"Error: out of memory: {error}", err=True)
@@ -173,6 +177,11 @@ def explain(
     except ValueError:
         raise click.BadParameter(f"{shape!r} is not ints such as 1x3x224x224.", param_hint="'SHAPE'") from None
     named = [each.partition("=") for each in arguments]
+    for name, equals, text in named:
+        if equals and not (name.isidentifier() and text):
+            raise click.BadParameter(
+                f"{name + equals + text!r} is neither VALUE nor NAME=VALUE without spaces.", param_hint="'ARGUMENTS'"
+            )
     args = [_value(text) for text, equals, _ in named if not equals]
     kwargs = {name: _value(text) for name, equals, text in named if equals}
     try:

@@ -99,8 +99,10 @@ def _find_backend(name: str, array_type: type) -> Backend:
     if hasattr(array_type, "__dlpack__") or hasattr(array_type, "__cuda_array_interface__"):
         return _load(array_type, "numbapool.backends.dlpack")
     supported = ", ".join(sorted(each for each in _backend_modules if not each.startswith("numbapool.")))
+    module = "" if array_type.__module__ == "builtins" else f"{array_type.__module__}."
+    advice = f"; numpy.asarray({name}) is one" if issubclass(array_type, (list, tuple)) else ""
     raise TypeError(
-        f"{name} must be an array of a supported library, got {array_type.__module__}.{array_type.__qualname__}; supported: "
+        f"{name} must be an array of a supported library, got {module}{array_type.__qualname__}{advice}; supported: "
         f"{supported} and whatever exports DLPack or the CUDA array interface"
     )
 

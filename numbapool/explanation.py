@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -374,8 +374,7 @@ def explain(
     """
     name = _name_of(op)
     spec = _spec_of(shape, dtype)
-    if bandwidth is not None and not bandwidth > 0:
-        raise ValueError(f"bandwidth must be greater than 0, in bytes a second, got {bandwidth!r}")
+    _check_bandwidth(bandwidth)
     request = _request(name, spec, args, kwargs)
     try:
         run = _run(request)
@@ -485,15 +484,24 @@ def _name_of(op: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"op must be a pooling function or its name, got {op!r} of type {type(op).__name__}")
     if name not in functional.__all__ or (callable(op) and op is not getattr(functional, name)):
-        like = get_close_matches(name, functional.__all__, n=1, cutoff=0)
-        raise ValueError(
-            f"op must be a pooling function of numbapool or its name, got {op!r}; the nearest is {like[0]!r}"
-        )
+        like = ", ".join(map(repr, get_close_matches(name, functional.__all__, n=3, cutoff=0)))
+        raise ValueError(f"op must be a pooling function of numbapool or its name, got {op!r}; the nearest are {like}")
     return name
+
+
+def _check_bandwidth(value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        raise TypeError(f"bandwidth must be a number, got {value!r} of type {type(value).__name__}")
+    if not float(value) > 0:
+        raise ValueError(f"bandwidth must be greater than 0, in bytes a second, got {value!r}")
 
 
 def _spec_of(shape: Any, dtype: Any) -> Spec:
     """Shape and dtype of an array, or of one that is given by them."""
+    if isinstance(shape, (str, int)):
+        raise TypeError(f"shape must be ints such as (1, 3, 224, 224), or an array, got {shape!r}")
     if not isinstance(shape, (tuple, list)):
         spec = backend_of("shape", shape).describe("shape", shape)
         if dtype is not None:
@@ -502,7 +510,12 @@ def _spec_of(shape: Any, dtype: Any) -> Spec:
     lengths = tuple(as_int("shape", each) for each in shape)
     if any(length < 0 for length in lengths):
         raise ValueError(f"shape must have lengths of at least 0, got {shape!r}")
-    return lengths, BFLOAT16 if f"{dtype}" == "bfloat16" else np.dtype(np.float32 if dtype is None else dtype)
+    if f"{dtype}" == "bfloat16":
+        return lengths, BFLOAT16
+    try:
+        return lengths, np.dtype(np.float32 if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be NumPy's or the name of one, got {dtype!r}") from None
 
 
 def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...], int]:

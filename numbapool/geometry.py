@@ -40,6 +40,12 @@ AUTOMATIC_PADDING = ("same", "same_lower", "valid")
 LARGEST_EXTENT = 2**62
 LARGEST_INT64 = 2**63 - 1
 
+# Arrays of up to so many elements are printed in messages, of others the shape.
+MOST_SHOWN = 8
+
+# A last axis of up to this length, shorter than the window, is likely to hold the channels of an image.
+MOST_COLORS = 4
+
 # Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
 SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))
 HALVES = dict.fromkeys([np.dtype("float16"), BFLOAT16])
@@ -315,10 +321,16 @@ def pooled_axes(
     )
     out_lengths = tuple(axis.out for axis in axes)
     if any(length < 1 for length in out_lengths):
-        raise ValueError(
+        text = (
             f"Output size is too small: windows of kernel_size={kernel} with dilation={dilation} do not fit into x of shape "
             f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
         )
+        if rank > 1 and min(out_lengths[:-1]) > 0 and lengths[-1] <= MOST_COLORS < shape[-rank - 1]:
+            text += (
+                f"; the last axis, of length {lengths[-1]}, is pooled here: channels come before the pooled axes, or last "
+                "with data_format='channels_last'"
+            )
+        raise ValueError(text)
     return axes
 
 
@@ -424,7 +436,7 @@ def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
         )
     for each in ratios:
         if isinstance(each, (bool, np.bool_)) or not isinstance(each, (int, float, np.integer, np.floating)):
-            raise TypeError(f"output_ratio must be a float, got {each!r} of type {type(each).__name__}")
+            raise TypeError(f"output_ratio must be a float, got {_described(each)}")
         if not 0 < each < 1:
             raise ValueError(f"output_ratio must be between 0 and 1, got {output_ratio!r}")
     return ratios
@@ -528,9 +540,13 @@ def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "cha
     """Refuse a shape that has not `rank` axes beside channels and perhaps a batch."""
     if len(shape) not in (rank + 1, rank + 2):
         unbatched, batched = LAYOUTS[data_format][rank]
-        raise ValueError(
+        text = (
             f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
         )
+        if len(shape) == rank:
+            one = "x[None]" if data_format == "channels_first" else "x[..., None]"
+            text += f"; {one} is a single channel, and numbapool.pool takes any number of axes"
+        raise ValueError(text)
 
 
 def check_whole(shape: tuple[int, ...], data_format: DataFormat = "channels_first") -> None:
@@ -725,17 +741,25 @@ def as_int(name: str, value: Any) -> int:
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"{name} must be an int, got {_described(value)}")
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an int, got {_described(value)}") from None
+
+
+def _described(value: Any) -> str:
+    """A value of the wrong type, for messages: of an array of more than a few elements the shape."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and prod(shape) > MOST_SHOWN:
+        return f"an array of shape {tuple(shape)}"
+    return f"{value!r} of type {type(value).__name__}"
 
 
 def as_flag(name: str, value: Any) -> bool:
     """`value` as a bool; anything but a bool is refused, so that a misplaced positional argument does not pass."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a bool, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"{name} must be a bool, got {_described(value)}")
     return bool(value)
 
 
@@ -764,7 +788,7 @@ def as_rounding(value: Any) -> bool:
 
 def _as_word(name: str, value: Any, words: tuple[str, ...]) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"{name} must be a str, got {_described(value)}")
     if value not in words:
         raise ValueError(f"{name} must be one of {words}, got {value!r}")
     return value
@@ -785,7 +809,7 @@ def as_divisor(value: Any) -> int | None:
 def as_norm_type(value: Any) -> float:
     """`norm_type` as a float greater than 0; infinity is one."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"norm_type must be a number, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"norm_type must be a number, got {_described(value)}")
     if not value > 0:
         raise ValueError(f"norm_type must be greater than 0, got {value!r}")
     try:

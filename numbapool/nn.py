@@ -17,7 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ImportError("numbapool.nn needs torch: pip install 'numbapool[torch]'") from error
+
 from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode

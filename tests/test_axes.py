@@ -218,6 +218,7 @@ X = np.zeros((2, 4, 6))
         (ValueError, "kernel_size must be an int or 2 ints", {"kernel_size": (1, 1, 1), "axes": (0, 1)}),
         (ValueError, "kernel size should be greater than zero", {"kernel_size": 0}),
         (ValueError, "stride should not be zero", {"stride": 0, "axes": 1}),
+        (ValueError, r"Output size is too small.*x has shape.*axes \(0, 1, 2\) are pooled", {"kernel_size": 9}),
         (ValueError, "Output size is too small.*x has shape.*axes .1,. are pooled", {"kernel_size": 5, "axes": 1}),
         (ValueError, "norm_type has no meaning for kind='max', got norm_type=3", {"norm_type": 3}),
         (ValueError, "divisor_override has no meaning for kind='max'", {"divisor_override": 2}),
@@ -233,6 +234,15 @@ def test_errors(error: type[Exception], words: str, arguments: dict[str, Any]) -
     if arguments != {"kind": "sum"}:
         with pytest.raises(error, match=words):
             numbapool.pool_backward(X, X, **{"kind": "max", "kernel_size": 2} | arguments)
+
+
+def test_errors_of_many_axes_have_the_shape_of_the_array() -> None:
+    x = np.zeros((1, 3, 8, 8))
+    words = r"Output size is too small.*; x has shape \(1, 3, 8, 8\), of which axes \(0, 1, 2, 3\) are pooled"
+    with pytest.raises(ValueError, match=words):
+        numbapool.pool(x, "max", 3)
+    with pytest.raises(ValueError, match=words):
+        numbapool.pool_backward(x, x, "max", 3)
 
 
 def test_errors_of_arrays() -> None:

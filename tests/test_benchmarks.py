@@ -12,13 +12,22 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+
+import numbapool
+from numbapool import functional
+from tests.cases import Case
+
+# Without the `bench` extra there is nothing to test.
+pytest.importorskip("click")
+pytest.importorskip("cpuinfo")
+pytest.importorskip("rich")
+
 from click.testing import CliRunner
 from rich.table import Table
 
 import benchmarks.__main__
 import benchmarks.peers
 import benchmarks.sizes
-import numbapool
 from benchmarks.cases import ALL, FAMILY, PASSES, Benchmark, FamilyBenchmark, Timed
 from benchmarks.engines import ENGINES, Numbapool, UnsupportedError, results_of
 from benchmarks.gpu import CASES, GpuCase, bar_table, main
@@ -26,8 +35,6 @@ from benchmarks.limits import WINDOWS
 from benchmarks.machine import describe, sentence
 from benchmarks.plots import plot_windows
 from benchmarks.workers import Worker
-from numbapool import functional
-from tests.cases import Case
 
 
 def test_every_operation_is_timed() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -514,3 +516,67 @@ def test_values_and_indices_in_one_array() -> None:
     out = np.zeros((1, 1, 3, 3), np.int64)
     with pytest.raises(ValueError, match="out must be two different arrays"):
         numbapool.max_pool2d(np.zeros((1, 1, 6, 6), np.int64), 2, return_indices=True, out=(out, out))
+
+
+X = np.zeros((1, 3, 8, 8), np.float32)
+GRAD = np.zeros((1, 3, 4, 4), np.float32)
+
+
+@pytest.mark.usefixtures("no_kernels")
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (
+            TypeError,
+            "kernel_size must be an int, got an array of shape (1, 3, 8, 8)",
+            lambda: numbapool.max_pool2d(X, X),
+        ),
+        (
+            TypeError,
+            "stride must be an int, got an array of shape (1, 3, 4, 4)",
+            lambda: numbapool.max_pool2d_backward(GRAD, X, 2, GRAD),
+        ),
+        (TypeError, "ceil_mode must be a bool, got an array of", lambda: numbapool.max_pool2d(X, 2, ceil_mode=X)),
+        (TypeError, "got list; numpy.asarray(x) is one; supported: ", lambda: numbapool.max_pool2d([[1.0]], 2)),
+        (TypeError, "got NoneType; supported: ", lambda: numbapool.max_pool2d(None, 2)),
+        (TypeError, "got tests.test_errors.NotAnArray; supported: ", lambda: numbapool.max_pool2d(NotAnArray(), 2)),
+        (
+            ValueError,
+            "x must have 4 axes (N, C, H, W) or 3 axes (C, H, W), got shape (8, 8) with 2; x[None] is a single channel, and "
+            "numbapool.pool takes any number of axes",
+            lambda: numbapool.max_pool2d(X[0, 0], 2),
+        ),
+        (
+            ValueError,
+            "got shape (8, 8) with 2; x[..., None] is a single channel",
+            lambda: numbapool.max_pool2d(X[0, 0], 2, data_format="channels_last"),
+        ),
+        (
+            ValueError,
+            "the pooled axes would have lengths (2, 0); the last axis, of length 3, is pooled here: channels come before "
+            "the pooled axes, or last with data_format='channels_last'",
+            lambda: numbapool.max_pool2d(np.zeros((1, 8, 8, 3)), 4),
+        ),
+    ],
+)
+def test_what_newcomers_try(error: type[Exception], message: str, call: Callable[[], Any]) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "data_format"),
+    [((1, 8, 8, 3), "channels_last"), ((1, 3, 8, 3), "channels_first"), ((1, 8, 3, 3), "channels_first")],
+)
+def test_channels_that_stand_where_they_should_are_not_suspected(shape: tuple[int, ...], data_format: str) -> None:
+    with pytest.raises(ValueError, match="Output size is too small") as caught:
+        numbapool.max_pool2d(np.zeros(shape), 9 if data_format == "channels_last" else 4, data_format=data_format)
+    assert "channels come before" not in str(caught.value)
+
+
+def test_modules_for_torch_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "numbapool.nn", raising=False)
+    with pytest.raises(ImportError, match=r"numbapool.nn needs torch: pip install 'numbapool\[torch\]'"):
+        importlib.import_module("numbapool.nn")

@@ -341,6 +341,8 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("max_pool2d", (1, 0, 6, 6), {"kernel_size": 2}, ["x of shape (1, 1, 6, 6)"]),
     ("global_max_pool", (6, 6), {}, ["x of shape (1, 6, 6)"]),
     ("pool", (), {"kind": "max", "kernel_size": 1}, ["x of shape (1,)"]),
+    ("pool", X2, {"kind": "max", "kernel_size": 3}, ["kernel_size=1", "axes=(2, 3)"]),
+    ("max_pool2d", (8, 8, 3), {"kernel_size": 4}, ["kernel_size=3", "padding=1", "data_format='channels_last'"]),
     ("avg_pool2d", X2, {"kernel_size": 2, "divisor_override": 0}, ["without divisor_override"]),
     ("avg_pool2d", X2, {"kernel_size": 2, "count_include_pad": 0}, ["count_include_pad=False"]),
     ("avg_pool2d", X2, {"kernel_size": 2, "rounding": "near"}, ["rounding='nearest'"]),
@@ -372,8 +374,8 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("pool", X2, {"kind": "max", "kernel_size": (1, 1, 1, 1, 1)}, ["x of shape (1, 1, 2, 6, 6)"]),
     ("pool", (6, 0), {"kind": "max", "kernel_size": 1}, ["x of shape (6, 1)"]),
     ("pool", (6, 6), {"kind": 3, "kernel_size": 1}, ["kind='max'"]),
-    ("pool", X4, {"kind": "lp", "kernel_size": 2, "norm_type": 3}, ["without norm_type"]),
-    ("pool", X4, {"kind": "max", "kernel_size": 2, "return_indices": True}, ["without return_indices"]),
+    ("pool", X4, {"kind": "lp", "kernel_size": 2, "norm_type": 3}, ["axes=(2, 3)", "without norm_type"]),
+    ("pool", X4, {"kind": "max", "kernel_size": 2, "return_indices": True}, ["axes=(2, 3)", "without return_indices"]),
     ("pool_backward", X4, {"kind": "max", "kernel_size": 2, "indices": (3, 3, 3, 3)}, ["without indices"]),
     ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**62}, [f"padding={2**31 - 4}"]),
     ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**40}, [f"padding={2**31 - 4}"]),
@@ -499,11 +501,26 @@ def test_junk_is_explained(name: str, shape: list[int], arguments: dict[str, Any
 @pytest.mark.parametrize(
     ("error", "match", "arguments", "keywords"),
     [
-        (ValueError, "got 'maxpool2d'; the nearest is 'max_pool2d'", ("maxpool2d", X2, 2), {}),
+        (
+            ValueError,
+            "got 'maxpool2d'; the nearest are 'max_pool2d', 'max_unpool2d', 'max_pool3d'",
+            ("maxpool2d", X2, 2),
+            {},
+        ),
         (ValueError, "op must be a pooling function", (len, X2), {}),
         (ValueError, "op must be a pooling function", (reference.max_pool, X2), {}),
         (TypeError, "op must be a pooling function or its name", (3, X2), {}),
         (ValueError, "shape must have lengths of at least 0", ("max_pool2d", (1, 1, -4, 4), 2), {}),
+        (TypeError, "shape must be ints such as .*, or an array, got '1x3x8x8'", ("max_pool2d", "1x3x8x8", 2), {}),
+        (TypeError, "shape must be ints such as .*, or an array, got 8", ("max_pool2d", 8, 2), {}),
+        (
+            TypeError,
+            "dtype must be NumPy's or the name of one, got 'float33'",
+            ("max_pool2d", X2, 2),
+            {"dtype": "float33"},
+        ),
+        (TypeError, "bandwidth must be a number, got 'fast' of type str", ("max_pool2d", X2, 2), {"bandwidth": "fast"}),
+        (TypeError, "bandwidth must be a number, got True", ("max_pool2d", X2, 2), {"bandwidth": True}),
         (TypeError, "shape must be an int", ("max_pool2d", (1, 1, 4.0, 4), 2), {}),
         (
             TypeError,
@@ -601,11 +618,14 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["maxpool", "1x1x4x4"], "the nearest is"),
+        (["maxpool", "1x1x4x4"], "the nearest are"),
         (["max_pool2d", "1,1,4,4"], "is not ints such as 1x3x224x224"),
         (["max_pool2d", "1x1x4x4", "2", "--dtype", "float31"], "float31"),
         (["max_pool2d", "1x1x4x4", "2", "--bandwidth", "0"], "bandwidth"),
         (["max_pool2d", "1x1x4x4", "2", "--picture", "no/such/directory.png"], "directory"),
+        (["max_pool2d", "1x1x4x4", "2", "stride", "=", "2"], "'=' is neither VALUE nor NAME=VALUE without spaces"),
+        (["max_pool2d", "1x1x4x4", "2", "stride="], "'stride=' is neither VALUE nor NAME=VALUE"),
+        (["max_pool2d", "1x1x4x4", "2", "--stride", "2"], "Arguments of the function are written NAME=VALUE."),
     ],
 )
 def test_command_refuses(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

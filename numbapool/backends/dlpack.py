@@ -26,8 +26,8 @@ INDEX = np.dtype(np.int64)
 CPU_DEVICES = (1, 3, 11)
 # kDLCUDA, kDLCUDAManaged.
 CUDA_DEVICES = (2, 13)
-# Others that it is likely to be.
-DEVICE_NAMES = {4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 14: "oneAPI", 15: "WebGPU"}
+# These, and others that it is likely to be.
+DEVICE_NAMES = {2: "CUDA", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 13: "CUDA", 14: "oneAPI", 15: "WebGPU"}
 # Of a managed tensor that has a version: whether its memory is read-only, and where that stands.
 READ_ONLY, FLAGS_OFFSET = 1, 24
 

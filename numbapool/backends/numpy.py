@@ -360,7 +360,10 @@ def bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> s
         which = f"{int(bad.flat[0])} in indices is not" if bad.size else "one in indices is outside the input, so not"
         return f"Found an invalid max index: {which} one of the {plan.taps} elements of its window"
     bad = indices[(indices < least) | (indices >= plan.plane_size)]
-    return f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the input plane of {plan.plane_size} elements"
+    found = f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the"
+    if operation in UNPOOLING:
+        return f"{found} unpooled plane of {plan.plane_size} elements; if a larger one was pooled, its size is the output_size"
+    return f"{found} input plane of {plan.plane_size} elements"
 
 
 def _type_name(value: Any) -> str:

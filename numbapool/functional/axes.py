@@ -321,7 +321,7 @@ def _forward(backend: Backend, pooling: Pooling, x: Any, out: Any) -> Any:
         in_planes = replace(pooling, index_kind="plane") if is_global else pooling
         results = in_planes.forward(arrangement.arranged(backend, "x", x), None)
     except ValueError as error:
-        raise _explained(error, arrangement) from None
+        raise _explained(error, arrangement.shape, pooling.axes) from None
     if isinstance(results, tuple):
         values, indices = (arrangement.restored(backend, each) for each in results)
         results = values, to_global(backend, indices, arrangement.shape, pooling.axes) if is_global else indices
@@ -342,15 +342,14 @@ def _backward(backend: Backend, pooling: Pooling, grad_output: Any, x: Any, indi
     try:
         result = pooling.backward(gradient, arrangement.arranged(backend, "x", x), marks, None)
     except ValueError as error:
-        raise _explained(error, arrangement) from None
+        raise _explained(error, arrangement.shape, pooling.axes) from None
     return _handed_back(backend, arrangement.restored(backend, result), out)
 
 
-def _explained(error: ValueError, arrangement: Arrangement) -> ValueError:
+def _explained(error: ValueError, shape: tuple[int, ...], axes: tuple[int, ...]) -> ValueError:
     if "shape" not in f"{error}":
         return error
-    axes = arrangement.order[-arrangement.rank :]
-    return ValueError(f"{error}; x has shape {arrangement.shape}, of which axes {axes} are pooled and come last here")
+    return ValueError(f"{error}; x has shape {shape}, of which axes {axes} are pooled and come last here")
 
 
 def _handed_back(backend: Backend, results: Any, out: Any) -> Any:
@@ -412,7 +411,10 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
     # Everything is checked before the first pass.
     lengths = tuple(shape[axis] for axis in pooling.axes)
-    axes = pooled_axes((1, *lengths), kernel, stride, padding, dilation, ceil_mode)
+    try:
+        axes = pooled_axes((1, *lengths), kernel, stride, padding, dilation, ceil_mode)
+    except ValueError as error:
+        raise _explained(error, shape, pooling.axes) from None
     as_flag("count_include_pad", pooling.count_include_pad)
     as_divisor(pooling.divisor_override)
     as_rounding(pooling.rounding)

@@ -1,0 +1,50 @@
+"""What is said in several files about versions is the same in all of them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import numbapool
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def text_of(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def found(pattern: str, text: str) -> str:
+    (match,) = re.findall(pattern, text, re.MULTILINE)
+    return str(match)
+
+
+def test_version_and_date() -> None:
+    citation, (newest, date) = (
+        text_of("CITATION.cff"),
+        re.findall(r"^## (\S+) \((.*)\)$", text_of("CHANGELOG.md"), re.M)[0],
+    )
+    assert found(r"^version: (\S+)$", citation) == newest == numbapool.__version__
+    assert found(r"^date-released: (\S+)$", citation) == date
+
+
+def test_the_oldest_versions_are_tested() -> None:
+    bounds = dict(re.fullmatch(r"(\w+)>=([\d.]+)", each).groups() for each in PROJECT["dependencies"])  # type: ignore[union-attr]
+    workflow = text_of(".github/workflows/tests.yml")
+    assert bounds.keys() == {"numpy", "numba"}
+    for name, bound in bounds.items():
+        assert re.search(rf"\b{name}=={re.escape(bound)}\.[0*]", workflow), (name, bound)
+    assert f"NumPy from {bounds['numpy']}, Numba from {bounds['numba']}" in text_of("README.md")
+
+
+def test_every_version_of_python_is_tested() -> None:
+    classified = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]
+    first, last = classified[0], classified[-1]
+    assert found(r"^ +python: \[(.*)\]$", text_of(".github/workflows/tests.yml")) == ", ".join(
+        f'"{v}"' for v in classified
+    )
+    assert PROJECT["requires-python"] == f">={first},<3.{int(last.removeprefix('3.')) + 1}"
+    for page in ("README.md", "CONTRIBUTING.md", "docs/start.md"):
+        assert f"Python {first} to {last}" in text_of(page), page
