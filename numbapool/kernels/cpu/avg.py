@@ -81,9 +81,10 @@ from numbapool.kernels.windows import Axis, holds_all_windows
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
 WHOLE_BLOCK = 2048
-# Windows at least this far apart, and of up to so many strides, may be handed out.
+# Windows at least this far apart, and of up to so many strides, may be handed out, along rows whose tables stay below 1 MiB.
 SMALLEST_STRIDE = 3
 MOST_OVERLAP = 6
+LONGEST_TABLE = 1 << 14
 
 # The ways of a backward pass.
 #
@@ -218,7 +219,8 @@ def is_handed_out(planes: Planes) -> bool:
     """
     w = planes.w
     overlaps = w.stride < w.kernel <= MOST_OVERLAP * w.stride or (w.kernel <= w.stride and w.before > 0)
-    return w.stride >= SMALLEST_STRIDE and overlaps and planes.d.dilation == planes.h.dilation == w.dilation == 1
+    is_dense = planes.d.dilation == planes.h.dilation == w.dilation == 1
+    return w.stride >= SMALLEST_STRIDE and overlaps and is_dense and w.length <= LONGEST_TABLE
 
 
 def factors_of(d: Axis, rows_d: int, h: Axis, rows_h: int, count_include_pad: bool) -> np.ndarray:
