@@ -471,6 +471,7 @@ def _fractional_starts(samples: np.ndarray, length: int, kernel: int, out: int) 
         alpha = scalar(length - kernel) / scalar(out - 1)
         steps = (np.arange(out - 1).astype(samples.dtype) + samples[:, None]) * alpha
         starts[:, :-1] = steps.astype(np.int64) - (samples * alpha).astype(np.int64)[:, None]
+        np.minimum(starts, length - kernel, out=starts)  # float32 rounds up along axes of more than 2**24 elements
     return starts
 
 

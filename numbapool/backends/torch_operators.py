@@ -57,6 +57,8 @@ from numbapool.geometry import (
 )
 from numbapool.kernels.windows import overhangs
 
+# Of samples of fractional pooling: less exact ones would place windows outside.
+DRAWN = torch.float32, torch.float64
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
 
@@ -439,7 +441,7 @@ def fractional_max_pool(
 ) -> Any:
     """`numbapool.fractional_max_pool2d` and `fractional_max_pool3d`."""
     if samples is None:
-        dtype = x.dtype if x.is_floating_point() else torch.float64
+        dtype = x.dtype if x.dtype in DRAWN else torch.float64
         samples = torch.rand(samples_shape(tuple(x.shape), rank), dtype=dtype, device=x.device)
     _check_samples(rank, x, samples)
     windows = list(kernel), list(sizes), samples.detach()
@@ -465,7 +467,7 @@ def fractional_max_pool_backward(
 
 
 def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
-    _check_tensor("_random_samples", samples, FLOATING)
+    _check_tensor("_random_samples", samples, DRAWN)
     expected = samples_shape(tuple(x.shape), rank)
     check_same_shape("_random_samples", tuple(samples.shape), expected, "the shape (N, C, pooled axes)")
 

@@ -81,9 +81,11 @@ from numbapool.kernels.windows import Axis, holds_all_windows
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.
 WHOLE_BLOCK = 2048
-# Windows at least this far apart, and of up to so many strides, may be handed out, along rows whose tables stay below 1 MiB.
+# Windows at least this far apart, and of up to so many strides, may be handed out, in rows that receive from so many rows, and
+# whose tables stay below 1 MiB.
 SMALLEST_STRIDE = 3
 MOST_OVERLAP = 6
+MOST_ROWS = 12
 LONGEST_TABLE = 1 << 14
 
 # The ways of a backward pass.
@@ -215,12 +217,14 @@ def is_handed_out(planes: Planes) -> bool:
     """Whether rows of gradients are made by tables: windows of neighbours far apart that overlap, or reach padding.
 
     8x64x112x112 in ms, folded and by tables: 5x5/3 43 and 14, 9x9/8 15 and 9, 3x3/3 with padding 44 and 9, without 8.3 and 9.0;
-    5x5/2 3.4 and 25. 16x64x16384, windows of 20/3: 149 and 174.
+    5x5/2 3.4 and 25. 16x64x16384, windows of 20/3: 149 and 174. 4x16x224x224, at strides 1 down and 3 across: windows of 9x5 8.7
+    and 4.6, of 31x5 9.3 and 12.9.
     """
-    w = planes.w
+    d, h, w = planes.d, planes.h, planes.w
     overlaps = w.stride < w.kernel <= MOST_OVERLAP * w.stride or (w.kernel <= w.stride and w.before > 0)
-    is_dense = planes.d.dilation == planes.h.dilation == w.dilation == 1
-    return w.stride >= SMALLEST_STRIDE and overlaps and is_dense and w.length <= LONGEST_TABLE
+    rows = -(-h.kernel // h.stride) * -(-d.kernel // d.stride)
+    is_dense = d.dilation == h.dilation == w.dilation == 1
+    return w.stride >= SMALLEST_STRIDE and overlaps and is_dense and rows <= MOST_ROWS and w.length <= LONGEST_TABLE
 
 
 def factors_of(d: Axis, rows_d: int, h: Axis, rows_h: int, count_include_pad: bool) -> np.ndarray:

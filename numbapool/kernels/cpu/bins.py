@@ -8,8 +8,8 @@ windows that hold it hand it: neighbours are in the same windows as a rule, so m
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from numbapool.kernels.cpu.marks import no_mark
 from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, as_it_is, divided, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
     ACROSS,
+    FEWEST_UNITS,
     FOLDED,
     GEOMETRY_FIELDS,
     GROUP,
@@ -46,9 +47,10 @@ from numbapool.kernels.cpu.schedule import (
     UNIT_COUNT,
     UNITS,
     WORK_SIZE,
-    contiguous_layout,
+    contiguous_layout_of,
     contiguous_out_layout,
     geometry_of,
+    geometry_of_axes,
     with_layout,
 )
 from numbapool.kernels.cpu.taps import bounds_of_axis, receivers_of
@@ -101,10 +103,11 @@ def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounde
 def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray) -> None:
     """The sum over the windows that hold an element of their gradient over their number of elements."""
     flat, layout = grad_output
-    units, operations = plan.planes * plan.plane_size, plan.planes * (plan.plane_size + plan.out_plane_size)
+    d, h, _ = plan.axes
+    units, operations = plan.planes * d.length * h.length, plan.planes * (plan.plane_size + plan.out_plane_size)
     program = with_layout(_backward_program(plan), LAYOUT, layout)
     divisors = divisors_of_bins(plan.axes, accumulator_of(grad_input.dtype))
-    run(avg_handed_out, units // plan.axes[2].length, operations, grad_input, flat, program, divisors)
+    run(avg_handed_out, units, operations, grad_input, flat, program, divisors)
 
 
 @lru_cache(maxsize=512)
@@ -117,42 +120,56 @@ def _backward_program(plan: BinPlan) -> np.ndarray:
 
 def _units(plan: BinPlan, itemsize: int, is_contiguous: bool, has_marks: bool) -> tuple[int, np.ndarray]:
     """Number of units, and the program: geometry of plane and work array, and layout of the input."""
-    return _units_of(replace(plan, starts=()) if plan.starts else plan, itemsize, is_contiguous, has_marks)
+    return _units_of(plan.planes, plan.axes, plan.kernel, itemsize, is_contiguous, has_marks)
 
 
 @lru_cache(maxsize=512)
-def _units_of(plan: BinPlan, itemsize: int, is_contiguous: bool, has_marks: bool) -> tuple[int, np.ndarray]:
-    d, h, w = plan.axes
-    if plan.kernel:
-        deepest, tallest, narrowest = (1,) * (3 - len(plan.kernel)) + plan.kernel
-    else:
-        deepest, tallest = (int(_sizes(axis).max(initial=1)) for axis in (d, h))
-        narrowest = int(_sizes(w).min(initial=w.length))
+def _units_of(
+    planes: int, axes: tuple[Bins, ...], kernel: tuple[int, ...], itemsize: int, is_contiguous: bool, has_marks: bool
+) -> tuple[int, np.ndarray]:
+    d, h, w = axes
     width, line = VECTOR_BYTES // itemsize, LINE_BYTES // itemsize
     slack = 4 * width
+    narrowest = kernel[-1] if kernel else int(_sizes(w).min(initial=w.length))
     # Wide windows that hardly overlap are folded to a vector each, and those by halves.
     is_wide = not has_marks and narrowest >= 2 * width and narrowest * w.out <= LONGEST_OVERLAP * w.length
     pitch = width if is_wide else 1
     longest = max(w.length, w.out * pitch, 1)
-    group = max(1, min(line // longest, h.out))
+    group = max(1, min(line // longest, h.out, planes * d.out * h.out // FEWEST_UNITS))
+    if kernel and not is_contiguous:
+        group = 1  # any number of rows may lie between theirs
     lines = group * longest + slack
-    program = np.concatenate([geometry_of(plan), contiguous_layout(plan)])
+    units = planes * d.out * -(-h.out // group)
+    layout = contiguous_layout_of(planes, d.length, h.length, w.length)
+    program = np.concatenate([geometry_of_axes(planes, axes), layout])
     program[LAYOUT] = GEOMETRY_FIELDS
-    program[KERNEL_W], program[PITCH], program[GROUP], program[LINES] = narrowest, pitch, group, lines
-    program[UNIT_COUNT] = -(-h.out // group)
-    program[STREAMS] = plan.planes * plan.out_plane_size * itemsize >= STREAMED_BYTES
-    # The work array: a vector on its way to the end of a row of outputs, and one region behind the other.
-    at, high = slack, tallest if group == 1 else h.length
+    # Rows of outputs of a unit, elements that are kept of a window, width of the narrowest.
+    program[GROUP], program[PITCH], program[KERNEL_W] = group, pitch, narrowest
+    program[LINES], program[UNIT_COUNT] = lines, -(-h.out // group)
+    program[STREAMS] = planes * d.out * h.out * w.out * itemsize >= STREAMED_BYTES
+    # The work array: a vector on its way to the end of a row of outputs, and one region behind the other. The last is for rows
+    # that are no runs of neighbours.
+    at = slack
     for field, size in (
         (FOLDED, lines),
         (SPARE, 2 * lines),
         (ACROSS, max(group * w.out, w.length) + slack),
-        (STACK, 0 if is_contiguous else deepest * high * w.length + slack),
+        (STACK, 0 if is_contiguous else _rows_of_unit(axes, kernel, group) * w.length + slack),
     ):
         program[field] = at
         at += size
     program[WORK_SIZE] = at
-    return plan.planes * d.out * int(program[UNIT_COUNT]), program
+    return units, program
+
+
+def _rows_of_unit(axes: tuple[Bins, ...], kernel: tuple[int, ...], group: int) -> int:
+    """Input rows that a unit reads at most."""
+    if kernel:
+        return prod(kernel[:-1])
+    d, h, _ = axes
+    starts, ends = bounds_of_axis(h)
+    last = np.minimum(np.arange(0, h.out, group) + group, h.out) - 1
+    return int(_sizes(d).max(initial=1)) * int((ends[last] - starts[::group]).max(initial=1))
 
 
 def bounds_of(plan: BinPlan) -> np.ndarray:
@@ -211,6 +228,12 @@ def receivers_program(
 
 
 @inlined
+def work_size(layout, g):
+    """Elements of the work array: rows that are runs of neighbours need no copy."""
+    return g[STACK] if layout[rows.DIRECT] else g[WORK_SIZE]
+
+
+@inlined
 def outputs_before(number, g):
     """Number of outputs in the units before this one."""
     slab = number // g[UNIT_COUNT]
@@ -236,44 +259,40 @@ def unit_of(number, g, bounds):
 @inner
 def fold_down(combine, work, to, source, at, d_step, h_step, slabs, bounds, h, ends, count, n, identity):
     """Fold the input rows of each of some rows of windows, in all slabs, to a line; the next starts where a line ends."""
-    width, end, slab_step, row_step = lanes(work), np.uintp(n), np.uintp(d_step), np.uintp(h_step)
-    reach = np.int64((end + width - ONE_UP) // width * width)
-    reach += max(ZERO, (slabs - 1) * d_step)
-    line, slab_count = np.uintp(to), np.uintp(slabs)
+    width, end, line = lanes(work), np.uintp(n), np.uintp(to)
+    reach = np.int64((end + width - ONE_UP) // width * width) + max(ZERO, (slabs - 1) * d_step)
     for r in range(count):
-        start, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
-        row, tap_count = np.uintp(start), np.uintp(taps)
-        whole = end if start + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        row, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
+        whole = end if row + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        first, second = np.uintp(row), np.uintp(row + (h_step if taps > 1 else d_step if slabs > 1 else ZERO))
         column = np.uintp(0)
         if slabs * taps == 1:
             while column < whole:
-                store(work, line + column, load(source, row + column, work))
+                store(work, line + column, load(source, first + column, work))
                 column += width
         elif slabs * taps == 2:
-            second = row + (row_step if taps == 2 else slab_step)
             while column < whole:
-                store(
-                    work, line + column, combine(load(source, row + column, work), load(source, second + column, work))
-                )
+                vector = combine(load(source, first + column, work), load(source, second + column, work))
+                store(work, line + column, vector)
                 column += width
         while column < whole:
-            vector, slab = all_lanes(identity, work, work), row + column
-            for _ in range(slab_count):
+            vector, slab = all_lanes(identity, work, work), row + np.int64(column)
+            for _ in range(slabs):
                 tap = slab
-                for _ in range(tap_count):
-                    vector = combine(vector, load(source, tap, work))
-                    tap += row_step
-                slab += slab_step
+                for _ in range(taps):
+                    vector = combine(vector, load(source, np.uintp(tap), work))
+                    tap += h_step
+                slab += d_step
             store(work, line + column, vector)
             column += width
         while column < end:
-            value, slab = identity, row + column
-            for _ in range(slab_count):
+            value, slab = identity, row + np.int64(column)
+            for _ in range(slabs):
                 tap = slab
-                for _ in range(tap_count):
-                    value = combine(value, element(source, tap, work))
-                    tap += row_step
-                slab += slab_step
+                for _ in range(taps):
+                    value = combine(value, element(source, np.uintp(tap), work))
+                    tap += h_step
+                slab += d_step
             work[line + column] = value
             column += ONE_UP
         line += end
@@ -301,9 +320,9 @@ def pick(work, to, line, pitch, count, picks):
     """Put the windows of some rows side by side."""
     target = np.uintp(to)
     for r in range(count):
-        row = np.uintp(line + r * pitch)
+        row = line + r * pitch
         for o in range(picks.size):
-            work[target] = work[row + np.uintp(picks[o])]
+            work[target] = work[np.uintp(row + picks[o])]
             target += ONE_UP
 
 
@@ -374,8 +393,8 @@ def fold_unit(combine, finish, out, end, number, work, picks, x, layout, g, boun
 
 @entry
 def fold_max(first, last, out, x, g, bounds):
-    work, picks = np.full(g[WORK_SIZE], lowest(x)), np.empty(g[OUT_W], np.int64)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    work, picks = np.full(work_size(layout, g), lowest(x)), np.empty(g[OUT_W], np.int64)
     end = min(outputs_before(last, g), out.size)
     for number in range(first, last):
         fold_unit(larger, as_it_is, out, end, number, work, picks, x, layout, g, bounds, work, ZERO, lowest(x))
@@ -383,56 +402,56 @@ def fold_max(first, last, out, x, g, bounds):
 
 @entry
 def fold_mean(first, last, out, x, g, bounds, divisors):
-    work, picks = np.full(g[WORK_SIZE], no_sum(x)), np.empty(g[OUT_W], np.int64)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    work, picks = np.full(work_size(layout, g), no_sum(x)), np.empty(g[OUT_W], np.int64)
+    nothing = -no_sum(x)  # -0.0 of floats, which leaves the sign of all others as it is
     end = min(outputs_before(last, g), out.size)
     factors = divisors.size - 1 - g[OUT_D] * g[OUT_H]
     for number in range(first, last):
-        fold_unit(add, divided, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, no_sum(x))
+        fold_unit(add, divided, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, nothing)
 
 
 @inner
 def mark_down(work, marks, to, source, at, d_step, h_step, d0, slabs, bounds, h, ends, count, ramp, g):
     """As `fold_down`, maxima and their positions in the plane; `ramp` is a line of marks 0, 1, 2..."""
-    width, end, slab_step, row_step = lanes(work), np.uintp(g[IN_W]), np.uintp(d_step), np.uintp(h_step)
+    width, end, line, along = lanes(work), np.uintp(g[IN_W]), np.uintp(to), np.uintp(ramp)
     reach = np.int64((end + width - ONE_UP) // width * width) + max(ZERO, (slabs - 1) * d_step)
-    line, along = np.uintp(to), np.uintp(ramp)
-    slab_mark, row_mark = marks.dtype.type(g[IN_H] * g[IN_W]), marks.dtype.type(g[IN_W])
     for r in range(count):
-        start, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
-        own = marks.dtype.type((d0 * g[IN_H] + bounds[h + r]) * g[IN_W])
-        row, tap_count, slab_count = np.uintp(start), np.uintp(taps), np.uintp(slabs)
-        whole = end if start + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        row, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
+        whole = end if row + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
+        own = (d0 * g[IN_H] + bounds[h + r]) * g[IN_W]
         column = np.uintp(0)
         while column < whole:
-            slab, tap_mark = row + column, own
-            best, mark = load(source, slab, work), all_lanes(own, marks, work)
-            for _ in range(slab_count):
-                tap, value_mark = slab, tap_mark
-                for _ in range(tap_count):
-                    best, mark = take(best, mark, load(source, tap, work), all_lanes(value_mark, marks, work))
-                    tap += row_step
-                    value_mark += row_mark
-                slab += slab_step
-                tap_mark += slab_mark
+            slab, slab_mark = row + np.int64(column), own
+            best = load(source, np.uintp(slab), work)
+            mark = all_lanes(marks.dtype.type(own), marks, work)
+            for _ in range(slabs):
+                tap, tap_mark = slab, slab_mark
+                for _ in range(taps):
+                    value_mark = all_lanes(marks.dtype.type(tap_mark), marks, work)
+                    best, mark = take(best, mark, load(source, np.uintp(tap), work), value_mark)
+                    tap += h_step
+                    tap_mark += g[IN_W]
+                slab += d_step
+                slab_mark += g[IN_H] * g[IN_W]
             store(work, line + column, best)
             store(marks, line + column, add(mark, load_marks(marks, along + column, work)))
             column += width
         while column < end:
-            slab, tap_mark = row + column, own
-            highest, position = element(source, slab, work), own
-            for _ in range(slab_count):
-                tap, value_mark = slab, tap_mark
-                for _ in range(tap_count):
-                    value = element(source, tap, work)
+            slab, slab_mark = row + np.int64(column), own
+            highest, position = element(source, np.uintp(slab), work), own
+            for _ in range(slabs):
+                tap, tap_mark = slab, slab_mark
+                for _ in range(taps):
+                    value = element(source, np.uintp(tap), work)
                     if replaces(value, highest):
-                        highest, position = value, value_mark
-                    tap += row_step
-                    value_mark += row_mark
-                slab += slab_step
-                tap_mark += slab_mark
+                        highest, position = value, tap_mark
+                    tap += h_step
+                    tap_mark += g[IN_W]
+                slab += d_step
+                slab_mark += g[IN_H] * g[IN_W]
             work[line + column] = highest
-            marks[line + column] = position + marks[along + column]
+            marks[line + column] = position + np.int64(column)
             column += ONE_UP
         line += end
 
@@ -453,9 +472,9 @@ def mark_both(work, marks, to, line, distance, n):
 
 @entry
 def mark_max(first, last, out, indices, x, g, bounds, none):
-    work, marks = np.full(g[WORK_SIZE], lowest(x)), np.full(g[WORK_SIZE], none)
-    picks = np.empty(g[OUT_W], np.int64)
     layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    work, marks = np.full(work_size(layout, g), lowest(x)), np.full(g[STACK], none)
+    picks = np.empty(g[OUT_W], np.int64)
     n, narrowest, ramp = g[IN_W], g[KERNEL_W], g[ACROSS]
     for column in range(n):
         marks[ramp + column] = column
@@ -486,9 +505,9 @@ def mark_max(first, last, out, indices, x, g, bounds, none):
         picks_of(picks, bounds, w, w + g[OUT_W], narrowest, other - line)
         to = np.uintp(outputs_before(number, g))
         for r in range(count):
-            row = np.uintp(line + r * n)
+            row = line + r * n
             for o in range(g[OUT_W]):
-                i = row + np.uintp(picks[o])
+                i = np.uintp(row + picks[o])
                 put(out, to, work[i])
                 indices[to] = marks[i]
                 to += ONE_UP

@@ -375,11 +375,12 @@ def counting_taps(program: np.ndarray) -> np.ndarray:
 
 def geometry_of(plan: AnyPlan) -> np.ndarray:
     """Geometry of a plan for kernels that need no work array of the schedule."""
-    return _geometry_of(plan.planes, plan.axes)
+    return geometry_of_axes(plan.planes, plan.axes)
 
 
 @lru_cache(maxsize=512)
-def _geometry_of(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
+def geometry_of_axes(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
+    """The same of planes with these axes."""
     if isinstance(axes[0], Axis):
         return geometry_of_planes(Planes(planes, *axes))
     fields = [getattr(axis, name, 0) for name in Axis._fields for axis in axes]  # bins have no windows
