@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
+from numbapool.geometry import _fractional_starts
 from tests.checks import (
     FLOATS,
     INTEGERS,
@@ -424,6 +425,13 @@ def test_norms_against_torch(rank: int, power: float) -> None:
     grad = np.random.default_rng(1).standard_normal(out.shape)
     expected.backward(torch.from_numpy(grad))
     close(public("lp_pool_backward", rank)(grad, x, power, 3, 2, True), leaf.grad.numpy())
+
+
+def test_samples_that_round_up_place_no_window_outside() -> None:
+    """As float32 ones do along axes of more than 2**24 elements, and here those of half precision."""
+    starts = _fractional_starts(np.array([0.5513], np.float16), 1284, 2, 1247)
+    assert starts.max() == 1284 - 2
+    assert (np.diff(starts) >= 0).all()
 
 
 @given(st.integers(2, 3), st.data())

@@ -916,3 +916,15 @@ def test_torch_is_not_imported_for_arrays() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_recorded_samples_are_exact(dtype: Any) -> None:
+    """Of half precision they would place windows outside the input."""
+    x = torch.rand(1, 1, 1284, 4).to(dtype)
+    recorded = torch.compile(
+        lambda x, samples: numbapool.fractional_max_pool2d(x, 2, (1247, 2), _random_samples=samples), backend="eager"
+    )
+    assert recorded(x, None).shape == (1, 1, 1247, 2)
+    with pytest.raises(TypeError, match="_random_samples"):
+        recorded(x, torch.full((1, 1, 2), 0.5513, dtype=dtype))

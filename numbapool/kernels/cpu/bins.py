@@ -145,7 +145,7 @@ def _units_of(
     program[LAYOUT] = GEOMETRY_FIELDS
     # Rows of outputs of a unit, elements that are kept of a window, width of the narrowest.
     program[GROUP], program[PITCH], program[KERNEL_W] = group, pitch, narrowest
-    program[LINES], program[UNIT_COUNT] = lines, -(-h.out // group)
+    program[LINES], program[UNIT_COUNT] = lines, max(1, -(-h.out // group))
     program[STREAMS] = planes * d.out * h.out * w.out * itemsize >= STREAMED_BYTES
     # The work array: a vector on its way to the end of a row of outputs, and one region behind the other. The last is for rows
     # that are no runs of neighbours.
