@@ -143,11 +143,6 @@ def _check_input(x: Any, rank: int) -> None:
     _check_array("x", x, (rank + 1, rank + 2), (types.float32, types.float64))
 
 
-def _check_out(out: Any, x: Any) -> None:
-    if not _is_none(out):
-        _check_writeable("out", out, x.ndim, x.dtype)
-
-
 def _check_writeable(name: str, array: Any, ndim: int, dtype: Any) -> None:
     _check_array(name, array, (ndim,), (dtype,))
     if not array.mutable:
@@ -351,8 +346,14 @@ def _axis(length, kernel, stride, before, after, dilation, ceil_mode):
     return Axis(length, out, kernel, stride, dilation, before, after)
 
 
-def _planner(rank: int, ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Any:
-    """The function from a shape and arguments of these types to planes and the shape of the output."""
+def _planner(
+    rank: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, data_format: Any
+) -> Any:
+    """The function from a shape and arguments of these types, which every function takes, to planes and the shape of the output."""
+    _check_input(x, rank)
+    _check_flag("ceil_mode", ceil_mode)
+    _check_word("data_format", data_format, "channels_first")
+    ndim = x.ndim
     extents, strides = _extents("kernel_size", kernel_size, rank), _strides(stride, rank)
     pads, dilations = _pads(padding, rank), _extents("dilation", dilation, rank)
 
@@ -392,7 +393,7 @@ def _planner(rank: int, ndim: int, kernel_size: Any, stride: Any, padding: Any, 
     return plan
 
 
-def _target(out: Any) -> Any:
+def _target(out: Any, x: Any) -> Any:
     """The function that gives the array for results: a new one, or `out` if it is one that can be used."""
     if _is_none(out):
 
@@ -401,12 +402,55 @@ def _target(out: Any) -> Any:
             return np.empty(shape, x.dtype)
 
         return new
+    _check_writeable("out", out, x.ndim, x.dtype)
 
     @inner
     def given(out, shape, x):
         _check_shape("out", out, shape, "the shape of the result")
         _check_apart(out, x)
         return out
+
+    return given
+
+
+def _gradient_target(out: Any, x: Any, grad_output: Any) -> Any:
+    """The same for gradients with respect to x, after a look at those that they are made of."""
+    _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
+    target = _target(out, x)
+
+    @inner
+    def gradient_target(out, x, grad_output, out_shape):
+        _check_shape("grad_output", grad_output, out_shape, "the shape of the output")
+        gradient = target(out, x.shape, x)
+        _check_apart(gradient, grad_output)
+        return gradient
+
+    return gradient_target
+
+
+def _targets(out: Any, x: Any) -> Any:
+    """The function that gives the arrays for values and indices."""
+    if _is_none(out):
+
+        @inner
+        def new(out, shape, x):
+            return np.empty(shape, x.dtype), np.empty(shape, np.int64)
+
+        return new
+    if not (isinstance(out, types.BaseTuple) and len(out) == 2):
+        raise TypingError(f"out must be a pair (values, indices) with return_indices, got {out}")
+    _check_writeable("out[0]", out[0], x.ndim, x.dtype)
+    _check_writeable("out[1]", out[1], x.ndim, types.int64)
+
+    @inner
+    def given(out, shape, x):
+        values, indices = out
+        _check_shape("out", values, shape, "the shape of the result")
+        _check_shape("out", indices, shape, "the shape of the result")
+        _check_apart(values, x)
+        _check_apart(indices, x)
+        _check_apart(indices, values)
+        return values, indices
 
     return given
 
@@ -471,14 +515,10 @@ def _compile_extrema(kind: str, rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_word("index_kind", index_kind, "plane")
-        _check_word("data_format", data_format, "channels_first")
-        plan = _planner(rank, x.ndim, kernel_size, stride, padding, dilation)
         if not _is_true("return_indices", return_indices):
-            _check_out(out, x)
-            target = _target(out)
+            target = _target(out, x)
 
             def values_alone(
                 x,
@@ -498,12 +538,7 @@ def _compile_extrema(kind: str, rank: int) -> None:
                 return values
 
             return values_alone
-        if not _is_none(out):
-            if not (isinstance(out, types.BaseTuple) and len(out) == 2):
-                raise TypingError(f"out must be a pair (values, indices) with return_indices, got {out}")
-            _check_writeable("out[0]", out[0], x.ndim, x.dtype)
-            _check_writeable("out[1]", out[1], x.ndim, types.int64)
-        targets = _targets(out)
+        targets = _targets(out, x)
 
         def values_and_indices(
             x,
@@ -541,14 +576,10 @@ def _compile_extrema(kind: str, rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_flag("check_indices", check_indices)
         _check_word("index_kind", index_kind, "plane")
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        target = _gradient_target(out, x, grad_output)
         if _is_none(indices):
 
             def by_values(
@@ -566,9 +597,7 @@ def _compile_extrema(kind: str, rank: int) -> None:
                 out=None,
             ):
                 planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-                _check_shape("grad_output", grad_output, shape, "the shape of the output")
-                gradient = target(out, x.shape, x)
-                _check_apart(gradient, grad_output)
+                gradient = target(out, x, grad_output, shape)
                 embedded.max_pool_backward(plain(gradient), plain(grad_output), flat(x), planes)
                 return gradient
 
@@ -590,41 +619,14 @@ def _compile_extrema(kind: str, rank: int) -> None:
             out=None,
         ):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            _check_shape("grad_output", grad_output, shape, "the shape of the output")
+            gradient = target(out, x, grad_output, shape)
             _check_shape("indices", indices, shape, "the shape of the output")
-            gradient = target(out, x.shape, x)
-            _check_apart(gradient, grad_output)
             _check_apart(gradient, indices)
             if not embedded.scatter_add(plain(gradient), plain(grad_output), plain(indices), planes):
                 _raise_bad_index()
             return gradient
 
         return by_indices
-
-
-def _targets(out: Any) -> Any:
-    """The same for values and indices."""
-    if _is_none(out):
-
-        @inner
-        def new(out, shape, x):
-            return np.empty(shape, x.dtype), np.empty(shape, np.int64)
-
-        return new
-
-    @inner
-    def given(out, shape, x):
-        values, indices = out
-        for each in (values.shape, indices.shape):
-            for i in range(len(shape)):
-                if each[i] != shape[i]:
-                    raise ValueError("out must have the shape of the result, got another length of axis " + str(i))
-        _check_apart(values, x)
-        _check_apart(indices, x)
-        _check_apart(indices, values)
-        return values, indices
-
-    return given
 
 
 def _compile_means(rank: int) -> None:
@@ -644,13 +646,10 @@ def _compile_means(rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_flag("count_include_pad", count_include_pad)
         _check_word("rounding", rounding, "truncate")
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        target = _target(out, x)
         divisor_of = _divisor(divisor_override)
 
         def mean(
@@ -688,13 +687,9 @@ def _compile_means(rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_flag("count_include_pad", count_include_pad)
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        target = _gradient_target(out, x, grad_output)
         divisor_of = _divisor(divisor_override)
 
         def gradient_of_mean(
@@ -712,9 +707,7 @@ def _compile_means(rank: int) -> None:
         ):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
             divisor = divisor_of(divisor_override)
-            _check_shape("grad_output", grad_output, shape, "the shape of the output")
-            gradient = target(out, x.shape, x)
-            _check_apart(gradient, grad_output)
+            gradient = target(out, x, grad_output, shape)
             embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, count_include_pad, divisor)
             return gradient
 
@@ -749,11 +742,8 @@ def _compile_sums(rank: int) -> None:
     def pool(
         x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
     ):
-        _check_input(x, rank)
-        _check_flag("ceil_mode", ceil_mode)
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
+        target = _target(out, x)
 
         def total(
             x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
@@ -777,12 +767,8 @@ def _compile_sums(rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
-        _check_flag("ceil_mode", ceil_mode)
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
+        target = _gradient_target(out, x, grad_output)
 
         def gradient_of_sum(
             grad_output,
@@ -796,9 +782,7 @@ def _compile_sums(rank: int) -> None:
             out=None,
         ):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            _check_shape("grad_output", grad_output, shape, "the shape of the output")
-            gradient = target(out, x.shape, x)
-            _check_apart(gradient, grad_output)
+            gradient = target(out, x, grad_output, shape)
             embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, True, 1)
             return gradient
 
@@ -821,13 +805,10 @@ def _compile_norms(rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_power(norm_type)
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_flag("true_norm", true_norm)
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        _check_power(norm_type)
+        target = _target(out, x)
 
         def norm(
             x,
@@ -863,14 +844,10 @@ def _compile_norms(rank: int) -> None:
         data_format="channels_first",
         out=None,
     ):
-        _check_input(x, rank)
-        _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
-        _check_power(norm_type)
-        _check_flag("ceil_mode", ceil_mode)
+        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
         _check_flag("true_norm", true_norm)
-        _check_word("data_format", data_format, "channels_first")
-        _check_out(out, x)
-        plan, target = _planner(rank, x.ndim, kernel_size, stride, padding, dilation), _target(out)
+        _check_power(norm_type)
+        target = _gradient_target(out, x, grad_output)
 
         def gradient_of_norm(
             grad_output,
@@ -887,9 +864,7 @@ def _compile_norms(rank: int) -> None:
         ):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
             power = _power(norm_type)
-            _check_shape("grad_output", grad_output, shape, "the shape of the output")
-            gradient = target(out, x.shape, x)
-            _check_apart(gradient, grad_output)
+            gradient = target(out, x, grad_output, shape)
             embedded.lp_pool_backward(flat(gradient), flat(grad_output), flat(x), planes, power, true_norm)
             return gradient
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from numbapool.backends.eager import EagerBackend
 from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, bad_index_message, standard_dtype
 from numbapool.geometry import Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16
@@ -263,7 +264,7 @@ def names_of(operation: str, inputs: Sequence[Any]) -> tuple[str, ...]:
     return (first, "x" if operation.endswith("backward") else "indices")[: len(inputs)]
 
 
-class CudaBackend:
+class CudaBackend(EagerBackend):
     """Arrays of a library on CUDA devices, with results in its own; `Library`'s methods are the subclass's."""
 
     checks = True
@@ -305,25 +306,9 @@ class CudaBackend:
             raise TypeError(f"{name} must be {self.kind} like the other arguments, got {_type_name(array)}")
         return tuple(array.shape), standard_dtype(array.dtype)
 
-    def is_traced(self, *arrays: Any) -> bool:
-        """Never: these arrays hold their values."""
-        return False
-
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
-        """Never called."""
-        raise NotImplementedError
-
     def to_numpy(self, array: Any) -> np.ndarray:
         """The values of a small array; if it is on a device, waits for it."""
         return array if isinstance(array, np.ndarray) else self.to_host(array)
-
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """The array itself: where windows lie is computed on the host."""
-        return array
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1), others at every call, drawn on the host: nobody waits for a device."""
-        return np.random.default_rng().random(shape).astype(dtype)
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In bytes."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from numbapool.backends import cupy as cupy_adapter
 from numbapool.backends.cuda import CudaBackend, check_devices, names_of
+from numbapool.backends.eager import EagerBackend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.backends.numpy import backend as numpy_backend
 from numbapool.geometry import Plan
@@ -32,7 +33,7 @@ DEVICE_NAMES = {2: "CUDA", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm", 13:
 READ_ONLY, FLAGS_OFFSET = 1, 24
 
 
-class DlpackBackend:
+class DlpackBackend(EagerBackend):
     """Views go in; results come back through the `from_dlpack` of the input's own namespace."""
 
     def __init__(self, checks: bool) -> None:
@@ -52,26 +53,10 @@ class DlpackBackend:
         # A library may have no int64, as JAX by default, and have cut the indices that it was given.
         return shape, INDEX if name == "indices" and dtype == np.int32 else dtype
 
-    def is_traced(self, *arrays: Any) -> bool:
-        """Never: what can be exported has values."""
-        return False
-
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
-        """Never called."""
-        raise NotImplementedError
-
     def to_numpy(self, array: Any) -> np.ndarray:
         """The memory of an array; a copy of it from a GPU."""
         view = _view("array", array)
         return self._of(view).to_numpy(view)
-
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """The array itself, which goes in by DLPack like any other."""
-        return array
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1), others at every call."""
-        return numpy_backend.draw(shape, dtype)
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In bytes."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
 
+from numbapool.backends.eager import EagerBackend
 from numbapool.geometry import BinPlan, Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, values
 from numbapool.kernels.windows import Axis
@@ -37,7 +38,7 @@ UNPOOLING = {"place", "gather_all"}
 SMALL_SIZE = 4096
 
 
-class NumpyBackend:
+class NumpyBackend(EagerBackend):
     """Any strides are read where they stand; only unaligned and byte-swapped arrays are copied first."""
 
     @property
@@ -52,25 +53,9 @@ class NumpyBackend:
         dtype = array.dtype
         return array.shape, dtype if dtype.isnative and dtype.kind != "V" else standard_dtype(dtype)
 
-    def is_traced(self, *arrays: Any) -> bool:
-        """Never: NumPy arrays hold their values."""
-        return False
-
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
-        """Never called."""
-        raise NotImplementedError
-
     def to_numpy(self, array: Any) -> np.ndarray:
         """The array itself."""
         return np.asarray(array)
-
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """The array itself."""
-        return array
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1), others at every call."""
-        return np.random.default_rng().random(shape).astype(dtype)
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In bytes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numbapool.backends.eager import EagerBackend
 from numbapool.geometry import Plan
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Outline:
     calls: list[Call] = field(default_factory=list)
 
 
-class OutlineBackend:
+class OutlineBackend(EagerBackend):
     """Does all that needs no values."""
 
     def describe(self, name: str, array: Any) -> Spec:
@@ -43,25 +44,9 @@ class OutlineBackend:
             raise TypeError(f"{name} must be an array, got {type(array).__name__}")
         return array.shape, array.dtype
 
-    def is_traced(self, *arrays: Any) -> bool:
-        """Never: outlines take the way that arrays with values take."""
-        return False
-
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
-        """Never called."""
-        raise NotImplementedError
-
     def to_numpy(self, array: Any) -> np.ndarray:
         """Samples, which have values."""
         return np.asarray(array)
-
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """The array itself."""
-        return array
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1), others at every call."""
-        return np.random.default_rng().random(shape).astype(dtype)
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In elements."""

@@ -31,6 +31,7 @@ from numbapool.backends.torch import (
 from numbapool.geometry import (
     FLOATS,
     INEXACT,
+    SINGLE_AND_DOUBLE,
     BinPlan,
     IndexKind,
     Plan,
@@ -58,7 +59,7 @@ from numbapool.geometry import (
 from numbapool.kernels.windows import overhangs
 
 # Of samples of fractional pooling: less exact ones would place windows outside.
-DRAWN = torch.float32, torch.float64
+DRAWN = tuple(TORCH_DTYPES[dtype] for dtype in SINGLE_AND_DOUBLE)
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
 

@@ -191,18 +191,15 @@ def backward_program(
         layout = contiguous_layout_of(planes.number, d.out, h.out, w.out)
         receivers = receivers_along(d), receivers_along(h), receivers_along(w)
         program = receivers_program(geometry_of_planes(planes), layout, *receivers)
-        if is_uniform:
-            factors = np.full(d.out * h.out, factors[0])
         room = np.ones(VECTOR_BYTES // like.itemsize, like.dtype)
-        return HANDED_OUT, planes.number * d.length * h.length, program, np.concatenate((across, room, factors))
+        divisors = np.concatenate((across, room, factor_of_rows(factors, d, h)))
+        return HANDED_OUT, planes.number * d.length * h.length, program, divisors
     units, program = spread_program(planes, like.itemsize, is_contiguous)
     if units == 0:
         program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.number, d.out, h.out, w.out)))
         program[LAYOUT] = len(program) - LAYOUT_FIELDS
-        units = planes.number * d.length * h.length
-        if is_uniform:
-            factors = np.full(d.out * h.out, factors[0])
-        return SCATTER, units, program, np.concatenate((factors, across))
+        divisors = np.concatenate((factor_of_rows(factors, d, h), across))
+        return SCATTER, planes.number * d.length * h.length, program, divisors
     if is_uniform:
         return SPREAD, units, program, factors
     inside0, inside1 = inside_range(w)
@@ -211,6 +208,11 @@ def backward_program(
     program[spread.INSIDE0], program[spread.INSIDE1] = inside0, inside1
     program[spread.EDGES] = len(factors)
     return SPREAD, units, program, np.concatenate((factors, across[:inside0], across[inside1:]))
+
+
+def factor_of_rows(factors: np.ndarray, d: Axis, h: Axis) -> np.ndarray:
+    """A factor for each row of outputs, of one that serves all or of as many."""
+    return factors if len(factors) == d.out * h.out else np.full(d.out * h.out, factors[0])
 
 
 def is_handed_out(planes: Planes) -> bool:

@@ -242,18 +242,17 @@ def outputs_before(number, g):
 
 @inlined
 def unit_of(number, g, bounds):
-    """Plane and slab of a unit, its first row of outputs, how many there are, and where the bounds along d start."""
+    """Plane of a unit, slab and first row of its outputs, and their rows; its first slab of inputs, and how many; where the bounds
+    of its rows and of the columns start.
+    """
     slab = number // g[UNIT_COUNT]
     plane = slab // g[OUT_D]
-    oh = (number - slab * g[UNIT_COUNT]) * g[GROUP]
+    od, oh = slab - plane * g[OUT_D], (number - slab * g[UNIT_COUNT]) * g[GROUP]
     size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
-    return (
-        plane,
-        slab - plane * g[OUT_D],
-        oh,
-        min(g[GROUP], g[OUT_H] - oh),
-        plane * size if bounds.size > size else ZERO,
-    )
+    d = (plane * size if bounds.size > size else ZERO) + od
+    h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
+    d0 = bounds[d]
+    return plane, od, oh, min(g[GROUP], g[OUT_H] - oh), d0, bounds[d + g[OUT_D]] - d0, h, w
 
 
 @inner
@@ -329,10 +328,7 @@ def pick(work, to, line, pitch, count, picks):
 @inlined
 def fold_unit(combine, finish, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, identity):
     """Fold the windows of a unit and write them to the output."""
-    plane, od, oh, count, d = unit_of(number, g, bounds)
-    h = d + 2 * g[OUT_D] + oh
-    w = h - oh + 2 * g[OUT_H]
-    d0, slabs = bounds[d + od], bounds[d + g[OUT_D] + od] - bounds[d + od]
+    plane, od, oh, count, d0, slabs, h, w = unit_of(number, g, bounds)
     at, line, n = plane_at(layout, plane), g[FOLDED], g[IN_W]
     if layout[rows.DIRECT]:
         d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
@@ -479,10 +475,7 @@ def mark_max(first, last, out, indices, x, g, bounds, none):
     for column in range(n):
         marks[ramp + column] = column
     for number in range(first, last):
-        plane, od, oh, count, d = unit_of(number, g, bounds)
-        h = d + 2 * g[OUT_D] + oh
-        w = h - oh + 2 * g[OUT_H]
-        d0, slabs = bounds[d + od], bounds[d + g[OUT_D] + od] - bounds[d + od]
+        plane, _, _, count, d0, slabs, h, w = unit_of(number, g, bounds)
         at, line, ends = plane_at(layout, plane), g[FOLDED], h + g[OUT_H]
         if layout[rows.DIRECT]:
             d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
@@ -554,18 +547,6 @@ def hand_out(line, sums, receivers, at, n):
             line[w] += sums[np.uintp(receivers[next_one + w])]
 
 
-@inner
-def copy_within(array, to, source, n, like):
-    """Copy n elements of an array."""
-    width, column = lanes(like), np.uintp(0)
-    while column + width <= n:
-        store(array, to + column, load(array, source + column, like))
-        column += width
-    while column < n:
-        put(array, to + column, element(array, source + column, like))
-        column += ONE_UP
-
-
 @entry
 def avg_handed_out(first, last, grad_input, grad, g, divisors):
     layout, receivers = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS], g[g[UNITS] :]
@@ -577,7 +558,7 @@ def avg_handed_out(first, last, grad_input, grad, g, divisors):
         od0, od1, at_h = receivers[d], receivers[d + depth], 2 * depth + h
         oh0, oh1, to = receivers[at_h], receivers[at_h + height], np.uintp(number * n)
         if d > 0 and number - height >= first and od0 == receivers[d - 1] and od1 == receivers[d - 1 + depth]:
-            copy_within(grad_input, to, np.uintp((number - height) * n), np.uintp(n), line)
+            rows.write_line(grad_input, to, grad_input, np.uintp((number - height) * n), np.uintp(n), line)
             continue
         if number == first or h == 0 or oh0 != receivers[at_h - 1] or oh1 != receivers[at_h - 1 + height]:
             rows.fill(sums, ZERO, no_sum(grad_input), g[OUT_W])
@@ -587,4 +568,4 @@ def avg_handed_out(first, last, grad_input, grad, g, divisors):
                     factor = divisors[factors + od * g[OUT_H] + oh]
                     add_shares(sums, grad, row, layout[rows.W_STEP], g[OUT_W], divisors, factor)
             hand_out(line, sums, receivers, 2 * (depth + height), n)
-        rows.write_line(grad_input, to, line, np.uintp(n))
+        rows.write_line(grad_input, to, line, np.uintp(0), np.uintp(n), line)

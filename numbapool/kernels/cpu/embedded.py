@@ -75,6 +75,7 @@ PLANNING: tuple[Callable[..., Any], ...] = (
     bins.receivers_program,
     avg.backward_program,
     avg.divisors_of,
+    avg.factor_of_rows,
     avg.factors_of,
     avg.is_handed_out,
     indexed.block_of,

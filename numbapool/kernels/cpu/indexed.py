@@ -65,7 +65,7 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
     with_layout,
 )
-from numbapool.kernels.cpu.vectors import element, is_summed_in, lanes, load, lowest, no_sum, store, sums_of
+from numbapool.kernels.cpu.vectors import element, is_summed_in, lowest, no_sum, sums_of
 from numbapool.kernels.elements import value_dtype
 
 # Input elements that a unit of work owns, at least.
@@ -264,19 +264,14 @@ def own_sums(grad_input, size):
 def take_over(values, source, at, n):
     """Read n elements into an array of `own_sums`, all at once: one by one, float16 took twice as long as float32."""
     if not is_summed_in(source):
-        width, column = np.int64(lanes(values)), ZERO
-        while column + width <= n:
-            store(values, np.uintp(column), load(source, np.uintp(at + column), values))
-            column += width
-        for i in range(column, n):
-            values[np.uintp(i)] = element(source, np.uintp(at + i), values)
+        rows.write_line(values, np.uintp(0), source, np.uintp(at), np.uintp(n), values)
 
 
 @inlined
 def hand_over(grad_input, to, sums, n):
     """Write n sums to where they belong, if they have grown elsewhere."""
     if not is_summed_in(grad_input):
-        rows.write_line(grad_input, np.uintp(to), sums, np.uintp(n))
+        rows.write_line(grad_input, np.uintp(to), sums, np.uintp(0), np.uintp(n), sums)
 
 
 @inner

@@ -334,7 +334,7 @@ def spread_powers(first, last, grad_input, x, weights, size, exponent, is_magnit
                         line[i] = zero if value == 0 else line[i] * np.sign(value)
                 for i in range(np.uintp(n)):
                     line[i] *= weight
-            write_line(grad_input, np.uintp(at), line, np.uintp(n))
+            write_line(grad_input, np.uintp(at), line, np.uintp(0), np.uintp(n), line)
 
 
 @entry

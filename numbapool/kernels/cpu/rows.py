@@ -413,14 +413,14 @@ def fold_lines(combine, work, to, a, b, c, n):
 
 
 @inner
-def write_line(out, to, line, n):
-    """Write n elements from the start of a line to where they belong, rounded if need be."""
-    width, column = lanes(line), np.uintp(0)
+def write_line(out, to, source, at, n, like):
+    """Write n elements of a source from `at` on to where they belong: as values of the array `like`, rounded if need be."""
+    width, column = lanes(like), np.uintp(0)
     while column + width <= n:
-        store(out, to + column, load(line, column, line))
+        store(out, to + column, load(source, at + column, like))
         column += width
     while column < n:
-        put(out, to + column, line[column])
+        put(out, to + column, element(source, at + column, like))
         column += ONE_UP
 
 

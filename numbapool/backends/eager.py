@@ -1,0 +1,27 @@
+"""What backends have in common whose arrays hold their values: nothing is recorded, and the host draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class EagerBackend:
+    """The part of a backend that asks nothing of its library."""
+
+    def is_traced(self, *arrays: Any) -> bool:
+        """Never."""
+        return False
+
+    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    def from_numpy(self, array: np.ndarray) -> Any:
+        """The array itself: NumPy's are taken beside the library's own."""
+        return array
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Random numbers in [0, 1), others at every call."""
+        return np.random.default_rng().random(shape).astype(dtype)
