@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from numbapool.kernels.cuda import launch
+from numbapool.kernels.cuda import compiler, launch
 from numbapool.kernels.cuda.variants import Kernel
 from tests import emulation
 from tests.test_examples import module_of_docs
@@ -45,6 +45,14 @@ def gate(document: ModuleType) -> ModuleType:
             pytest.skip(f"{package} is not installed (pip install 'numbapool[gate]')")
     assert importlib.util.find_spec("cuda.core") is not None
     return document
+
+
+@pytest.mark.usefixtures("gate")
+def test_the_key_of_the_cache_has_all_that_compiles() -> None:
+    """Without a version in it, code of another compiler would be taken for right."""
+    versions = dict(zip(compiler.PACKAGES, compiler.versions()[1:], strict=True))
+    missing = {package for package, version in versions.items() if version == "none"}
+    assert missing <= {"nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink-cu12"}  # which the extra `cuda12` has
 
 
 def test_the_tables_have_every_kernel(document: ModuleType) -> None:

@@ -6,6 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+
 import numbapool
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +40,37 @@ def test_the_oldest_versions_are_tested() -> None:
     for name, bound in bounds.items():
         assert re.search(rf"\b{name}=={re.escape(bound)}\.[0*]", workflow), (name, bound)
     assert f"NumPy from {bounds['numpy']}, Numba from {bounds['numba']}" in text_of("README.md")
+
+
+def test_every_extra_that_is_named_is_one() -> None:
+    """In messages, pages and comments: what they tell to install can be installed."""
+    paths = [
+        path
+        for folder in ("numbapool", "docs", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md")
+    ]
+    texts = [path.read_text(encoding="utf-8") for path in (*paths, ROOT / "README.md", ROOT / "CONTRIBUTING.md")]
+    named = {
+        extra
+        for text in texts
+        for given in re.findall(r"'(?:numbapool|\.)\[([\w,-]+)\]", text)
+        for extra in given.split(",")
+    }
+    assert {"cuda", "cuda12", "cupy", "cupy12", "gate", "test"} <= named <= PROJECT["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize(("suffix", "release"), [("", 13), ("12", 12)])
+def test_the_compiler_for_gpus_and_its_linker_are_of_one_release(suffix: str, release: int) -> None:
+    """A linker refuses what a newer NVVM makes; only the toolkit holds both to one version."""
+    extras = PROJECT["optional-dependencies"]
+    given = {Requirement(each).name: Requirement(each) for each in extras[f"cuda{suffix}"]}
+    assert given["numba-cuda"].extras == {f"cu{release}"}
+    assert given["cuda-toolkit"].extras == {"nvjitlink"}
+    assert str(given["cuda-toolkit"].specifier) == f"=={release}.*"
+    assert not any(name.startswith("nvidia-") for name in given)
+    assert f"numbapool[cuda{suffix}]" in extras[f"cupy{suffix}"]
+    assert any(each.startswith(f"cupy-cuda{release}x") for each in extras[f"cupy{suffix}"])
 
 
 def test_every_version_of_python_is_tested() -> None:

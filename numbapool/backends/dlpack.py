@@ -164,7 +164,7 @@ def _on_gpu(name: str, array: Any, view: Callable[[Any], Any]) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{name} is on {_where(array)}, where numbapool needs CuPy to see arrays of other libraries: "
-            "install it (pip install 'numbapool[cupy]'), or move it to the CPU"
+            "install it (pip install 'numbapool[cupy]', or 'numbapool[cupy12]' for a driver older than 580), or move it to the CPU"
         ) from error
 
 

@@ -28,9 +28,19 @@ from numbapool.kernels.cuda.elements import atomic_max, float_of_half, half_of_f
 from numbapool.kernels.cuda.lanes import NEIGHBOURS, PUT_NEIGHBOURS
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
-INSTALL = "pip install 'numbapool[cuda]'"
-# What decides what machine code a kernel becomes.
-PACKAGES = ("numba", "numba-cuda", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink", "numpy")
+INSTALL = "pip install 'numbapool[cuda]', or 'numbapool[cuda12]' for a driver older than 580"
+# What decides what machine code a kernel becomes; NVVM is in `nvidia-cuda-nvcc-cu12` for CUDA 12.
+PACKAGES = (
+    "numba",
+    "numba-cuda",
+    "cuda-core",
+    "cuda-bindings",
+    "nvidia-nvvm",
+    "nvidia-nvjitlink",
+    "nvidia-cuda-nvcc-cu12",
+    "nvidia-nvjitlink-cu12",
+    "numpy",
+)
 # What of the files beside this directory kernels are made of.
 SHARED = ("windows.py", "elements.py")
 
