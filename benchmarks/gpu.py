@@ -120,10 +120,19 @@ def device_name() -> str:
 def test(pattern: str) -> None:
     """Run the whole suite on CuPy arrays and CUDA tensors, and the tests that only a GPU can pass."""
     name, console = device_name(), Console()
-    select = "cupy_on_gpu or torch_on_gpu or test_on_gpu" + (f" and ({pattern})" if pattern else "")
     with tempfile.TemporaryDirectory() as directory, Progress(console=console, transient=True) as progress:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "tests", "-k", select, "-v", "--no-header", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "tests",
+            "-k",
+            selected(pattern),
+            "-v",
+            "--no-header",
+            f"--junitxml={report}",
+        ]
         task = progress.add_task("collecting", total=100)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert process.stdout is not None
@@ -139,6 +148,12 @@ def test(pattern: str) -> None:
     console.print(result)
     if process.returncode != 0:
         raise click.ClickException("not everything passed")
+
+
+def selected(pattern: str) -> str:
+    """What pytest's -k takes for the tests that take a GPU, and of them those that a pattern of its own selects."""
+    on_gpu = "(cupy_on_gpu or torch_on_gpu or test_on_gpu)"
+    return f"{on_gpu} and ({pattern})" if pattern else on_gpu
 
 
 def _counts(report: Path) -> dict[str, Counter[str]]:
@@ -225,6 +240,7 @@ def speed(pattern: str, rounds: int, folder: Path | None, file: Path | None) -> 
     """Compare with torch, torch.compile and CuPy, and with a copy on the device."""
     name, console = device_name(), Console()
     import torch
+    import torch._functorch.config
 
     torch._functorch.config.donated_buffer = False  # so that a graph can be gone back through again
     bandwidth = copy_bandwidth(rounds)
