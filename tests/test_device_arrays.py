@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.errors import NumbaPerformanceWarning
 from numpy.typing import NDArray
 
 import numbapool
@@ -53,6 +55,10 @@ class DeviceNDArray:
 
     def setitem(self, key: Any, value: DeviceNDArray, stream: Any) -> None:
         events.append(("copy", int(stream)))
+        message = (
+            "Grid size 1 will likely result in GPU under-utilization due to low occupancy."  # of Numba's own kernel
+        )
+        warnings.warn(NumbaPerformanceWarning(message), stacklevel=2)
         self.memory[key] = value.memory
 
     def reshape(self, shape: tuple[int, ...]) -> DeviceNDArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -81,7 +82,11 @@ class DeviceArrayBackend(CudaBackend):
 
     def copy(self, target: Any, source: Any) -> None:
         """On the target's stream."""
-        target.setitem(slice(None), source, stream=target.stream or self.cuda.default_stream())
+        with (
+            warnings.catch_warnings()
+        ):  # a NumbaPerformanceWarning: Numba's own kernel for it is one block for small arrays
+            warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
+            target.setitem(slice(None), source, stream=target.stream or self.cuda.default_stream())
 
     def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """A view of a contiguous array, else a copy."""
