@@ -40,22 +40,24 @@ def test_as_torch(kind: str, seed: int) -> None:
     if rank > 1 and random.integers(2):
         x = x.contiguous(memory_format=torch.channels_last if rank == 2 else torch.channels_last_3d)
     arguments = windows(random, rank)
-    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, exact = x.clone().requires_grad_(), x.to(torch.float64, copy=True).requires_grad_()
     name = f"{kind}_pool{rank}d"
     if kind == "max":
         out, indices = getattr(numbapool, name)(ours, **arguments, return_indices=True)
-        expected, expected_indices = getattr(F, name)(theirs, **arguments, return_indices=True)
+        expected, expected_indices = getattr(F, name)(x, **arguments, return_indices=True)
         assert torch.equal(out, expected)
         assert torch.equal(indices, expected_indices)
     else:
-        out, expected = getattr(numbapool, name)(ours, **arguments), getattr(F, name)(theirs, **arguments)
+        out, expected = getattr(numbapool, name)(ours, **arguments), getattr(F, name)(x, **arguments)
         torch.testing.assert_close(out, expected)
+    is_channels_last = x.stride() != torch.empty_like(x, memory_format=torch.contiguous_format).stride()
+    if (kind, rank) == ("avg", 3) and is_channels_last:  # torch's own result is contiguous, see docs/semantics.md
+        expected = expected.contiguous(memory_format=torch.channels_last_3d)
     assert out.stride() == expected.stride()
     gradient = torch.from_numpy(random.normal(size=expected.shape)).to("cuda", dtype)
     out.backward(gradient)
-    expected.backward(gradient)
-    loose = {"rtol": 2e-2, "atol": 2e-2} if dtype.itemsize == 2 else {}
-    torch.testing.assert_close(ours.grad, theirs.grad, **loose)
+    getattr(F, name)(exact, **arguments).backward(gradient.double())  # of halves torch may round every partial sum
+    torch.testing.assert_close(ours.grad, exact.grad.to(dtype))
 
 
 def test_work_waits_for_the_current_stream_only() -> None:
@@ -124,6 +126,8 @@ def test_indices_are_checked_when_asked() -> None:
         numbapool.max_pool2d_backward(grad, x, 2, indices=indices, check_indices=True)
 
 
+# torch's default compiler, the first time, imports what torch itself calls deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_without_a_break() -> None:
     x = torch.randn(2, 3, 16, 16, device="cuda", requires_grad=True)
     compiled = torch.compile(lambda x: numbapool.max_pool2d(x, 2) * 2, fullgraph=True)
