@@ -127,6 +127,25 @@ def test_unpooling_waits_only_to_check() -> None:
         assert not any(each[0] == "synchronize" for each in events)
 
 
+def test_compiled_unpooling_waits_only_to_check() -> None:
+    x, indices = torch.ones(1, 1, 2, 2, requires_grad=True), torch.tensor([[[[0, 2], [99, 10]]]])
+
+    def unpool(x: Any, indices: Any, check_indices: bool) -> Any:
+        return numbapool.max_unpool2d(x, indices, 2, check_indices=check_indices) * 2
+
+    compiled = torch.compile(unpool, fullgraph=True, backend="aot_eager")
+    with pytest.raises(ValueError, match="99 in indices is outside"):
+        compiled(x, indices, True)
+    events.clear()
+    out = compiled(x, indices, False)
+    assert torch.nonzero(out.ravel()).ravel().tolist() == [0, 2, 10]
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[[[2, 2], [0, 2]]]]
+    assert launches()
+    assert not any(each[0] == "synchronize" for each in events)
+
+
 def test_out_and_its_version() -> None:
     x, out = numbers(1, 2, 6, 6), torch.zeros(1, 2, 3, 3)
     version = out._version

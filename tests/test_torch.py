@@ -691,7 +691,8 @@ def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
         large = [*x.shape[:2], 14, 16]
         places = torch.randint(14 * 16, x.shape)
         gradient = torch.rand(large, dtype=torch.float64).contiguous(memory_format=memory_format)
-        yield "max_unpool", (x.clone().requires_grad_(), places, large, 2)
+        for check_indices in (True, False):
+            yield "max_unpool", (x.clone().requires_grad_(), places, large, 2, check_indices)
         yield "max_unpool_gather", (gradient.requires_grad_(), places, 2)
         yield "max_unpool_scatter", (x.clone().requires_grad_(), places, large, 2)
 
@@ -705,6 +706,34 @@ def test_operators_pass_torchs_own_checks() -> None:
         torch.library.opcheck(getattr(torch.ops.numbapool, name).default, arguments)
         checked.add(name)
     assert checked == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("said", [{}, {"check_indices": True}, {"check_indices": False}])
+def test_unpooling_that_is_recorded_checks_indices_as_it_was_told(said: dict[str, bool]) -> None:
+    calls = []
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            calls.append((function, args))
+            return function(*args, **(kwargs or {}))
+
+    x, indices = torch.rand(1, 2, 3, 3, requires_grad=True), torch.arange(9).reshape(3, 3).expand(1, 2, 3, 3)
+    with Recorder():
+        numbapool.max_unpool2d(x, indices, 2, **said).sum().backward()
+    assert [args[-1] for function, args in calls if function is torch.ops.numbapool.max_unpool.default] == [
+        said.get("check_indices", True)
+    ]
+
+
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="torch is older than this tag")
+def test_operators_whose_values_the_host_reads_are_in_no_graph() -> None:
+    from numbapool.backends.torch import OPERATIONS
+
+    numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)  # registers them
+    unsafe = {
+        name for name in OPERATIONS if torch.Tag.cudagraph_unsafe in getattr(torch.ops.numbapool, name).default.tags
+    }
+    assert unsafe == {"max_unpool", *(name for name in OPERATIONS if name.startswith("fractional"))}
 
 
 def test_operators_check_their_arguments() -> None:

@@ -77,6 +77,7 @@ class Arguments(NamedTuple):
     windows: tuple[Any, ...]  # where they lie, see `Windows`
     parameters: tuple[Any, ...]
     index_kind: str  # of the indices it makes: "plane", "narrow" (the same in int32) or "window"
+    checks: bool = False  # on a GPU: waits to know of indices out of range
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -175,8 +176,9 @@ def schema_of(operation: Operation) -> str:
     indices = ", Tensor indices" if operation.indices == "given" else ""
     shape = ", SymInt[] shape" if operation.result == "input" else ""
     kind = ", str index_kind" if operation.indices == "made" else ""
+    checks = ", bool check_indices" if operation.target == "place" else ""
     results = "(Tensor, Tensor)" if operation.indices == "made" else "Tensor"
-    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{kind}) -> {results}"
+    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{kind}{checks}) -> {results}"
 
 
 def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
@@ -185,15 +187,24 @@ def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
     indices = rest.pop(0) if operation.indices == "given" else None
     shape = rest.pop(0) if operation.result == "input" else x.shape
     index_kind = rest.pop() if operation.indices == "made" else "plane"
+    checks = rest.pop() if operation.target == "place" else False
     size = WINDOWS[operation.windows].size
-    return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), index_kind)
+    return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), index_kind, checks)
 
 
 def values_of(operation: Operation, arguments: Arguments) -> list[Any]:
     """The other way round."""
     shape = [list(arguments.shape)] if operation.result == "input" else []
     kind = [arguments.index_kind] if operation.indices == "made" else []
-    return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *kind]
+    checks = [arguments.checks] if operation.target == "place" else []
+    return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *kind, *checks]
+
+
+def tags_of(operation: Operation) -> tuple[torch.Tag, ...]:
+    """What compilers must know: operators that wait for values of a GPU cannot be captured in graphs."""
+    waits = operation.target == "place" or operation.windows == "fractional"
+    unsafe = getattr(torch.Tag, "cudagraph_unsafe", None)  # which torch 2.6 does not have
+    return (torch.Tag.pt2_compliant_tag, *([unsafe] if waits and unsafe is not None else []))
 
 
 def register(name: str, operation: Operation) -> None:
@@ -236,9 +247,7 @@ def register(name: str, operation: Operation) -> None:
         check(arguments, plan.out_shape)
         index_dtype = index_dtype_of(arguments)
         memory_format = format_of_any(arguments.tensors)
-        # Whoever unpools is told of indices out of range; their derivatives need not wait for a GPU once more.
-        is_checked = operation.target == "place"
-        call = Call(name, plan, arguments.parameters, index_dtype, memory_format, checks=is_checked)
+        call = Call(name, plan, arguments.parameters, index_dtype, memory_format, checks=arguments.checks)
         return computed(call, arguments.x, arguments.indices)
 
     def infer(*values: Any) -> Any:
@@ -288,7 +297,7 @@ def register(name: str, operation: Operation) -> None:
         return results.unflatten(0, (info.batch_size, first)), 0
 
     qualified = f"numbapool::{name}"
-    library.define(f"{name}{schema_of(operation)}", tags=(torch.Tag.pt2_compliant_tag,))
+    library.define(f"{name}{schema_of(operation)}", tags=tags_of(operation))
     for target in ("CPU", "CUDA"):
         library.impl(name, compute, target)
     torch.library.register_fake(qualified, infer, lib=library)
@@ -313,7 +322,7 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         name = name if is_placed else f"adaptive_{name}"
         sizes = len(plan.pooled) if is_placed else [axis.out for axis in plan.pooled]
         parameters = call.parameters[len(OPERATIONS[name].fixed) :]
-        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, index_kind))
+        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, index_kind, call.checks))
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
@@ -475,9 +484,12 @@ def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
 
 def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d` to `max_unpool3d`."""
-    sizes = _unpooled(rank, x, *arguments)
+    *window, check_indices = arguments
+    sizes = _unpooled(rank, x, *window)
     check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
-    return torch.ops.numbapool.max_unpool(x, indices, [*x.shape[:-rank], *sizes], rank)
+    return torch.ops.numbapool.max_unpool(
+        x, indices, [*x.shape[:-rank], *sizes], rank, as_flag("check_indices", check_indices)
+    )
 
 
 def _unpooled(rank: int, x: Tensor, *arguments: Any) -> tuple[int, ...]:

@@ -597,7 +597,7 @@ def unpool(
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
     if backend.is_traced(x, indices):
-        arguments = indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
+        arguments = indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind), check_indices
         return backend.trace("max_unpool", rank, out, x, *arguments)
     plan: Plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
     check_dtype("x", dtype, ORDERED)
