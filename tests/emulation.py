@@ -244,6 +244,8 @@ def pointers_in_python(kernel: Kernel, addresses: Sequence[int]) -> tuple[Pointe
 
 def emulate(step: Step, arguments: tuple[int, ...]) -> None:
     """Run all threads of a launch, one after the other."""
+    # The launcher gives kernels 8 bytes for each of these, but one for a bool, and NumPy's as many as they have.
+    assert all(type(each) is int and -(2**63) <= each < 2**63 for each in arguments), (step.kernel.label, arguments)
     kernel, count = step.kernel, len(step.buffers)
     driver = driver_of(kernel)
     driver(step.blocks, arguments[:count], arguments[count:])

@@ -122,12 +122,13 @@ def test_speed_begins_by_itself() -> None:
 from benchmarks import gpu
 gpu.device_name = lambda: "no GPU"
 gpu.copy_bandwidth = lambda rounds: 1e12
-gpu.host_cost = lambda: {"numbapool": 2e-6, "torch": 1e-6}
+gpu.host_cost = dict
+gpu.bar_table = lambda *_: "the bars"
 gpu.main(["speed", "-k", "no such case"])
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"cost of a tiny call, at most .* 2.00 .* no", ended.stdout)
+    assert ended.stdout.endswith("the bars\n")
 
 
 def test_cases_for_a_gpu_can_be_pooled() -> None:
