@@ -317,6 +317,16 @@ def test_without_cupy_other_libraries_cannot_be_seen(monkeypatch: pytest.MonkeyP
         numbapool.max_pool2d(Exporter(numbers(1, 1, 4, 4)), 2)
 
 
+@pytest.mark.usefixtures("_with_cupy")
+def test_bfloat16_takes_a_newer_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(array: Any) -> Any:
+        raise NotImplementedError("CuPy does not support bfloat16 yet")  # so says CuPy 13.6
+
+    monkeypatch.setattr(imitation, "from_dlpack", old)
+    with pytest.raises(TypeError, match=r"^x, a .* bfloat16 yet; bfloat16 takes CuPy 14 .*'numbapool\[cupy\]'"):
+        numbapool.max_pool2d(Exporter(numbers(1, 1, 4, 4)), 2)
+
+
 @pytest.mark.parametrize(("kind", "name"), [(8, "Metal"), (10, "ROCm"), (14, "oneAPI")])
 def test_other_devices_are_named(kind: int, name: str) -> None:
     with pytest.raises(TypeError, match=f"x is on device .*{name}.*no kernels: move it to the CPU"):

@@ -22,6 +22,7 @@ from numbapool.geometry import Plan
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
 
+INSTALL = "pip install 'numbapool[cupy]', or 'numbapool[cupy12]' for a driver older than 580"
 INDEX = np.dtype(np.int64)
 # DLDeviceType of memory that the CPU can address: kDLCPU, kDLCUDAHost, kDLROCMHost.
 CPU_DEVICES = (1, 3, 11)
@@ -164,8 +165,12 @@ def _on_gpu(name: str, array: Any, view: Callable[[Any], Any]) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{name} is on {_where(array)}, where numbapool needs CuPy to see arrays of other libraries: "
-            "install it (pip install 'numbapool[cupy]', or 'numbapool[cupy12]' for a driver older than 580), or move it to the CPU"
+            f"install it ({INSTALL}), or move it to the CPU"
         ) from error
+    except (
+        NotImplementedError
+    ) as error:  # by CuPy, of a dtype: there is no other than bfloat16 that only later versions know
+        raise TypeError(f"{error}; bfloat16 takes CuPy 14 or newer and ml-dtypes ({INSTALL})") from error
 
 
 def _where(array: Any) -> str:
