@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from _pytest.mark.expression import Expression
 
 import numbapool
 from numbapool import functional
@@ -33,13 +30,11 @@ import benchmarks.peers
 import benchmarks.sizes
 from benchmarks.cases import ALL, FAMILY, PASSES, Benchmark, FamilyBenchmark, Timed
 from benchmarks.engines import ENGINES, Numbapool, UnsupportedError, results_of
-from benchmarks.gpu import CASES, GpuCase, bar_table, main, selected
+from benchmarks.gpu import CASES, GpuCase, bar_table, main
 from benchmarks.limits import WINDOWS
 from benchmarks.machine import describe, sentence
 from benchmarks.plots import plot_windows
 from benchmarks.workers import Worker
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_every_operation_is_timed() -> None:
@@ -98,37 +93,6 @@ def test_without_a_gpu_it_says_so(command: str, monkeypatch: pytest.MonkeyPatch)
     outcome = CliRunner().invoke(main, [command])
     assert outcome.exit_code == 1
     assert "no GPU, so nothing has been run" in outcome.output
-
-
-@pytest.mark.parametrize(
-    ("keywords", "is_run"),
-    [
-        ({"cupy_on_gpu", "max"}, True),
-        ({"test_on_gpu", "max"}, True),
-        ({"cupy_on_gpu"}, False),
-        ({"torch_on_gpu", "min"}, False),
-        ({"max"}, False),
-    ],
-)
-def test_a_pattern_selects_of_all_tests_that_take_a_gpu(keywords: set[str], is_run: bool) -> None:
-    expression = Expression.compile(selected("max or sum"))
-    assert expression.evaluate(lambda name, **_: name in keywords) is is_run
-
-
-def test_speed_begins_by_itself() -> None:
-    """In a process that has imported nothing but it, as far as that goes without a GPU: without cases."""
-    pytest.importorskip("torch")
-    code = """
-from benchmarks import gpu
-gpu.device_name = lambda: "no GPU"
-gpu.copy_bandwidth = lambda rounds: 1e12
-gpu.host_cost = dict
-gpu.bar_table = lambda *_: "the bars"
-gpu.main(["speed", "-k", "no such case"])
-"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.endswith("the bars\n")
 
 
 def test_cases_for_a_gpu_can_be_pooled() -> None:

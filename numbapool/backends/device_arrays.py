@@ -82,9 +82,8 @@ class DeviceArrayBackend(CudaBackend):
 
     def copy(self, target: Any, source: Any) -> None:
         """On the target's stream."""
-        with (
-            warnings.catch_warnings()
-        ):  # a NumbaPerformanceWarning: Numba's own kernel for it is one block for small arrays
+        with warnings.catch_warnings():
+            # A NumbaPerformanceWarning about Numba's own kernel, which is one block for a small array.
             warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
             target.setitem(slice(None), source, stream=target.stream or self.cuda.default_stream())
 

@@ -1,12 +1,15 @@
-"""What `python -m benchmarks.gpu sanitize` watches, without a GPU: no operation and no kernel is left out."""
+"""The commands of `python -m benchmarks.gpu`, without a GPU: what they select, and that `sanitize` watches every kernel."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.expression import Expression
 
 import numbapool
 from numbapool import functional
@@ -25,6 +28,8 @@ from click.testing import CliRunner
 from benchmarks import gpu
 from benchmarks.exercise import COMPLEX, DTYPES, FLOATS, exercise
 from tests import imitated_tensors
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -88,3 +93,33 @@ def test_sanitizers_see_the_end_of_every_tensor(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(gpu.subprocess, "run", run)
     assert CliRunner().invoke(gpu.main, ["sanitize"], catch_exceptions=False).exit_code == 0
     assert runs == [("memcheck", "exercise", "1", True), ("racecheck", "exercise", "1", True)]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "is_run"),
+    [
+        ({"cupy_on_gpu", "max"}, True),
+        ({"test_on_gpu", "max"}, True),
+        ({"cupy_on_gpu"}, False),
+        ({"torch_on_gpu", "min"}, False),
+        ({"max"}, False),
+    ],
+)
+def test_a_pattern_selects_of_all_tests_that_take_a_gpu(keywords: set[str], is_run: bool) -> None:
+    expression = Expression.compile(gpu.selected("max or sum"))
+    assert expression.evaluate(lambda name, **_: name in keywords) is is_run
+
+
+def test_speed_begins_by_itself() -> None:
+    """In a process that has imported nothing but it, as far as that goes without a GPU: without cases."""
+    code = """
+from benchmarks import gpu
+gpu.device_name = lambda: "no GPU"
+gpu.copy_bandwidth = lambda rounds: 1e12
+gpu.host_cost = dict
+gpu.bar_table = lambda *_: "the bars"
+gpu.main(["speed", "-k", "no such case"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("the bars\n")
