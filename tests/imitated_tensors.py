@@ -54,4 +54,4 @@ class ImitatedLibrary(torch_cuda.TensorLibrary):
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the test ends."""
     monkeypatch.setattr(adapter, "is_on_gpu", lambda tensor: tensor.is_cpu)
-    monkeypatch.setattr(torch_cuda, "library", ImitatedLibrary())
+    monkeypatch.setattr(torch_cuda.library, "__class__", ImitatedLibrary)

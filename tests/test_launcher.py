@@ -13,7 +13,7 @@ from numbapool.kernels.cuda.launch import Program, Step
 from numbapool.kernels.cuda.variants import Kernel
 from tests import imitation
 
-run, wait, device_of = imitation.real_launcher
+run_loaded, wait, device_of, load = imitation.real_launcher
 
 SUCCESS = 0
 
@@ -97,6 +97,11 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
     yield made
     for each in (launcher._context, launcher._capability, launcher._stream, launcher._config):
         each.cache_clear()
+
+
+def run(program: Program, addresses: list[int], device: int, stream: int) -> None:
+    """Load and run."""
+    run_loaded(load(program, device), addresses, stream)
 
 
 def nothing() -> None:

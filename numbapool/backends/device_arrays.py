@@ -29,9 +29,13 @@ class DeviceArrayBackend(CudaBackend):
 
     def view(self, array: Any) -> View:
         """Where an array is."""
-        address = array.device_ctypes_pointer.value or 0
+        address = self.address(array)
         device = launcher().device_of(address) if address else self.cuda.get_current_device().id
         return View(address, array.shape, array.strides, np.dtype(array.dtype), device)
+
+    def address(self, array: Any) -> int:
+        """Of its first element."""
+        return array.device_ctypes_pointer.value or 0
 
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is Numba's current one."""
