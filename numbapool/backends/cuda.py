@@ -34,8 +34,8 @@ WIDE = 16
 LINE = 128
 # Layouts of inputs that a runner remembers to be ready for; few callers have more than one.
 MOST_READY = 16
-# Where results lie as inputs do: with the channels last in memory if they are so in any.
-AS_INPUTS = -1
+# Results lie in memory as the library's rule for these inputs says.
+BY_RULE = -1
 
 
 class View(NamedTuple):
@@ -56,6 +56,14 @@ class View(NamedTuple):
         return self.address + low, self.address + high + self.dtype.itemsize
 
 
+class New(NamedTuple):
+    """What is asked of a library: an array, contiguous in memory."""
+
+    shape: tuple[int, ...]  # there
+    dtype: Any  # the library's own
+    order: tuple[int, ...] | None = None  # of the axes that callers see, if another
+
+
 class Library(Protocol):
     """What is needed of an array library on CUDA devices, which are known by their number."""
 
@@ -74,6 +82,9 @@ class Library(Protocol):
     def own_dtype(self, dtype: np.dtype[Any], like: Any) -> Any:
         """What the library calls a dtype; `like` has it if it is one that NumPy has not."""
 
+    def last_axis(self, plan: Plan, inputs: Sequence[Any]) -> int | None:
+        """The axis of results that lies last in memory, if they are not in C order."""
+
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is the library's current one."""
 
@@ -83,11 +94,8 @@ class Library(Protocol):
     def is_capturing(self, device: int) -> bool:
         """Whether what is launched now is only recorded, as part of a graph."""
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
-        """A new contiguous array, from the library's own allocator; for the stream of `like`, where arrays have one.
-
-        Called while the device is the current one; `dtype` is the library's own, or `numpy.uint8`.
-        """
+    def allocated(self, news: Iterable[New], device: int, like: Any) -> list[Any]:
+        """New arrays, from the library's own allocator, at multiples of `WIDE`; for the stream of `like`, where arrays have one."""
 
     def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
         """A copy of an array of the host: on the current stream, or, to be kept, there when this returns, whichever stream asks."""
@@ -135,21 +143,12 @@ class Arrangement:
         return not any(self.are_copied) and all(each is None for each in self.staged)
 
 
-class New(NamedTuple):
-    """What is asked of a library for a result."""
-
-    shape: tuple[int, ...]  # as it lies in memory
-    dtype: Any  # the library's own
-    order: tuple[int, ...] | None  # of the axes that callers see, if another
-
-
 class Ready(NamedTuple):
     """What a call needs that has been made before: on a device, for inputs of some layouts and results in new arrays."""
 
     arrangement: Arrangement
-    device: int
     loaded: Loaded
-    results: tuple[New, ...]
+    news: tuple[New, ...]  # results, and scratch if it takes some
 
 
 # Tables whose addresses are part of somebody's graph.
@@ -178,7 +177,7 @@ class Runner:
         self.arranged = self._arrange if plan.serves_once else lru_cache(maxsize=64)(self._arrange)
         self.ready: dict[Any, Ready] = {}
 
-    def new(self, inputs: Sequence[Any], last: int | None = AS_INPUTS) -> list[Any]:
+    def new(self, inputs: Sequence[Any], last: int | None = BY_RULE) -> list[Any]:
         """Results in new arrays, with the axis `last` last in memory, or in C order.
 
         What depends on layouts and devices alone is looked up: forward 5 us less the launch, where it took 9, and backward
@@ -189,53 +188,47 @@ class Runner:
         ready = self.ready.get(key)
         if ready is None:
             return self._first(key, inputs, last)
-        arrangement, device, loaded, shapes = ready
-        with library.on(device):
-            results = self._allocated(shapes, device, inputs[0])
-            addresses = [library.address(each) for each in (*inputs, *results)]
-            self._launch(arrangement, loaded, addresses, inputs, results)
+        arrangement, loaded, news = ready
+        results = library.allocated(news, loaded.device, inputs[0])
+        scratch = results.pop() if arrangement.scratch else None
+        stream = library.stream(loaded.device, inputs)
+        self._launch(arrangement, loaded, inputs, results, scratch, stream)
         return results
 
     def into(self, inputs: Sequence[Any], results: Sequence[Any]) -> None:
         """Results in given arrays, which may lie in any way and share memory with inputs."""
-        self._run(inputs, results, are_new=False)
+        if 0 not in results[0].shape:
+            self._run(inputs, results, are_new=False)
 
     def _first(self, key: Any, inputs: Sequence[Any], last: int | None) -> list[Any]:
-        library, axis = self.library, len(self.plan.leading) - 1
-        views = [library.view(each) for each in inputs]
-        device, like = views[0].device, inputs[0]
-        check_devices((name, view.device) for name, view in zip(names_of(self.operation, inputs), views))
-        if last == AS_INPUTS:
-            are_last = any(_has_channels_last(Layout(v.shape, v.strides, v.dtype, WIDE), axis) for v in views)
-            last = axis if are_last else None
-        shapes = [_in_memory(shape, library.own_dtype(dtype, like), last) for shape, dtype in self.specs]
-        with library.on(device):
-            results = self._allocated(shapes, device, like)
-        ran = self._run(inputs, results, are_new=True)
-        if ran is not None and ran[0].is_direct:
+        library, like = self.library, inputs[0]
+        devices = [library.view(each).device for each in inputs]
+        check_devices(zip(names_of(self.operation, inputs), devices))
+        if last == BY_RULE:
+            last = library.last_axis(self.plan, inputs)
+        news = [_with_last(shape, library.own_dtype(dtype, like), last) for shape, dtype in self.specs]
+        results = library.allocated(news, devices[0], like)
+        if 0 in results[0].shape:
+            return results
+        arrangement, loaded = self._run(inputs, results, are_new=True)
+        if arrangement.is_direct:
             if len(self.ready) == MOST_READY:
                 self.ready.clear()
-            self.ready[key] = Ready(ran[0], device, ran[1], tuple(shapes))
+            self.ready[key] = Ready(arrangement, loaded, (*news, *self._scratch(arrangement, like)))
         return results
 
-    def _allocated(self, shapes: Iterable[New], device: int, like: Any) -> list[Any]:
-        library, results = self.library, []
-        for shape, dtype, order in shapes:
-            new = library.empty(shape, dtype, device, like)
-            results.append(new if order is None else library.permuted(new, order))
-        return results
+    def _scratch(self, arrangement: Arrangement, like: Any) -> list[New]:
+        size = arrangement.scratch
+        return [New((size,), self.library.own_dtype(np.dtype(np.uint8), like))] if size else []
 
-    def _run(self, inputs: Sequence[Any], results: Sequence[Any], are_new: bool) -> tuple[Arrangement, Loaded] | None:
+    def _run(self, inputs: Sequence[Any], results: Sequence[Any], are_new: bool) -> tuple[Arrangement, Loaded]:
         """Compute results from inputs, all on one device; results that are new share no memory with anything."""
-        library = self.library
+        library, count = self.library, len(inputs)
         views = [library.view(each) for each in (*inputs, *results)]
-        count = len(inputs)
-        if 0 in views[count].shape:
-            return None
         shared = (False,) * len(results) if are_new else _shared(views, count)
         layouts = tuple([Layout(v.shape, v.strides, v.dtype, gcd(v.address, WIDE)) for v in views])
         arrangement = self.arranged(layouts, count, shared)
-        device = views[0].device
+        device, like = views[0].device, inputs[0]
         loaded = launcher().load(arrangement.program, device)
         with library.on(device):
             sources, targets = list(inputs), list(results)
@@ -244,9 +237,10 @@ class Runner:
                     sources[i] = library.contiguous(inputs[i])
             for i, shape in enumerate(arrangement.staged):
                 if shape is not None:
-                    targets[i] = library.empty(shape, results[i].dtype, device, inputs[0])
-            addresses = [library.address(each) for each in (*sources, *targets)]
-            self._launch(arrangement, loaded, addresses, inputs, results)
+                    (targets[i],) = library.allocated([New(shape, results[i].dtype)], device, like)
+            scratch = next(iter(library.allocated(self._scratch(arrangement, like), device, like)), None)
+            stream = library.stream(device, (*inputs, *results))
+            self._launch(arrangement, loaded, sources, targets, scratch, stream)
             for i, shape in enumerate(arrangement.staged):
                 if shape is not None:
                     library.copy(library.permuted(results[i], arrangement.order), targets[i])
@@ -256,22 +250,21 @@ class Runner:
         self,
         arrangement: Arrangement,
         loaded: Loaded,
-        addresses: list[int],
-        inputs: Sequence[Any],
-        results: Sequence[Any],
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        scratch: Any,
+        stream: int,
     ) -> None:
-        """Run a program with the addresses of what kernels read and write; all scratch in one array, tables on the device."""
-        library, program, device, like = self.library, arrangement.program, loaded.device, inputs[0]
-        stream = library.stream(device, (*inputs, *results))
-        if program.extras:
-            if arrangement.scratch:
-                scratch = library.empty((arrangement.scratch,), np.uint8, device, like)
-                start = library.address(scratch)
-            tables = iter(self._tables(arrangement, device, like))
+        """Run a program, and look at its flag if that is asked for."""
+        library = self.library
+        addresses = [library.address(each) for each in (*sources, *targets)]
+        if arrangement.places:
+            start = 0 if scratch is None else library.address(scratch)
+            tables = iter(self._tables(arrangement, loaded.device, sources[0]))
             addresses += [library.address(next(tables)) if at is None else start + at for at in arrangement.places]
         launcher().run(loaded, addresses, stream)
         if self.checks and arrangement.flag is not None:
-            self._check(scratch[arrangement.flag : arrangement.flag + 4], inputs[-1])
+            self._check(scratch[arrangement.flag : arrangement.flag + 4], sources[-1])
 
     def _tables(self, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
         """Constants on a device, where they are copied once."""
@@ -288,7 +281,8 @@ class Runner:
                     else "windows that are drawn are copied to the device at every call, which cannot be captured"
                 )
             constants = [each for each in arrangement.program.extras if isinstance(each, np.ndarray)]
-            arrangement.tables[device] = [library.to_device(each, device, like, is_kept) for each in constants]
+            with library.on(device):
+                arrangement.tables[device] = [library.to_device(each, device, like, is_kept) for each in constants]
         if is_capturing:
             _captured.append(arrangement.tables[device])
         return arrangement.tables[device]
@@ -408,10 +402,10 @@ class CudaBackend(EagerBackend):
 
     view: Callable[..., View]
     address: Callable[..., int]
+    empty: Callable[..., Any]
     on: Callable[..., Any]
     stream: Callable[..., int]
     is_capturing: Callable[..., bool]
-    empty: Callable[..., Any]
     to_device: Callable[..., Any]
     to_host: Callable[..., np.ndarray]
     contiguous: Callable[..., Any]
@@ -428,6 +422,22 @@ class CudaBackend(EagerBackend):
     def own_dtype(self, dtype: np.dtype[Any], like: Any) -> Any:
         """NumPy's, and one for bfloat16 that an array brings along."""
         return like.dtype if dtype == BFLOAT16 else dtype
+
+    def last_axis(self, plan: Plan, inputs: Sequence[Any]) -> int | None:
+        """That of the channels, if they are last in memory in an input."""
+        axis = len(plan.leading) - 1
+        views = [self.view(each) for each in inputs]
+        are_last = any(_has_channels_last(Layout(v.shape, v.strides, v.dtype, WIDE), axis) for v in views)
+        return axis if are_last else None
+
+    def allocated(self, news: Iterable[New], device: int, like: Any) -> list[Any]:
+        """New arrays, by the library's `empty`."""
+        results = []
+        with self.on(device):
+            for shape, dtype, order in news:
+                new = self.empty(shape, dtype, like)
+                results.append(new if order is None else self.permuted(new, order))
+        return results
 
     @property
     def unchecked(self) -> CudaBackend:
@@ -541,10 +551,10 @@ def _shared(views: Sequence[View], count: int) -> tuple[bool, ...]:
     )
 
 
-def _in_memory(shape: tuple[int, ...], dtype: Any, last: int | None) -> New:
+def _with_last(shape: tuple[int, ...], dtype: Any, last: int | None) -> New:
     """A new array with an axis last in memory."""
     if last is None:
-        return New(shape, dtype, None)
+        return New(shape, dtype)
     end = len(shape) - 1
     order = (*range(last), end, *range(last, end))
     return New((*shape[:last], *shape[last + 1 :], shape[last]), dtype, order)

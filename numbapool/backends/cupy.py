@@ -66,7 +66,7 @@ class CupyBackend(CudaBackend):
         """Whether that stream records a graph."""
         return bool(self.xp.cuda.get_current_stream(device).is_capturing())
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         """From CuPy's pool."""
         return self.xp.empty(shape, dtype)
 

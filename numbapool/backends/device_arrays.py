@@ -54,7 +54,7 @@ class DeviceArrayBackend(CudaBackend):
         """Never: Numba has no graphs."""
         return False
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         """From Numba's allocator."""
         return self.cuda.device_array(shape, dtype, stream=like.stream)
 

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from numbapool.backends.cuda import Runner, check_devices, names_of, runner
+from numbapool.backends.cuda import BY_RULE, Runner, check_devices, names_of, runner
 from numbapool.backends.numpy import RENUMBERING
 from numbapool.backends.numpy import backend as numpy_backend
 from numbapool.geometry import (
@@ -291,7 +291,7 @@ class TorchBackend:
 
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
             if not needs_derivatives(x):
-                return _computed(job, (x,), out, memory_format_of(x))
+                return _computed(job, (x,), out)
             _check_no_out(out)
             shows_indices = row == derived
             flat = as_planned(x, plan)
@@ -313,14 +313,14 @@ class TorchBackend:
         given = None if out is None else (out,)
         shape, _ = spec
         tensors = inputs
-        memory_format = format_of_any(tensors)
         if not needs_derivatives(tensors[0]):  # in the others it is constant
             is_remembered = not (plan.serves_once or operation in RENUMBERING)
             job = (_remembered_backward if is_remembered else _backward_job)(
                 operation, plan, spec, self.checks, *parameters
             )
-            return _computed(job, tensors, given, memory_format)
+            return _computed(job, tensors, given)
         _check_no_out(given)
+        memory_format = format_of_any(tensors)
         if len(shape) != len(plan.shape):  # all axes of a channel as one
             tensors, memory_format = [each.flatten(2) for each in tensors], torch.contiguous_format
         grad, other = tensors if len(tensors) == 2 else (tensors[0], None)
@@ -468,11 +468,12 @@ def _computed(
     job: Job,
     inputs: Sequence[Tensor],
     out: Sequence[Any] | None,
-    memory_format: torch.memory_format,
+    memory_format: torch.memory_format | None = None,
 ) -> Any:
-    """Tensors of the results of a job."""
+    """Tensors of the results of a job; in a memory format, or in that of an input."""
     if is_on_gpu(inputs[0]):
         return _computed_on_gpu(job, inputs, out, memory_format)
+    memory_format = memory_format or format_of_any(inputs)
     compute = job.compute
     arrays = [as_array(each) for each in inputs]
     if out is None and memory_format is torch.contiguous_format:
@@ -493,11 +494,12 @@ def _computed(
 
 
 def _computed_on_gpu(
-    job: Job, inputs: Sequence[Tensor], out: Sequence[Any] | None, memory_format: torch.memory_format
+    job: Job, inputs: Sequence[Tensor], out: Sequence[Any] | None, memory_format: torch.memory_format | None
 ) -> Any:
     values = [each.resolve_conj().resolve_neg() if each.is_conj() or each.is_neg() else each for each in inputs]
     if out is None:
-        results: Sequence[Tensor] = job.runner.new(values, None if memory_format is torch.contiguous_format else 1)
+        last = BY_RULE if memory_format is None else None if memory_format is torch.contiguous_format else 1
+        results: Sequence[Tensor] = job.runner.new(values, last)
         return results[0] if len(results) == 1 else tuple(results)
     if len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
@@ -641,7 +643,7 @@ def _remembered_batch(plan: Plan, size: int) -> Plan:
 def _norm(job: Job, power: float, is_norm: bool, x: Tensor, out: Any) -> Any:
     """Power means and norms: by the kernels, or in parts where derivatives are asked for."""
     if not needs_derivatives(x):
-        return _computed(job, (x,), out, memory_format_of(x))
+        return _computed(job, (x,), out)
     _check_no_out(out)
     plan = job.plan
     result = norm_in_parts(partial(_linear, plan), _taps(plan), as_planned(x, plan), power, is_norm)

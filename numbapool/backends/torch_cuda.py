@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbapool.backends.cuda import WIDE, View
-from numbapool.backends.torch import DTYPES, TORCH_DTYPES
+from numbapool.backends.cuda import WIDE, New, View
+from numbapool.backends.torch import DTYPES, TORCH_DTYPES, format_of_any
+from numbapool.geometry import Plan
 
 # Where the current device stays.
 AS_IT_IS = nullcontext()
@@ -55,9 +56,16 @@ class TensorLibrary:
         with torch.cuda.device(device):
             return bool(torch.cuda.is_current_stream_capturing())
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Tensor) -> Tensor:
-        """From torch's allocator: `torch.empty`, which first looks for names of axes, takes 1.5 us where this takes 1.1."""
-        return like.new_empty(shape, dtype=torch.uint8 if dtype is np.uint8 else dtype)
+    def last_axis(self, plan: Plan, inputs: Sequence[Tensor]) -> int | None:
+        """Torch's rule, which says channels-last for four or five axes only, of which the second are channels."""
+        return None if format_of_any(inputs) is torch.contiguous_format else 1
+
+    def allocated(self, news: Iterable[New], device: int, like: Tensor) -> list[Tensor]:
+        """From torch's allocator; `torch.empty`, which first looks for names of axes, takes 1.5 us where this takes 1.2."""
+        return [
+            like.new_empty(shape, dtype=dtype) if order is None else like.new_empty(shape, dtype=dtype).permute(order)
+            for shape, dtype, order in news
+        ]
 
     def to_device(self, array: np.ndarray, device: int, like: Tensor, is_kept: bool) -> Tensor:
         """A copy; done, if it is kept."""
