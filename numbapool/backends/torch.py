@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from math import inf, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,9 +203,10 @@ class TorchBackend:
         """
         if torch.compiler.is_compiling():
             return True
-        return any(map(is_recorded, arrays)) and not (
-            torch._C._are_functorch_transforms_active() or any(map(has_tangent, arrays))
-        )
+        for each in arrays:  # any(map(...)) takes 0.2 us more
+            if is_recorded(each):
+                return not (torch._C._are_functorch_transforms_active() or any(map(has_tangent, arrays)))
+        return False
 
     def trace(self, function: str, rank: int, out: Any, x: Tensor, *arguments: Any) -> Any:
         """The public `function` as calls of operators."""
@@ -289,15 +290,17 @@ class TorchBackend:
         derived = OPERATIONS[row].derived or row
         index_dtype = specs[1][1] if len(specs) > 1 else None
 
+        @cache
+        def derivable(memory_format: torch.memory_format) -> Call:
+            kept = index_dtype or index_dtype_of(plan, memory_format)
+            return Call(derived, plan, parameters, kept, memory_format, row == derived)
+
         def call(x: Tensor, out: Sequence[Any] | None) -> Any:
             if not needs_derivatives(x):
                 return _computed(job, (x,), out)
             _check_no_out(out)
-            shows_indices = row == derived
             flat = as_planned(x, plan)
-            memory_format = memory_format_of(flat)
-            kept = index_dtype or index_dtype_of(plan, memory_format)
-            results = pooled(Call(derived, plan, parameters, kept, memory_format, shows_indices), flat, None)
+            results = pooled(derivable(memory_format_of(flat)), flat, None)
             return results if flat is x else as_specified(results, specs)
 
         return call
