@@ -84,8 +84,9 @@ class DeviceArrayBackend(CudaBackend):
         return self._view_of(array, shape, strides)
 
     def copy(self, target: Any, source: Any) -> None:
-        """On the target's stream."""
-        target.setitem(slice(None), source, stream=target.stream or self.cuda.default_stream())
+        """On the source's stream, which waits for the target's."""
+        self.stream(self.view(target).device, (source, target))
+        target.setitem(slice(None), source, stream=source.stream or self.cuda.default_stream())
 
     def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """A view of a contiguous array, else a copy."""
