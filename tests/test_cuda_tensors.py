@@ -121,6 +121,18 @@ def test_gradients_lie_as_inputs_do_whatever_came_before() -> None:
                 assert mine.stride() == x.stride()
 
 
+def test_indices_of_two_kinds_have_programs_of_their_own() -> None:
+    """Of one shape, with the same strides in elements, one in bytes and one in words of eight."""
+    x, gradient = numbers(1, 2, 6, 6), numbers(1, 2, 3, 3)
+    _, positions = numbapool.max_pool2d(x, 2, return_indices=True)
+    _, taps = numbapool.max_pool2d(x, 2, return_indices=True, index_kind="window")
+    expected = torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, [2], [2], [0], [1], False, positions)
+    for _ in range(2):
+        for indices, kind in ((positions, "plane"), (taps, "window")):
+            back = numbapool.max_pool2d_backward(gradient, x, 2, indices=indices, index_kind=kind)
+            torch.testing.assert_close(back, expected)
+
+
 def test_gradients_of_planes_of_one_size_and_other_lengths() -> None:
     gradient = numbers(1, 1, 1, 1)
     for shape in ((1, 1, 2, 6), (1, 1, 3, 4), (1, 1, 6, 2), (1, 1, 2, 6)):
