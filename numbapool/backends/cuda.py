@@ -180,8 +180,7 @@ class Runner:
     def new(self, inputs: Sequence[Any], last: int | None = BY_RULE) -> list[Any]:
         """Results in new arrays, with the axis `last` last in memory, or in C order.
 
-        What depends on layouts and devices alone is looked up: forward 5 us less the launch, where it took 9, and backward
-        9 where it took 16 (with two pieces of scratch, 23).
+        What layouts and devices alone decide is looked up: 6 us for a tensor, the launch a stub of 0.4; the first time 25.
         """
         library = self.library
         key = (last, *[library.key(each) for each in inputs])
