@@ -704,8 +704,11 @@ def _total(pool: Callable[..., Any], taps: int, x: Tensor, power: float, is_norm
 
 def format_of_any(tensors: Sequence[Tensor]) -> torch.memory_format:
     """Channels-last if any of the tensors is."""
-    formats = (memory_format_of(each) for each in tensors)
-    return next((each for each in formats if each is not torch.contiguous_format), torch.contiguous_format)
+    for each in tensors:  # a generator takes 0.2 us more
+        memory_format = memory_format_of(each)
+        if memory_format is not torch.contiguous_format:
+            return memory_format
+    return torch.contiguous_format
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
