@@ -50,12 +50,12 @@ from numbapool.kernels.cuda.launch import (
     Program,
     cooperative_step,
     element_of,
+    gradient_passes_of,
     is_large,
     is_whole,
     layer_of,
     name_of,
     passes_of,
-    plain_total,
     remembered,
     scalars_of,
     step_of,
@@ -154,11 +154,9 @@ def fold_mean(
     passes = passes_of(plan)
     if len(passes) > 1:
         for each in passes:
-            sums = Operand(plain_total(dtype), None, 16)
-            room = draft.room(each.planes * each.out_plane_size * each.channels * _parts(dtype), sums.dtype)
-            sums = sums if dtype.kind != "c" else sums._replace(dtype=dtype)
-            fold_mean(draft, each, x, (sums, room), True, 1, False)
-            x = sums, room
+            sums = draft.sums(dtype, each.planes * each.out_plane_size * each.channels)
+            fold_mean(draft, each, x, sums, True, 1, False)
+            x = sums
         _divide_sums(draft, plan, x, out, dtype, words, more, divisor, count_include_pad, is_rounded)
         return
     read, placement = [(x[0], False)], grid.placement_of(plan)
@@ -176,10 +174,6 @@ def fold_mean(
         draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
         return
     draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
-
-
-def _parts(dtype: np.dtype[Any]) -> int:
-    return 2 if dtype.kind == "c" else 1
 
 
 def _divide_sums(
@@ -215,19 +209,41 @@ def spread_mean(
     divisor_override: int | None,
 ) -> None:
     """Steps from the gradient of means to that of the input."""
-    dtype = grad[0].dtype
+    dtype, passes = grad[0].dtype, gradient_passes_of(plan)
+    _, divisor, names = divisor_names(plan, dtype, count_include_pad, divisor_override)
+    if names["IS_UNIFORM"]:  # then the last pass divides; otherwise each by what it counts along its axis
+        divisor_override = divisor
+    for each in passes[:-1]:
+        shares = draft.sums(dtype, each.planes * each.plane_size * each.channels)
+        _hand_back(draft, each, grad, shares, count_include_pad, 1 if names["IS_UNIFORM"] else None)
+        grad = shares
+    _hand_back(draft, passes[-1], grad, out, count_include_pad, divisor_override)
+
+
+def _hand_back(
+    draft: Draft,
+    plan: Plan,
+    grad: tuple[Operand, int],
+    out: tuple[Operand, int],
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> None:
+    dtype, name, name_of_out = grad[0].dtype, name_of(grad[0].dtype), name_of(out[0].dtype)
     read = [(grad[0], True)]
-    layer = layer_of(plan, read)
+    layer = layer_of(plan, read, out=out[0])
     placement = grid.placement_of(plan)
     word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
     large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
+    if name != name_of_out:
+        names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
     draft.steps.append(
         step_of(
             avg_holders,
-            [placement, name_of(dtype), word],
-            element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more,
+            [placement, name, name_of_out, word],
+            names,
             layer,
-            [(out[1], name_of(out[0].dtype)), (grad[1], name_of(dtype))],
+            [(out[1], name_of_out), (grad[1], name)],
             scalars_of(layer, read, False, large, divisor, count_include_pad),
             large,
         )

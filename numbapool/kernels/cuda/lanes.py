@@ -161,6 +161,43 @@ def add_where_pair(sums, grad, at, step, positions, i, index_step, wanted):
     )
 
 
+# Bound by the variant: whether positions may differ that maxima have in common.
+MAY_DIFFER = True
+
+
+def nothing_one():
+    return total(0), index(-1)
+
+
+def take_one(found, grad, at, step, positions, i, index_step, first, end):
+    """Add a gradient whose position is in a range; -2 stands for positions that differ."""
+    position = np.int64(positions[i])
+    if position >= first and position < end:
+        known = found[1]
+        mark = index(position) if known == -1 or np.int64(known) == position else index(-2)
+        return total(found[0] + total(element(grad, at))), mark
+    return found
+
+
+def take_pair(found, grad, at, step, positions, i, index_step, first, end):
+    return (
+        one(found[0], grad, at, step, positions, i, index_step, first, end),
+        one(found[1], grad, at + HALF * step, step, positions, i + HALF * index_step, index_step, first, end),
+    )
+
+
+def store_taken_one(out, marks, differ, i, step, found):
+    out[i] = found[0]
+    marks[i] = as_index(found[1])
+    if MAY_DIFFER and found[1] == -2:
+        differ[0] = np.int32(1)
+
+
+def store_taken_pair(out, marks, differ, i, step, found):
+    one(out, marks, differ, i, step, found[0])
+    one(out, marks, differ, i + HALF * step, step, found[1])
+
+
 # Across: neighbours of a row, one window's, to one lane. Bound by the variant: how far apart the numbers of two windows are.
 BESIDE = 2
 
@@ -338,6 +375,9 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "sum_across": (sum_across_one, across_pair),
     "mark_across": (mark_across_one, mark_across_pair),
     "add_where": (add_where_one, add_where_pair),
+    "nothing": (nothing_one, none_pair),
+    "take": (take_one, take_pair),
+    "store_taken": (store_taken_one, store_taken_pair),
 }
 
 

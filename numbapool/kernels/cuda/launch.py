@@ -430,11 +430,26 @@ def passes_of(plan: Plan) -> list[Plan]:
     if isinstance(plan, BinPlan):
         if plan.starts:
             return [plan]
-        kernels = [-(-axis.length // max(1, axis.out)) for axis in plan.pooled]
+        taps = [-(-axis.length // max(1, axis.out)) for axis in plan.pooled]
     else:
-        kernels = [min(axis.kernel, axis.length) for axis in plan.pooled]
-    if prod(kernels) < max(LARGE_WINDOW, 2 * sum(kernels)):
-        return [plan]
+        taps = [min(axis.kernel, axis.length) for axis in plan.pooled]
+    return _along_axes(plan) if _saves(taps) else [plan]
+
+
+def gradient_passes_of(plan: Plan) -> list[Plan]:
+    """The same for gradients, which go the other way, along d first: where so many windows hold an element that it saves reads."""
+    if isinstance(plan, BinPlan):
+        holders = [-(-axis.out // axis.length) + 1 for axis in plan.pooled]
+    else:
+        holders = [min(-(-axis.kernel // axis.stride), axis.out) for axis in plan.pooled]
+    return _along_axes(plan)[::-1] if _saves(holders) else [plan]
+
+
+def _saves(reads: list[int]) -> bool:
+    return prod(reads) >= max(LARGE_WINDOW, 2 * sum(reads))
+
+
+def _along_axes(plan: Plan) -> list[Plan]:
     passes: list[Plan] = []
     axes = list(plan.pooled)
     for i in reversed(range(len(axes))):
@@ -481,6 +496,16 @@ class Draft:
         """Number of a new buffer of scratch."""
         self.extras.append(max(WIDE, size * np.dtype(dtype).itemsize))
         return self.fixed + len(self.extras) - 1
+
+    def sums(self, dtype: np.dtype[Any], size: int) -> tuple[Operand, int]:
+        """Scratch for sums of elements of a dtype, in the precision in which they are added; with the number of its buffer."""
+        kind = dtype if dtype.kind == "c" else plain_total(dtype)
+        return Operand(kind, None, WIDE), self.room(size, kind)
+
+    def positions(self, plan: Plan, size: int) -> tuple[Operand, int]:
+        """Scratch for positions in planes."""
+        kind = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
+        return Operand(kind, None, WIDE), self.room(size, kind)
 
     def program(self) -> Program:
         """The program, done."""

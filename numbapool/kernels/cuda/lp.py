@@ -24,7 +24,6 @@ from numbapool.kernels.cuda.launch import (
     element_of,
     is_large,
     name_of,
-    plain_total,
     remembered,
     scalars_of,
     step_of,
@@ -48,7 +47,7 @@ def lp_pool(
     """Norm of each window, or torch's power mean times the number of elements."""
     draft = Draft(sources, results)
     outputs = plan.planes * plan.out_plane_size * plan.channels
-    powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), _like(draft, sources[0], outputs)
+    powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), draft.sums(sources[0].dtype, outputs)
     _fold(draft, plan, powers, sums, power, is_norm)
     out, name = results[0], name_of(results[0].dtype)
     names = element_of(powers[0].dtype) | sum_of(out.dtype) | {"put": put_other}
@@ -70,14 +69,13 @@ def lp_pool_backward(
     grad, x = sources
     outputs, inputs = (plan.planes * size * plan.channels for size in (plan.out_plane_size, plan.plane_size))
     powers = _powers(draft, plan, (x, 1), power, is_norm)
-    own = _like(draft, x, inputs)
+    own = draft.sums(x.dtype, inputs)
     if power == math.inf:
-        kind = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
-        values, positions = _like(draft, x, outputs), (Operand(kind, None, 16), draft.room(outputs, kind))
+        values, positions = draft.sums(x.dtype, outputs), draft.positions(plan, outputs)
         find_max(draft, plan, powers, values, positions, False)
-        gather_gradients(draft, plan, (grad, 0), positions, own)
+        gather_gradients(draft, plan, (grad, 0), positions, own, True)
     else:
-        sums = _like(draft, x, outputs)
+        sums = draft.sums(x.dtype, outputs)
         _fold(draft, plan, powers, sums, power, is_norm)
         _weigh(draft, plan, (grad, 0), sums, power, is_norm)
         spread_mean(draft, plan, sums, own, True, 1 if is_norm else None)
@@ -85,15 +83,9 @@ def lp_pool_backward(
     return draft.program()
 
 
-def _like(draft: Draft, operand: Operand, size: int) -> tuple[Operand, int]:
-    """Room for so many values of the precision of sums."""
-    dtype = plain_total(operand.dtype)
-    return Operand(dtype, None, 16), draft.room(size, dtype)
-
-
 def _powers(draft: Draft, plan: WindowPlan, x: tuple[Operand, int], power: float, is_norm: bool) -> tuple[Operand, int]:
     """Powers of elements, of their magnitudes if a norm is asked for."""
-    powers = _like(draft, x[0], plan.planes * plan.plane_size * plan.channels)
+    powers = draft.sums(x[0].dtype, plan.planes * plan.plane_size * plan.channels)
     read = [(x[0], False)]
     large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
     exponent = 1.0 if power == math.inf else power

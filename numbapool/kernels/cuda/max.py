@@ -201,14 +201,13 @@ def _find_by_passes(
 ) -> None:
     """Along w first, then rows in their order, so that the first of equals stays, and the last NaN."""
     name, outputs = name_of(x[0].dtype), plan.planes * plan.out_plane_size * plan.channels
-    between = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
-    final = indices if indices[0].dtype.kind == "i" else (Operand(between, None, 16), draft.room(outputs, between))
+    final = indices if indices[0].dtype.kind == "i" else draft.positions(plan, outputs)
     marks = x, final
     for i, each in enumerate(passes):
         size = each.planes * each.out_plane_size * each.channels
         if i < len(passes) - 1:
             values = Operand(x[0].dtype, None, 16), draft.room(size, x[0].dtype)
-            positions = Operand(between, None, 16), draft.room(size, between)
+            positions = draft.positions(plan, size)
         else:
             values, positions = out, final
         if i == 0:
