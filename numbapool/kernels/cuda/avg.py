@@ -32,6 +32,7 @@ from numbapool.kernels.cuda.grid import (
     holders_h,
     holders_w,
     plane_of_x,
+    position_in_x,
     position_of,
     tap_d,
     tap_h,
@@ -307,7 +308,7 @@ def avg_windows(t, buffers, g):
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
     w, nw, _, _ = window_w(x, 0, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     sums = zero()
     for i in range(nd):
         for j in range(nh):
@@ -354,7 +355,7 @@ def avg_tiles(t, buffers, g):
     p, od, oh, group, c, to = position_of(t, g)
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    at = position_in_x(p, c, d, h, index(group * g[TILE]), g)
     sums = zero()
     if nd == 1 and nh == 2:  # both loads are on their way before either is used
         upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)

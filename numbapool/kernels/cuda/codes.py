@@ -21,10 +21,7 @@ from numbapool.kernels.cuda.grid import (
     IN_W,
     SOURCE,
     UNITS,
-    X_D,
-    X_H,
-    X_W,
-    plane_of_x,
+    position_in_x,
     position_of,
     table_at,
     window_d,
@@ -149,7 +146,7 @@ def decode(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(od) * g[X_D] + np.int64(oh) * g[X_H] + np.int64(ow) * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     tap, position = np.int64(taps[at]), np.int64(-1)
     if tap != NONE:
         starts = table_at(p, g)
@@ -199,7 +196,7 @@ def widen(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + od * g[X_D] + oh * g[X_H] + ow * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     position = np.int64(positions[at])
     number = position
     if position >= 0:
@@ -223,7 +220,7 @@ def narrow(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + od * g[X_D] + oh * g[X_H] + ow * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     number = np.int64(positions[at])
     position = np.int64(-1)
     if number >= 0:

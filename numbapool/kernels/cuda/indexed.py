@@ -40,6 +40,8 @@ from numbapool.kernels.cuda.grid import (
     holders_w,
     plane_of_x,
     plane_of_y,
+    position_in_x,
+    position_in_y,
     position_of,
     tap_d,
     tap_h,
@@ -433,7 +435,7 @@ def check(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, _ = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(od) * g[X_D] + np.int64(oh) * g[X_H] + np.int64(ow) * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     position = np.int64(positions[at])
     if position < -1 or position >= np.int64(g[IN_D] * g[IN_H] * g[IN_W]):
         flag[0] = np.int32(1)
@@ -445,7 +447,7 @@ def span(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, segment, c, _ = position_of(t, g)
-    at = plane_of_y(p, c, g) + np.int64(od) * g[Y_D] + np.int64(oh) * g[Y_H]
+    at = position_in_y(p, c, od, oh, index(0), g)
     size = np.int64(g[IN_D] * g[IN_H] * g[IN_W])
     low, high = size, np.int64(-1)
     first = index(segment * g[LENGTH])
@@ -491,14 +493,14 @@ def pick(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_y(p, c, g) + np.int64(od) * g[Y_D] + np.int64(oh) * g[Y_H] + np.int64(ow) * g[Y_W]
+    at = position_in_y(p, c, od, oh, ow, g)
     position = np.int64(positions[at])
     if position >= 0 and position < np.int64(g[IN_D] * g[IN_H] * g[IN_W]):
         row = quotient(index(position), g[IN_W], g[EXTRA])
         w = index(position - row * g[IN_W])
         d = quotient(row, g[IN_H], g[EXTRA + 1])
         h = index(row - d * g[IN_H])
-        out[to] = x[plane_of_x(p, c, g) + index(d * g[X_D] + h * g[X_H] + w * g[X_W])]
+        out[to] = x[position_in_x(p, c, d, h, w, g)]
     else:
         put_zero(out, to)
         if position < LEAST - 1 or position >= 0 or (position == -1 and LEAST == 0):
@@ -515,7 +517,7 @@ def claim(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, _ = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(od) * g[X_D] + np.int64(oh) * g[X_H] + np.int64(ow) * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     position, size = np.int64(positions[at]), np.int64(g[IN_D] * g[IN_H] * g[IN_W])
     if position >= 0 and position < size:
         atomic_max(winners, np.int64(p) * size + position, index((od * g[OUT_H] + oh) * g[OUT_W] + ow))
@@ -535,6 +537,6 @@ def collect(t, buffers, g):
         w = index(number - row * g[OUT_W])
         d = quotient(row, g[OUT_H], g[EXTRA + 1])
         h = index(row - d * g[OUT_H])
-        out[to] = x[plane_of_x(p, c, g) + index(d * g[X_D] + h * g[X_H] + w * g[X_W])]
+        out[to] = x[position_in_x(p, c, d, h, w, g)]
     else:
         put_zero(out, to)

@@ -14,7 +14,13 @@ import numpy as np
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cuda.avg import fold_mean, spread_mean
 from numbapool.kernels.cuda.elements import element, narrowed, put, total
-from numbapool.kernels.cuda.grid import SOURCE, SOURCE_FIELDS, UNITS, X_D, X_H, X_W, plane_of_x, position_of
+from numbapool.kernels.cuda.grid import (
+    SOURCE,
+    SOURCE_FIELDS,
+    UNITS,
+    position_in_x,
+    position_of,
+)
 from numbapool.kernels.cuda.indexed import gather_gradients
 from numbapool.kernels.cuda.launch import (
     Draft,
@@ -209,7 +215,7 @@ def raise_elements(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each = total(element(x, at))
     if IS_MAGNITUDE:
         each = abs(each)
@@ -237,7 +243,7 @@ def weigh(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each, scale = sums[to], total(double(g[MORE]))
     if each == 0:
         sums[to] = total(0)
@@ -256,7 +262,7 @@ def times_powers(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each, gradient = total(element(x, at)), total(own[to])
     slope = raised(abs(each) if IS_MAGNITUDE else each, double(g[MORE]))
     if IS_MAGNITUDE:

@@ -24,6 +24,7 @@ from numbapool.kernels.cuda.grid import (
     X_LANE,
     X_W,
     plane_of_x,
+    position_in_x,
     position_of,
     table_at,
     window_d,
@@ -258,7 +259,7 @@ def max_windows(t, buffers, g):
     d, nd, _, _ = window_d(table, starts, od, g)
     h, nh, _, _ = window_h(table, starts, oh, g)
     w, nw, _, _ = window_w(table, starts, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = lowest()
     for i in range(nd):
         for j in range(nh):
@@ -292,7 +293,7 @@ def max_windows_indices(t, buffers, g):
     d, nd, i0, kd = window_d(table, starts, od, g)
     h, nh, j0, kh = window_h(table, starts, oh, g)
     w, nw, k0, kw = window_w(table, starts, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = mark(lowest(), index(-1))
     if nd > 0 and nh > 0 and nw > 0:
         first, step_d, step_h, step_w = numbering(d, i0, kd, h, j0, kh, w, k0, kw, g)
@@ -315,7 +316,7 @@ def max_tiles(t, buffers, g):
     p, od, oh, group, c, to = position_of(t, g)
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    at = position_in_x(p, c, d, h, index(group * g[TILE]), g)
     if nd == 1 and nh == 2:  # both loads are on their way before either is used
         upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
         best = larger(upper, lower)
@@ -336,7 +337,7 @@ def max_tiles_indices(t, buffers, g):
     d, nd, i0, kd = window_d(x, 0, od, g)
     h, nh, j0, kh = window_h(x, 0, oh, g)
     w = index(group * g[TILE])
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w)
+    at = position_in_x(p, c, d, h, w, g)
     first, step_d, step_h, _ = numbering(d, i0, kd, h, j0, kh, w, index(0), index(2), g)
     best = lowest_mark()
     if nd == 1 and nh == 2:
@@ -360,7 +361,7 @@ def merge_windows(t, buffers, g):
     d, nd, _, _ = window_d(marks, 0, od, g)
     h, nh, _, _ = window_h(marks, 0, oh, g)
     w, nw, _, _ = window_w(marks, 0, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = mark(lowest(), index(-1))
     for i in range(nd):
         for j in range(nh):
