@@ -16,9 +16,6 @@ from numbapool.kernels.cuda.grid import (
     DILATION_H,
     DILATION_W,
     DIVISOR,
-    IN_D,
-    IN_H,
-    IN_W,
     TO_LANE,
     UNITS,
     X_D,
@@ -43,20 +40,18 @@ from numbapool.kernels.cuda.grid import (
 )
 from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
 from numbapool.kernels.cuda.launch import (
-    BLOCK,
     WIDE,
     Draft,
     Layer,
     Operand,
     Program,
-    cooperative_step,
     element_of,
     gradient_passes_of,
     is_large,
-    is_whole,
     layer_of,
     name_of,
     passes_of,
+    plain_total,
     remembered,
     scalars_of,
     step_of,
@@ -64,6 +59,17 @@ from numbapool.kernels.cuda.launch import (
     tiling_of,
 )
 from numbapool.kernels.cuda.passes import put_other
+from numbapool.kernels.cuda.whole import (
+    TEAM_BITS,
+    Parts,
+    is_whole,
+    member_of,
+    partners,
+    parts_of,
+    plan_of_parts,
+    share_of,
+    team_step,
+)
 from numbapool.kernels.elements import BFLOAT16
 from numbapool.kernels.windows import holds_all_windows
 
@@ -133,24 +139,9 @@ def fold_mean(
     is_rounded: bool,
 ) -> None:
     """Steps from x to the means of its windows; operands with the numbers of their buffers."""
-    dtype, name, outputs = x[0].dtype, name_of(out[0].dtype), plan.planes * plan.out_plane_size * plan.channels
-    names = element_of(dtype) | sum_of(dtype, is_rounded)
-    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    is_integer = dtype != BFLOAT16 and dtype.kind in "iub"
-    if out[0].dtype != dtype:  # sums, not yet divided
-        names["narrowed"] = as_it_is
-    elif is_integer:
-        names["narrowed"] = as_value
-    rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
-    words = [name_of(dtype), name, word, *rounding]
+    dtype, options = x[0].dtype, (count_include_pad, divisor_override, is_rounded)
     if is_whole(plan, x[0]):
-        large = is_large(plan, [(x[0], False)], plan.planes)
-        scalars = scalars_of(Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad)
-        shared = str(np.dtype(names["total"])), "int32"
-        buffers = [(out[1], name), (x[1], name_of(dtype))]
-        draft.steps.append(
-            cooperative_step(avg_whole, words, names | more, shared, plan.planes, buffers, scalars, large)
-        )
+        fold_whole(draft, plan, x, out, *options)
         return
     passes = passes_of(plan)
     if len(passes) > 1:
@@ -158,14 +149,15 @@ def fold_mean(
             sums = draft.sums(dtype, each.planes * each.out_plane_size * each.channels)
             fold_mean(draft, each, x, sums, True, 1, False)
             x = sums
-        _divide_sums(draft, plan, x, out, dtype, words, more, divisor, count_include_pad, is_rounded)
+        _divide_sums(draft, plan, x, out, dtype, *options)
         return
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, *options)
     read, placement = [(x[0], False)], grid.placement_of(plan)
-    large = is_large(plan, read, outputs)
-    names |= grid.PLACEMENTS[placement] | more
-    layer = layer_of(plan, read, INTEGER_LANES if is_integer else WIDE, out=out[0])
+    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    names |= grid.PLACEMENTS[placement]
+    layer = layer_of(plan, read, INTEGER_LANES if plain_total(dtype).kind in "iu" else WIDE, out=out[0])
     scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
-    buffers = [(out[1], name), (x[1], name_of(dtype))]
+    buffers = [(out[1], words[1]), (x[1], words[0])]
     tiling = tiling_of(plan, x[0], out[0])
     if tiling is not None and names["IS_UNIFORM"]:
         layer = Layer(plan, "planes", 1)
@@ -177,25 +169,80 @@ def fold_mean(
     draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
 
 
+def mean_names(
+    plan: Plan,
+    dtype: np.dtype[Any],
+    out_dtype: np.dtype[Any],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> tuple[list[str], dict[str, Any], int]:
+    """Words for a kernel of means, first those of the dtypes; what the variant is made of; and the divisor if there is but one."""
+    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
+    names = element_of(dtype) | sum_of(dtype, is_rounded) | more
+    if out_dtype != dtype:  # sums, not yet divided
+        names["narrowed"] = as_it_is
+    elif plain_total(dtype).kind in "iu":
+        names["narrowed"] = as_value
+    rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
+    return [name_of(dtype), name_of(out_dtype), word, *rounding], names, divisor
+
+
+def fold_whole(
+    draft: Draft,
+    plan: Plan,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> None:
+    """Steps to the means of whole planes: of sums of parts of them, where planes are few."""
+    parts, options = parts_of(plan), (count_include_pad, divisor_override, is_rounded)
+    if parts.number == 1:
+        _fold_teams(draft, plan, parts, x, out, *options)
+        return
+    partial, sums = (draft.sums(x[0].dtype, plan.planes * each) for each in (parts.number, 1))
+    rest = plan_of_parts(plan, parts)
+    _fold_teams(draft, plan, parts, x, partial, True, 1, False)
+    _fold_teams(draft, rest, parts_of(rest), partial, sums, True, 1, False)
+    _divide_sums(draft, plan, sums, out, x[0].dtype, *options)
+
+
+def _fold_teams(
+    draft: Draft,
+    plan: Plan,
+    parts: Parts,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    count_include_pad: bool,
+    divisor_override: int | None,
+    is_rounded: bool,
+) -> None:
+    words, names, divisor = mean_names(plan, x[0].dtype, out[0].dtype, count_include_pad, divisor_override, is_rounded)
+    buffers, shared = [(out[1], words[1]), (x[1], words[0])], str(plain_total(x[0].dtype))
+    draft.steps.append(
+        team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, divisor, count_include_pad)
+    )
+
+
 def _divide_sums(
     draft: Draft,
     plan: Plan,
     sums: tuple[Operand, int],
     out: tuple[Operand, int],
     dtype: np.dtype[Any],
-    words: list[str],
-    more: dict[str, Any],
-    divisor: int,
     count_include_pad: bool,
+    divisor_override: int | None,
     is_rounded: bool,
 ) -> None:
     """The last of several passes: from sums of whole windows to their means."""
     read = [(sums[0], True)]
     layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
     large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
-    names = element_of(sums[0].dtype) | sum_of(dtype, is_rounded) | more
-    names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
-    buffers = [(out[1], name_of(out[0].dtype)), (sums[1], name_of(sums[0].dtype))]
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, count_include_pad, divisor_override, is_rounded)
+    names |= element_of(sums[0].dtype) | {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    buffers = [(out[1], words[1]), (sums[1], name_of(sums[0].dtype))]
     scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
     placement = grid.placement_of(plan)
     draft.steps.append(step_of(divide_sums, [placement, *words], names, layer, buffers, scalars, large))
@@ -377,21 +424,21 @@ def divide_sums(t, buffers, g):
 
 
 def avg_whole(phase, shared, b, i, buffers, g):
-    """A block adds a plane: each thread every 256th element, then half of the threads what the others have."""
+    """A team adds a plane: each member every so many elements, then half of the members what the others have."""
     out, x = buffers
     found, _ = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        sums = zero()
-        for first in range(i, size, BLOCK * RUN):
+        at, sums = plane_of_x(p, index(0), g), zero()
+        for run in range(first, end, RUN << TEAM_BITS):
             sum_of_run = zero()
-            for each in range(first, min(index(first + BLOCK * RUN), size), BLOCK):
+            for each in range(run, min(index(run + (RUN << TEAM_BITS)), end), 1 << TEAM_BITS):
                 sum_of_run = add(sum_of_run, load(x, at + index(each * g[X_W]), 0))
             sums = add(sums, sum_of_run)
         found[i] = sums
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            found[i] = add(found[i], found[i + half])
-        elif half == 0 and i == 0:
-            store(out, np.int64(b), 0, divide(found[0], divisor_of(index(0), index(0), index(0), g)))
+    elif member_of(i) < partners(phase):
+        found[i] = add(found[i], found[i + partners(phase)])
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store(out, np.int64(number), 0, divide(found[i], divisor_of(index(0), index(0), index(0), g)))

@@ -46,8 +46,6 @@ FULL = 1 << 17
 WIDE = 16
 # Lanes over planes: independent loads of one thread.
 PLANE_LANES = 4
-# Threads of a block that share memory.
-BLOCK = 256
 # Windows of so many taps are pooled an axis at a time.
 LARGE_WINDOW = 36
 LARGEST = 2**31 - 1024
@@ -341,25 +339,6 @@ def step_of(
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
 
 
-def cooperative_step(
-    function: Callable[..., None],
-    words: Sequence[str],
-    names: dict[str, Any],
-    shared: tuple[str, str],
-    blocks: int,
-    buffers: Sequence[tuple[int, str]],
-    scalars: tuple[int, ...],
-    is_large: bool,
-) -> Step:
-    """A launch of a block for each unit, whose threads share what they have found, half of them at a time."""
-    label = ".".join([function.__name__, *words, "64" if is_large else "32"])
-    every = lanes.steps_of(1, False, False) | names | {"BLOCK": BLOCK} | index_names(is_large)
-    phases = 2 + BLOCK.bit_length() - 1
-    buffer_names = tuple(name for _, name in buffers)
-    kernel = Kernel(function, label, tuple(every.items()), buffer_names, len(scalars), BLOCK, shared, phases)
-    return Step(kernel, blocks, tuple((number, 0) for number, _ in buffers), scalars)
-
-
 @dataclass(frozen=True)
 class Tiling:
     """How tiles of rows are read: `at_once` elements by one load, `loaded` by one thread, for so many `lanes` of results."""
@@ -408,21 +387,6 @@ def tiling_of(plan: Plan, x: Operand, out: Operand, widest: int = 2) -> Tiling |
         if axis.out % results == 0 and results * out.dtype.itemsize <= 2 * WIDE:
             return Tiling(results, loads * at_once, at_once, stores_wide)
     return None
-
-
-def is_whole(plan: Plan, x: Operand) -> bool:
-    """Whether each plane is one window, large, and its elements are one step apart."""
-    if isinstance(plan, BinPlan) or plan.channels > 1 or plan.out_plane_size != 1 or plan.plane_size < BLOCK:
-        return False
-    if x.dtype.kind == "c":
-        return False
-    d, h, w = plan.axes  # type: ignore[attr-defined]
-    _, _, d_step, h_step, w_step, _ = steps_in(plan, x, False)
-    covers = all(a.before == 0 and a.kernel >= a.length and (a.dilation == 1 or a.kernel == 1) for a in (d, h, w))
-    is_one = (h.length == 1 or h_step == w.length * w_step) and (
-        d.length == 1 or d_step == h.length * w.length * w_step
-    )
-    return covers and is_one
 
 
 def passes_of(plan: Plan) -> list[Plan]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from numbapool.geometry import BinPlan, Plan
@@ -14,7 +12,6 @@ from numbapool.kernels.cuda.grid import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
-    IN_D,
     IN_H,
     IN_W,
     TO_LANE,
@@ -47,17 +44,16 @@ from numbapool.kernels.cuda.lanes import (
     store_one,
 )
 from numbapool.kernels.cuda.launch import (
-    BLOCK,
     LARGEST,
+    NO_BUFFER,
+    WIDE,
     Draft,
     Layer,
     Operand,
     Program,
-    cooperative_step,
     element_of,
     index_output,
     is_large,
-    is_whole,
     layer_of,
     name_of,
     passes_of,
@@ -66,6 +62,17 @@ from numbapool.kernels.cuda.launch import (
     step_of,
     table_of,
     tiling_of,
+)
+from numbapool.kernels.cuda.whole import (
+    TEAM_BITS,
+    Parts,
+    is_whole,
+    member_of,
+    partners,
+    parts_of,
+    plan_of_parts,
+    share_of,
+    team_step,
 )
 
 # Lanes that carry a position each.
@@ -119,7 +126,7 @@ def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operan
     name = name_of(x[0].dtype)
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed)
     if is_whole(plan, x[0]):
-        whole_step(draft, plan, x, out, None, [word], names)
+        fold_whole(draft, plan, x, out, None, is_reversed)
         return
     *first, last = passes_of(plan)
     for each in first:
@@ -159,7 +166,7 @@ def find_max(
     outputs = plan.planes * plan.out_plane_size * plan.channels
     numbers_positions = kind.kind == "i" or _are_taps_positions(plan)
     if numbers_positions and is_whole(plan, x[0]):
-        whole_step(draft, plan, x, out, indices, [word, str(kind)], names)
+        fold_whole(draft, plan, x, out, indices, is_reversed)
         return
     passes = passes_of(plan)
     if len(passes) > 1:
@@ -228,25 +235,52 @@ def _find_by_passes(
         encode_positions(draft, plan, final, indices)
 
 
-def whole_step(
+def fold_whole(
     draft: Draft,
     plan: Plan,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
     indices: tuple[Operand, int] | None,
-    words: list[str],
-    names: dict[str, Any],
+    is_reversed: bool,
 ) -> None:
-    """A block for each plane."""
-    name, read = name_of(x[0].dtype), [(x[0], False)]
-    large = is_large(plan, read, plan.planes)
-    scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
-    shared = str(np.dtype(names["value"])), "int64" if large else "int32"
-    buffers = [(out[1], name), (x[1], name)]
+    """Steps to the maxima of whole planes, and to where they are: of parts of them first, where planes are few."""
+    parts, positions, marks = parts_of(plan), plan.plane_size, None
+    if parts.number > 1:
+        size = plan.planes * parts.number
+        found = Operand(x[0].dtype, None, WIDE), draft.room(size, x[0].dtype)
+        marks = draft.positions(plan, size) if indices is not None else None
+        _fold_teams(draft, plan, parts, x, found, marks, None, is_reversed, positions)
+        plan, x = plan_of_parts(plan, parts), found
+        parts = parts_of(plan)
+    _fold_teams(draft, plan, parts, x, out, indices, marks, is_reversed, positions)
+
+
+def _fold_teams(
+    draft: Draft,
+    plan: Plan,
+    parts: Parts,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    indices: tuple[Operand, int] | None,
+    marks: tuple[Operand, int] | None,
+    is_reversed: bool,
+    most_positions: int,
+) -> None:
+    name, names = name_of(x[0].dtype), element_of(x[0].dtype, is_reversed)
+    words, buffers = [f"{name}{'.reversed' * is_reversed}"], [(out[1], name), (x[1], name)]
     if indices is not None:
-        buffers.insert(1, (indices[1], str(indices[0].dtype)))
+        names |= index_output(indices[0].dtype) | {"mark_at": own_mark if marks is None else given_mark}
+        kinds = [str(each[0].dtype) if each is not None else "none" for each in (indices, marks)]
+        words += kinds
+        buffers = [
+            buffers[0],
+            (indices[1], kinds[0]),
+            buffers[1],
+            (NO_BUFFER, "int32") if marks is None else (marks[1], kinds[1]),
+        ]
     function = max_whole if indices is None else max_whole_indices
-    draft.steps.append(cooperative_step(function, words, names, shared, plan.planes, buffers, scalars, large))
+    shared = str(np.dtype(names["value"]))
+    draft.steps.append(team_step(function, words, names, plan, x[0], parts, shared, buffers, counts_to=most_positions))
 
 
 def max_windows(t, buffers, g):
@@ -373,43 +407,57 @@ def merge_windows(t, buffers, g):
 
 
 def max_whole(phase, shared, b, i, buffers, g):
-    """A block folds a plane: each thread every 256th element, then half of the threads what the others have found."""
+    """A team folds a plane: each member every so many elements, then half of the members what the others have found."""
     out, x = buffers
     found, _ = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        best = load(x, at + index(i * g[X_W]), 0)
-        for each in range(i + BLOCK, size, BLOCK):
+        at, best = plane_of_x(p, index(0), g), lowest()
+        for each in range(first, end, 1 << TEAM_BITS):
             best = larger(best, load(x, at + index(each * g[X_W]), 0))
         found[i] = best
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            found[i] = larger(found[i], found[i + half])
-        elif half == 0 and i == 0:
-            store(out, np.int64(b), 0, found[0])
+    elif member_of(i) < partners(phase):
+        found[i] = larger(found[i], found[i + partners(phase)])
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store(out, np.int64(number), 0, found[i])
+
+
+def own_mark(marks, i, position):
+    """The position of an element of x."""
+    return position
+
+
+def given_mark(marks, i, position):
+    """That of what has been found in a part of the plane."""
+    return index(marks[i])
+
+
+mark_at = own_mark
 
 
 def max_whole_indices(phase, shared, b, i, buffers, g):
     """The same with positions, by which equals are told apart: their order is lost."""
-    out, positions, x = buffers
-    found, marks = shared
+    out, positions, x, marks = buffers
+    found, places = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        best = mark(load(x, at + index(i * g[X_W]), 0), i)
-        for each in range(i + BLOCK, size, BLOCK):
-            best = replace(best, load(x, at + index(each * g[X_W]), 0), index(each))
-        found[i], marks[i] = best
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            ours, theirs, position = found[i], found[i + half], marks[i + half]
-            is_nan = not (theirs == theirs)
-            is_later = position > marks[i]
-            is_better = theirs > ours or (theirs == ours and not is_later)
-            if is_nan:
-                is_better = ours == ours or is_later
-            if is_better:
-                found[i], marks[i] = theirs, position
-        elif half == 0 and i == 0:
-            store_mark(out, positions, np.int64(b), 0, mark(found[0], marks[0]))
+        at, best = plane_of_x(p, index(0), g), mark(lowest(), index(-1))
+        for each in range(first, end, 1 << TEAM_BITS):
+            source = at + index(each * g[X_W])
+            best = merge(best, mark(load(x, source, 0), mark_at(marks, source, index(each))))
+        found[i], places[i] = best
+    elif member_of(i) < partners(phase):
+        ours, theirs, position = found[i], found[i + partners(phase)], places[i + partners(phase)]
+        is_nan = not (theirs == theirs)
+        is_later = position > places[i]
+        is_better = theirs > ours or (theirs == ours and not is_later)
+        if is_nan:
+            is_better = ours == ours or is_later
+        if position >= 0 and (places[i] < 0 or is_better):
+            found[i], places[i] = theirs, position
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store_mark(out, positions, np.int64(number), 0, mark(found[i], places[i]))
