@@ -223,6 +223,29 @@ def mark_across_pair(pairs, position):
     return one(pairs[0], position), one(pairs[1], index(position + BESIDE * HALF))
 
 
+# And back: a gradient to the two inputs of its window, or to the one of them that is named.
+
+
+def doubled_one(each):
+    return each, each
+
+
+def doubled_pair(each):
+    return one(each[0]), one(each[1])
+
+
+def named_one(each, position, wanted):
+    return each if position == wanted else value(0), each if position == np.int64(wanted + 1) else value(0)
+
+
+def named_pair(each, position, wanted):
+    return one(each[0], position[0], wanted), one(each[1], position[1], np.int64(wanted + BESIDE * HALF))
+
+
+def marks_at_one(positions, i, step):
+    return np.int64(positions[i])
+
+
 # How positions are written: as they are, or with all bits of a tap that there is not; bound by the variant.
 INDEX_MASK = -1
 index_type: Any = np.int64
@@ -296,6 +319,20 @@ def wide_load_16(x, i, step):
     )
 
 
+def both_marks(a, b):
+    return np.int64(a), np.int64(b)
+
+
+def wide_marks_2(positions, i, step):
+    v = neighbours_2(positions, i)
+    return both_marks(v[0], v[1])
+
+
+def wide_marks_4(positions, i, step):
+    v = neighbours_4(positions, i)
+    return both_marks(v[0], v[1]), both_marks(v[2], v[3])
+
+
 def wide_store_2(out, i, step, v):
     put_neighbours_2(out, i, (bits_of(v[0]), bits_of(v[1])))
 
@@ -353,6 +390,7 @@ def put_neighbours_16(out, i, v):
 NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
 PUT_NEIGHBOURS = {2: put_neighbours_2, 4: put_neighbours_4, 8: put_neighbours_8, 16: put_neighbours_16}
 WIDE_STORES = {2: wide_store_2, 4: wide_store_4, 8: wide_store_8, 16: wide_store_16}
+WIDE_MARKS = {2: wide_marks_2, 4: wide_marks_4}
 WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
 
 STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -374,6 +412,9 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "larger_across": (larger_across_one, across_pair),
     "sum_across": (sum_across_one, across_pair),
     "mark_across": (mark_across_one, mark_across_pair),
+    "doubled": (doubled_one, doubled_pair),
+    "named": (named_one, named_pair),
+    "marks_at": (marks_at_one, fetch_pair),
     "add_where": (add_where_one, add_where_pair),
     "nothing": (nothing_one, none_pair),
     "take": (take_one, take_pair),
@@ -407,6 +448,14 @@ def tile_steps(lanes: int, loaded: int, at_once: int, stores_wide: bool) -> dict
     steps |= {name: nested(*STEPS[name], loaded) for name in ("larger", "lowest", "add", "zero")}
     steps["load"] = nested(WIDE_LOADS[at_once], load_pair, loaded, at_once)
     steps["lowest_mark"] = nested(lowest_mark_one, none_pair, lanes)
+    return steps
+
+
+def gradient_tile_steps(outputs: int, inputs: int) -> dict[str, Any]:
+    """The steps of tiles of gradients: the results are more, and `outputs` are stored at once."""
+    steps = steps_of(outputs, True, False)
+    steps |= {f"{name}_named": nested(*STEPS[name], inputs) for name in ("zero", "add")}
+    steps["store"] = nested(WIDE_STORES[outputs], store_pair, inputs, outputs)
     return steps
 
 

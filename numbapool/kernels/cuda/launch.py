@@ -341,52 +341,81 @@ def step_of(
 
 @dataclass(frozen=True)
 class Tiling:
-    """How tiles of rows are read: `at_once` elements by one load, `loaded` by one thread, for so many `lanes` of results."""
+    """How a thread takes a tile of a row, 16 bytes at a time: so many outputs, of windows of two inputs that lie side by side."""
 
-    lanes: int
-    loaded: int
-    at_once: int
+    outputs: int
+    at_once: int  # elements of x or, of gradients, of the output
     stores_wide: bool
 
     @property
-    def steps(self) -> dict[str, Any]:
-        """The steps of the lanes."""
-        return lanes.tile_steps(self.lanes, self.loaded, self.at_once, self.stores_wide)
+    def inputs(self) -> int:
+        """Inputs in the windows of the tile."""
+        return 2 * self.outputs
 
     @property
-    def word(self) -> str:
-        """For labels."""
-        return f"tiles{self.loaded}to{self.lanes}{'w' * self.stores_wide}"
+    def steps(self) -> dict[str, Any]:
+        """The steps of the lanes, for outputs."""
+        return lanes.tile_steps(self.outputs, self.inputs, self.at_once, self.stores_wide)
 
-    def scalars(self, plan: Plan, scalars: tuple[int, ...], is_large: bool) -> tuple[int, ...]:
-        """The scalars of a step with threads for tiles instead of outputs."""
-        fields, groups = list(scalars), plan.axes[2].out // self.lanes  # type: ignore[attr-defined]
-        fields[grid.UNITS] = fields[grid.UNITS] // plan.axes[2].out * groups  # type: ignore[attr-defined]
+    @property
+    def gradient_steps(self) -> dict[str, Any]:
+        """The same for gradients."""
+        return lanes.gradient_tile_steps(self.outputs, self.inputs)
+
+    def word(self, is_gradient: bool = False) -> str:
+        """For labels."""
+        if is_gradient:
+            return f"tiles{self.outputs}to{self.inputs}w"
+        return f"tiles{self.inputs}to{self.outputs}{'w' * self.stores_wide}"
+
+    def scalars(self, scalars: tuple[int, ...], is_large: bool, is_gradient: bool = False) -> tuple[int, ...]:
+        """The scalars of a step with threads for tiles instead of elements of the result."""
+        read, written = (self.outputs, self.inputs) if is_gradient else (self.inputs, self.outputs)
+        fields = list(scalars)
+        groups = fields[grid.GRID_W] // written
+        fields[grid.UNITS] = fields[grid.UNITS] // fields[grid.GRID_W] * groups
         fields[grid.GRID_W], fields[grid.GRID_W_M] = groups, (grid.magic64 if is_large else grid.magic32)(groups)
-        fields[grid.TO_UNIT] = self.lanes
-        return (*fields, self.loaded)
+        fields[grid.TO_UNIT] = written
+        return (*fields, read)
 
 
 def tiling_of(plan: Plan, x: Operand, out: Operand, widest: int = 2) -> Tiling | None:
-    """Tiles, if windows lie side by side along rows that start at multiples of 16 bytes."""
-    if isinstance(plan, BinPlan) or plan.channels > 1 or x.dtype.kind == "c" or grid.placement_of(plan) != "sliding":
+    """Tiles, if windows of two lie side by side along rows that start at multiples of 16 bytes."""
+    if not (_lie_in_pairs(plan, x) and has_aligned_rows(plan, x, False)):
         return None
-    *steps, w_step, _ = steps_in(plan, x, False)
-    axis, itemsize = plan.axes[2], x.dtype.itemsize  # type: ignore[attr-defined]
-    lengths = (*leading_of(plan), *lengths_of(plan, False)[:2])
-    is_aligned = x.alignment % WIDE == 0 and all(
-        step * itemsize % WIDE == 0 for step, length in zip(steps, lengths) if length > 1
-    )
-    is_tiled = axis.kernel == axis.stride == 2 and axis.before == 0 and axis.out * 2 <= axis.length
-    at_once = WIDE // itemsize
-    if not (is_aligned and is_tiled and w_step == 1):
-        return None
+    at_once, length = WIDE // x.dtype.itemsize, plan.axes[2].out  # type: ignore[attr-defined]
     for loads in (widest, 1):
-        results = loads * at_once // 2
-        stores_wide = results * out.dtype.itemsize == WIDE and out.alignment % WIDE == 0
-        if axis.out % results == 0 and results * out.dtype.itemsize <= 2 * WIDE:
-            return Tiling(results, loads * at_once, at_once, stores_wide)
+        outputs = loads * at_once // 2
+        stores_wide = outputs * out.dtype.itemsize == WIDE and out.alignment % WIDE == 0
+        if length % outputs == 0 and outputs * out.dtype.itemsize <= 2 * WIDE:
+            return Tiling(outputs, at_once, stores_wide)
     return None
+
+
+def gradient_tiling_of(plan: Plan, grad: Operand, out: Operand) -> Tiling | None:
+    """The same for gradients, if the windows leave no column out."""
+    if not (_lie_in_pairs(plan, grad) and has_aligned_rows(plan, grad, True)):
+        return None
+    at_once, axis = WIDE // grad.dtype.itemsize, plan.axes[2]  # type: ignore[attr-defined]
+    is_whole = axis.out * 2 == axis.length and axis.out % at_once == 0
+    is_aligned = out.dtype == grad.dtype and out.alignment % WIDE == 0
+    return Tiling(at_once, at_once, True) if is_whole and is_aligned else None
+
+
+def _lie_in_pairs(plan: Plan, operand: Operand) -> bool:
+    if isinstance(plan, BinPlan) or plan.channels > 1 or operand.dtype.kind == "c":
+        return False
+    axis = plan.axes[2]  # type: ignore[attr-defined]
+    is_paired = axis.kernel == axis.stride == 2 and axis.before == 0 and axis.out * 2 <= axis.length
+    return is_paired and grid.placement_of(plan) == "sliding"
+
+
+def has_aligned_rows(plan: Plan, operand: Operand, of_output: bool) -> bool:
+    """Whether rows start at multiples of 16 bytes, and their elements are neighbours."""
+    *steps, w_step, _ = steps_in(plan, operand, of_output)
+    lengths = (*leading_of(plan), *lengths_of(plan, of_output)[:2])
+    are_aligned = all(step * operand.dtype.itemsize % WIDE == 0 for step, length in zip(steps, lengths) if length > 1)
+    return w_step == 1 and operand.alignment % WIDE == 0 and are_aligned
 
 
 def passes_of(plan: Plan) -> list[Plan]:

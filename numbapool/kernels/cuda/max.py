@@ -139,9 +139,9 @@ def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operan
     tiling = tiling_of(last, x[0], out[0])
     if tiling is not None:
         layer = Layer(last, "planes", 1)
-        scalars = tiling.scalars(last, scalars_of(layer, read, True, large), large)
+        scalars = tiling.scalars(scalars_of(layer, read, True, large), large)
         buffers = [(out[1], name), (x[1], name)]
-        words = [tiling.word, word]
+        words = [tiling.word(), word]
         names |= grid.PLACEMENTS[placement]
         draft.steps.append(step_of(max_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
         return
@@ -180,9 +180,9 @@ def find_max(
     tiling = tiling_of(plan, x[0], out[0], 1)
     if tiling is not None:
         layer = Layer(plan, "planes", 1)
-        scalars = tiling.scalars(plan, scalars_of(layer, read, True, large), large)
+        scalars = tiling.scalars(scalars_of(layer, read, True, large), large)
         buffers = [(out[1], name), (indices[1], str(kind)), (x[1], name)]
-        words = [tiling.word, word, str(kind)]
+        words = [tiling.word(), word, str(kind)]
         draft.steps.append(step_of(max_tiles_indices, words, names, layer, buffers, scalars, large, tiling.steps))
         return
     layer = layer_of(plan, read, MARKED_LANES, out=out[0])
