@@ -155,7 +155,7 @@ def loads_wide(label: str) -> bool:
 
 def stores_wide(label: str) -> bool:
     """Whether a kernel promises to store 16 bytes at a time."""
-    return bool(re.search(r"\.(2|4|8|16)rw\.|\.tiles\d+to\d+w\.", label))
+    return bool(re.search(r"\.(2|4|8|16)rw\.|\.tiles\d+to\d+w\.|\.fills\d+w\.", label))
 
 
 def may_call(label: str) -> bool:

@@ -38,7 +38,16 @@ from numbapool.kernels.cuda.grid import (
     window_h,
     window_w,
 )
-from numbapool.kernels.cuda.lanes import add_one, divide_one, doubled_one, load_one, store_one, sum_across_one, zero_one
+from numbapool.kernels.cuda.lanes import (
+    add_one,
+    divide_one,
+    doubled_one,
+    fill_one,
+    load_one,
+    store_one,
+    sum_across_one,
+    zero_one,
+)
 from numbapool.kernels.cuda.launch import (
     WIDE,
     Draft,
@@ -63,12 +72,17 @@ from numbapool.kernels.cuda.passes import put_other
 from numbapool.kernels.cuda.whole import (
     TEAM_BITS,
     Parts,
+    fill_step,
+    filled_by,
+    fills_planes,
     is_whole,
     member_of,
     partners,
     parts_of,
     plan_of_parts,
+    reaches_next,
     share_of,
+    store_filled,
     team_step,
 )
 from numbapool.kernels.elements import BFLOAT16
@@ -82,7 +96,7 @@ INTEGER_LANES = 4
 RUN = 64
 
 # Bound by the variant.
-sum_across, doubled = sum_across_one, doubled_one
+sum_across, doubled, fill = sum_across_one, doubled_one, fill_one
 load, store, zero, add, divide = load_one, store_one, zero_one, add_one, divide_one
 IS_UNIFORM = True
 
@@ -284,6 +298,12 @@ def _hand_back(
     word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
     large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
     names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
+    if fills_planes(plan, out[0]):
+        names["narrowed"] = element_of(out[0].dtype)["narrowed"]
+        words, buffers = [name, name_of_out, word], [(out[1], name_of_out), (grad[1], name)]
+        options = divisor, count_include_pad
+        draft.steps.append(fill_step(avg_fill, words, names, plan, read, out[0], buffers, *options))
+        return
     tiling = gradient_tiling_of(plan, grad[0], out[0])
     if tiling is not None:
         layer = Layer(plan, "planes", 1)
@@ -421,6 +441,20 @@ def avg_tiles(t, buffers, g):
             for j in range(nh):
                 sums = add(sums, load(x, at + index(i * g[X_D] + j * g[X_H]), 1))
     store(out, to, 1, divide(sum_across(sums), divisor_of(od, oh, group, g)))
+
+
+def avg_fill(t, buffers, g):
+    """The share of every element of planes that are one window each, 16 bytes at a time."""
+    out, grad = buffers
+    if t >= g[UNITS]:
+        return
+    first, p, left = filled_by(t, g)
+    divisor = divisor_of(index(0), index(0), index(0), g)
+    own = divide(load(grad, plane_of_x(p, index(0), g), 0), divisor)
+    following = own
+    if reaches_next(first, left, g):
+        following = divide(load(grad, plane_of_x(index(p + 1), index(0), g), 0), divisor)
+    store_filled(out, first, g, fill(own, following, left, index(0)))
 
 
 def avg_holders_tiles(t, buffers, g):

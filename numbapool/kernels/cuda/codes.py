@@ -30,6 +30,7 @@ from numbapool.kernels.cuda.grid import (
 )
 from numbapool.kernels.cuda.lanes import as_index
 from numbapool.kernels.cuda.launch import (
+    NO_BUFFER,
     Draft,
     Layer,
     Operand,
@@ -50,21 +51,29 @@ NONE = -1
 IS_WRITTEN = True
 
 
-def decode_taps(draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: int) -> None:
-    """Positions in the plane of taps of the window, -1 for none; the draft's flag is set by what is no tap inside the input."""
+def decode_taps(
+    draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: tuple[Operand, int] | None = None
+) -> None:
+    """Positions in the plane of taps of the window, -1 for none; the draft's flag is set by what is no tap inside the input.
+
+    Without `positions`, taps are only checked.
+    """
     kind, read = taps[0].dtype, [(taps[0], True)]
     large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
     none = int(np.iinfo(kind).max) if kind.itemsize < 8 else -1
-    names = grid.PLACEMENTS[placement] | {"NONE": none, "IS_WRITTEN": positions >= 0}
+    names = grid.PLACEMENTS[placement] | {"NONE": none, "IS_WRITTEN": positions is not None}
+    out, written = (NO_BUFFER, "none") if positions is None else (positions[1], str(positions[0].dtype))
+    if positions is not None:
+        names |= index_output(positions[0].dtype)
     table = table_of(draft, plan)
     draft.steps.append(
         step_of(
             decode,
-            [placement, str(kind), "written" if positions >= 0 else "checked"],
+            [placement, str(kind), written],
             names,
             layer,
-            [(positions, "int64"), (taps[1], str(kind)), (table, "int64"), (draft.flag, "int32")],
+            [(out, written if positions else "int32"), (taps[1], str(kind)), (table, "int64"), (draft.flag, "int32")],
             scalars_of(layer, read, True, large),
             large,
         )
@@ -166,7 +175,7 @@ def decode(t, buffers, g):
         if not is_inside:
             flag[0] = np.int32(1)
     if IS_WRITTEN:
-        positions[to] = position
+        positions[to] = as_index(position)
 
 
 def encode(t, buffers, g):

@@ -53,6 +53,7 @@ from numbapool.kernels.cuda.lanes import (
     add_one,
     add_where_one,
     fetch_pair,
+    fill_named_one,
     load_one,
     marks_at_one,
     named_one,
@@ -87,8 +88,9 @@ from numbapool.kernels.cuda.launch import (
     step_of,
     sum_of,
 )
-from numbapool.kernels.cuda.max import find_max
+from numbapool.kernels.cuda.max import find_max, numbers_positions
 from numbapool.kernels.cuda.passes import clear, convert, flag_of, put_other
+from numbapool.kernels.cuda.whole import fill_step, filled_by, fills_planes, reaches_next, store_filled
 
 # Lanes that carry an index each.
 INDEXED_LANES = 4
@@ -103,7 +105,7 @@ LENGTH, SEGMENTS, OWN = range(EXTRA, EXTRA + 3)
 load, store, zero, add_where = load_one, store_one, zero_one, add_where_one
 nothing, take, store_taken = nothing_one, take_one, store_taken_one
 add_named, zero_named = add_one, zero_one
-named, marks_at = named_one, marks_at_one
+named, marks_at, fill_named = named_one, marks_at_one, fill_named_one
 LEAST = 0
 
 
@@ -118,7 +120,7 @@ def scatter_add(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand
     if checks:
         draft.flag = flag_of(draft)
         if indices[0].dtype.kind == "u":
-            decode_taps(draft, plan, indices, NO_BUFFER)
+            decode_taps(draft, plan, indices)
         else:
             check_positions(draft, plan, indices)
     gather_gradients(draft, plan, grad, indices, (results[0], 2))
@@ -204,9 +206,9 @@ def in_plane(draft: Draft, plan: Plan, indices: tuple[Operand, int]) -> tuple[Op
     """Indices as positions in the plane; -1 for what is not a tap inside the input, or stands for none."""
     if indices[0].dtype.kind == "i":
         return indices
-    positions = draft.room(plan.planes * plan.out_plane_size * plan.channels, np.int64)
+    positions = draft.positions(plan, plan.planes * plan.out_plane_size * plan.channels)
     decode_taps(draft, plan, indices, positions)
-    return Operand(np.dtype(np.int64), None, 16), positions
+    return positions
 
 
 def check_positions(draft: Draft, plan: Plan, indices: tuple[Operand, int]) -> None:
@@ -233,6 +235,9 @@ def gather_gradients(
     if isinstance(plan, BinPlan):
         scan_gradients(draft, plan, grad, in_plane(draft, plan, indices), out)
         return
+    if fills_planes(plan, out[0]) and numbers_positions(plan, indices[0].dtype):
+        _fill(draft, plan, grad, indices, out)
+        return
     passes = gradient_passes_of(plan)
     if len(passes) == 1:
         _hold(draft, plan, grad, indices, out, max_holders)
@@ -244,6 +249,16 @@ def gather_gradients(
     _hold(draft, passes[-1], sums, marks, out, max_holders)
     if differ != NO_BUFFER:
         _hold(draft, plan, grad, positions, out, max_holders_again, (differ, "int32"))
+
+
+def _fill(
+    draft: Draft, plan: Plan, grad: tuple[Operand, int], indices: tuple[Operand, int], out: tuple[Operand, int]
+) -> None:
+    dtype, name_of_out, kind = grad[0].dtype, name_of(out[0].dtype), str(indices[0].dtype)
+    names = element_of(dtype) | sum_of(dtype) | {"narrowed": element_of(out[0].dtype)["narrowed"]}
+    words, read = [name_of(dtype), name_of_out, kind], [(grad[0], True), (indices[0], True)]
+    buffers = [(out[1], name_of_out), (grad[1], name_of(dtype)), (indices[1], kind)]
+    draft.steps.append(fill_step(max_fill, words, names, plan, read, out[0], buffers))
 
 
 def _hold(
@@ -429,6 +444,31 @@ def max_holders(t, buffers, g):
                             from_index = index_row + index(ow * g[Y_W])
                             sums = add_where(sums, grad, from_grad, g[X_LANE], positions, from_index, g[Y_LANE], number)
     store(out, to, g[TO_LANE], sums)
+
+
+def max_fill(t, buffers, g):
+    """Gradients of planes that are one window each, 16 bytes at a time: 0 but for the elements that are named."""
+    out, grad, positions = buffers
+    if t >= g[UNITS]:
+        return
+    first, p, left = filled_by(t, g)
+    own, own_at = element(grad, plane_of_x(p, index(0), g)), np.int64(positions[plane_of_y(p, index(0), g)])
+    own_at = lane_of(own_at, np.int64(left) - g[IN_D] * g[IN_H] * g[IN_W], left)
+    following, following_at = own, np.int64(-1)
+    if reaches_next(first, left, g):
+        p = index(p + 1)
+        following, following_at = (
+            element(grad, plane_of_x(p, index(0), g)),
+            np.int64(positions[plane_of_y(p, index(0), g)]),
+        )
+        following_at = lane_of(following_at, np.int64(left), np.int64(left) + g[IN_D] * g[IN_H] * g[IN_W])
+    store_filled(out, first, g, fill_named(own, own_at, following, following_at, index(0)))
+
+
+def lane_of(position, shift, end):
+    """Where an element of a plane is among those that a thread fills; -1 if it is not in the plane."""
+    lane = np.int64(position + shift)
+    return lane if position >= 0 and lane < end else np.int64(-1)
 
 
 def max_holders_tiles(t, buffers, g):

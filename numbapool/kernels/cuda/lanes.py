@@ -246,6 +246,35 @@ def marks_at_one(positions, i, step):
     return np.int64(positions[i])
 
 
+# Neighbours of a plane, and perhaps of the next one: `left` of them are the first's.
+
+
+def fill_one(own, following, left, k):
+    return own if k < left else following
+
+
+def fill_pair(own, following, left, k):
+    return one(own, following, left, k), one(own, following, left, index(k + HALF))
+
+
+def fill_named_one(own, own_at, following, following_at, k):
+    return own if k == own_at else following if k == following_at else value(0)
+
+
+def fill_named_pair(own, own_at, following, following_at, k):
+    return one(own, own_at, following, following_at, k), one(own, own_at, following, following_at, k + HALF)
+
+
+def put_some_one(out, i, end, each):
+    if i < end:
+        put(out, i, each)
+
+
+def put_some_pair(out, i, end, each):
+    one(out, i, end, each[0])
+    one(out, i + HALF, end, each[1])
+
+
 # How positions are written: as they are, or with all bits of a tap that there is not; bound by the variant.
 INDEX_MASK = -1
 index_type: Any = np.int64
@@ -416,6 +445,9 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "named": (named_one, named_pair),
     "marks_at": (marks_at_one, fetch_pair),
     "add_where": (add_where_one, add_where_pair),
+    "fill": (fill_one, fill_pair),
+    "fill_named": (fill_named_one, fill_named_pair),
+    "put_some": (put_some_one, put_some_pair),
     "nothing": (nothing_one, none_pair),
     "take": (take_one, take_pair),
     "store_taken": (store_taken_one, store_taken_pair),
@@ -457,6 +489,12 @@ def gradient_tile_steps(outputs: int, inputs: int) -> dict[str, Any]:
     steps |= {f"{name}_named": nested(*STEPS[name], inputs) for name in ("zero", "add")}
     steps["store"] = nested(WIDE_STORES[outputs], store_pair, inputs, outputs)
     return steps
+
+
+def fill_steps(lanes: int) -> dict[str, Any]:
+    """The steps of planes that are filled: so many elements are stored at once, of one or two gradients."""
+    filling = {name: nested(*STEPS[name], lanes) for name in ("fill", "fill_named", "put_some")}
+    return steps_of(1, False, False) | filling | {"store": WIDE_STORES[lanes]}
 
 
 def lowest_mark_one():

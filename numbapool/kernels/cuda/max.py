@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numbapool.geometry import BinPlan, Plan
@@ -164,8 +166,7 @@ def find_max(
     name, kind = name_of(x[0].dtype), indices[0].dtype
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
     outputs = plan.planes * plan.out_plane_size * plan.channels
-    numbers_positions = kind.kind == "i" or _are_taps_positions(plan)
-    if numbers_positions and is_whole(plan, x[0]):
+    if is_whole(plan, x[0]) and numbers_positions(plan, kind):
         fold_whole(draft, plan, x, out, indices, is_reversed)
         return
     passes = passes_of(plan)
@@ -193,9 +194,10 @@ def find_max(
     )
 
 
-def _are_taps_positions(plan: Plan) -> bool:
-    """Whether taps of a window that is the plane have the numbers of their positions."""
-    return not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
+def numbers_positions(plan: Plan, kind: np.dtype[Any]) -> bool:
+    """Whether indices of a dtype are positions in the plane: as taps are, too, of a window that is the plane."""
+    is_plane = not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
+    return kind.kind == "i" or is_plane
 
 
 def _find_by_passes(

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from numbapool.geometry import BinPlan, Plan, WindowPlan
-from numbapool.kernels.cuda import grid
+from numbapool.kernels.cuda import grid, lanes
 from numbapool.kernels.cuda.elements import index, quotient
 from numbapool.kernels.cuda.grid import IN_D, IN_H, IN_W, UNITS
-from numbapool.kernels.cuda.lanes import steps_of
 from numbapool.kernels.cuda.launch import (
+    WIDE,
     Layer,
     Operand,
     Step,
     index_names,
     is_large,
     scalars_of,
+    step_of,
     steps_in,
 )
 from numbapool.kernels.cuda.variants import Kernel
@@ -31,8 +34,10 @@ SMALLEST, SMALLEST_PART, TEAMS = 32, 4096, 512
 # Where the scalars of a whole plane are.
 PARTS, PARTS_M, PART = range(grid.SOURCE + grid.SOURCE_FIELDS, grid.SOURCE + grid.SOURCE_FIELDS + 3)
 
-# Bound by the variant.
+# Bound by the variant: logarithms of the sizes of teams and blocks; elements that a thread fills, and where its scalars are.
 TEAM_BITS, BLOCK_BITS = 8, 8
+AT_ONCE, FILL = 4, PARTS
+store, put_some = lanes.store_one, lanes.put_some_one
 
 
 class Parts(NamedTuple):
@@ -45,17 +50,25 @@ class Parts(NamedTuple):
 
 def is_whole(plan: Plan, x: Operand) -> bool:
     """Whether each plane is one window, not small, and its elements are one step apart."""
-    if isinstance(plan, BinPlan) or plan.channels > 1 or plan.out_plane_size != 1 or plan.plane_size < SMALLEST:
-        return False
-    if x.dtype.kind == "c":
+    if not _covers_planes(plan) or x.dtype.kind == "c":
         return False
     d, h, w = plan.axes  # type: ignore[attr-defined]
     _, _, d_step, h_step, w_step, _ = steps_in(plan, x, False)
-    covers = all(a.before == 0 and a.kernel >= a.length and (a.dilation == 1 or a.kernel == 1) for a in (d, h, w))
-    is_one = (h.length == 1 or h_step == w.length * w_step) and (
+    is_one: bool = (h.length == 1 or h_step == w.length * w_step) and (
         d.length == 1 or d_step == h.length * w.length * w_step
     )
-    return covers and is_one
+    return is_one
+
+
+def fills_planes(plan: Plan, out: Operand) -> bool:
+    """Whether each plane of a gradient is one window's, not small, and its result is written 16 bytes at a time."""
+    return _covers_planes(plan) and out.dtype.kind != "c" and out.alignment % WIDE == 0
+
+
+def _covers_planes(plan: Plan) -> bool:
+    if isinstance(plan, BinPlan) or plan.channels > 1 or plan.out_plane_size != 1 or plan.plane_size < SMALLEST:
+        return False
+    return all(a.before == 0 and a.kernel >= a.length and (a.dilation == 1 or a.kernel == 1) for a in plan.pooled)
 
 
 def parts_of(plan: Plan) -> Parts:
@@ -96,7 +109,7 @@ def team_step(
     scalars += [parts.number, magic(parts.number), parts.size]
     bits = parts.team.bit_length() - 1
     constants = {"TEAM_BITS": bits, "BLOCK_BITS": BLOCK.bit_length() - 1}
-    every = steps_of(1, False, False) | names | constants | index_names(large)
+    every = lanes.steps_of(1, False, False) | names | constants | index_names(large)
     label = ".".join([function.__name__, *words, f"by{parts.team}", "64" if large else "32"])
     found = shared, "int64" if large else "int32"
     kernel = Kernel(
@@ -104,6 +117,28 @@ def team_step(
     )
     blocks = -(-teams * parts.team // BLOCK)
     return Step(kernel, blocks, tuple((number, 0) for number, _ in buffers), tuple(scalars))
+
+
+def fill_step(
+    function: Callable[..., None],
+    words: Sequence[str],
+    names: dict[str, Any],
+    plan: Plan,
+    read: Sequence[tuple[Operand, bool]],
+    out: Operand,
+    buffers: Sequence[tuple[int, str]],
+    *options: Any,
+) -> Step:
+    """A launch of a thread for every 16 bytes of gradients of planes; `options` are those of `scalars_of`."""
+    total, at_once = plan.planes * plan.plane_size, WIDE // out.dtype.itemsize
+    large, layer = is_large(plan, read, total), Layer(plan, "planes", 1)
+    magic = grid.magic64 if large else grid.magic32
+    scalars = list(scalars_of(layer, read, True, large, *options))
+    scalars[UNITS] = -(-total // at_once)
+    scalars += [total, plan.plane_size, magic(plan.plane_size)]
+    names = names | {"AT_ONCE": at_once, "FILL": grid.SOURCE + len(read) * grid.SOURCE_FIELDS}
+    words = [*words, f"fills{at_once}w"]
+    return step_of(function, words, names, layer, buffers, tuple(scalars), large, lanes.fill_steps(at_once))
 
 
 def share_of(b, i, g):
@@ -123,3 +158,23 @@ def member_of(i):
 def partners(phase):
     """How far the member is whose findings join one's own: 0 after the last time."""
     return (1 << TEAM_BITS) >> phase
+
+
+def filled_by(t, g):
+    """The first element that a thread fills, its plane, and the elements of the plane from it on."""
+    first = index(t * AT_ONCE)
+    p = quotient(first, g[FILL + 1], g[FILL + 2])
+    return first, p, index((p + 1) * g[FILL + 1] - first)
+
+
+def reaches_next(first, left, g):
+    """Whether some of these elements are the next plane's."""
+    return left < AT_ONCE and index(first + left) < g[FILL]
+
+
+def store_filled(out, first, g, elements):
+    """Write them, 16 bytes at once but at the very end."""
+    if index(first + AT_ONCE) <= g[FILL]:
+        store(out, np.int64(first), 1, elements)
+    else:
+        put_some(out, np.int64(first), np.int64(g[FILL]), elements)
