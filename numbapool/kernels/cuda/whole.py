@@ -25,11 +25,11 @@ from numbapool.kernels.cuda.launch import (
 from numbapool.kernels.cuda.variants import Kernel
 from numbapool.kernels.windows import Axis
 
-# Threads of a block, all in teams of one size, and elements for each member of a team, or more.
+# Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more.
 BLOCK = 256
-SMALLEST_TEAM, EACH = 8, 6
-# Elements of a plane that are worth a team, of a part that are worth a team of a whole block, and teams that fill a GPU.
-SMALLEST, SMALLEST_PART, TEAMS = 32, 4096, 512
+TEAMS, EACH = (256, 32, 8), 6
+# Elements of a plane that are worth a team, elements of a part, and blocks that fill a GPU.
+SMALLEST, SMALLEST_PART, FULL = 32, 4096, 512
 
 # Where the scalars of a whole plane are.
 PARTS, PARTS_M, PART = range(grid.SOURCE + grid.SOURCE_FIELDS, grid.SOURCE + grid.SOURCE_FIELDS + 3)
@@ -74,10 +74,11 @@ def _covers_planes(plan: Plan) -> bool:
 def parts_of(plan: Plan) -> Parts:
     """How planes are shared among teams."""
     size, number = plan.plane_size, 1
-    if size >= 2 * SMALLEST_PART and plan.planes < TEAMS:
-        number = min(-(-size // SMALLEST_PART), -(-TEAMS // max(1, plan.planes)))
+    if size >= 2 * SMALLEST_PART and plan.planes < FULL:
+        number = min(-(-size // SMALLEST_PART), -(-FULL // max(1, plan.planes)))
     part = -(-size // number)
-    return Parts(-(-size // part), part, min(BLOCK, 1 << (max(SMALLEST_TEAM, part // EACH).bit_length() - 1)))
+    team = next((each for each in TEAMS if part >= EACH * each), TEAMS[-1])
+    return Parts(-(-size // part), part, team)
 
 
 def plan_of_parts(plan: Plan, parts: Parts) -> Plan:
