@@ -73,7 +73,7 @@ def plans() -> Iterator[tuple[str, Plan]]:
     yield "tiles", window_plan(large, 2, (3, 2), 2, (1, 0), 1, False)
     yield "passes", window_plan(large, 2, 13, 1, 6, 1, False)
     yield "passes", window_plan((1, 3, 30, 30), 2, 13, 1, 6, 1, False)
-    for size in (7, 28, 56):  # for teams of 8, 32 and 256 threads
+    for size in (7, 28, 56):  # for teams of 4, 32 and 256 threads
         yield "whole", window_plan((64, 64, size, size), 2, size, None, 0, 1, False)
     yield "whole", window_plan((1, 1, 512, 512), 2, 512, None, 0, 1, False)
     yield "channels last", window_plan(large, 2, 3, 2, 1, 1, False).channels_last
