@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,7 @@ from numbapool.kernels.cuda.launch import (
     plain_total,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     sum_of,
     tiling_of,
@@ -101,6 +102,17 @@ load, store, zero, add, divide = load_one, store_one, zero_one, add_one, divide_
 IS_UNIFORM = True
 
 
+class Division(NamedTuple):
+    """What sums are divided by: `override`, or how many taps windows have, with those in the padding or without."""
+
+    count_include_pad: bool
+    override: int | None
+    is_rounded: bool = False  # of integers: to the nearest, halves to even, or towards zero
+
+
+NO_DIVISION = Division(True, 1)
+
+
 @remembered
 def avg_pool(
     plan: Plan,
@@ -110,9 +122,10 @@ def avg_pool(
     divisor_override: int | None,
     is_rounded: bool,
 ) -> Program:
-    """Mean of each window; integers are summed in 64 bits and rounded to the nearest, halves to even, or towards zero."""
+    """Mean of each window; integers are summed in 64 bits."""
     draft = Draft(sources, results)
-    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override, is_rounded)
+    division = Division(count_include_pad, divisor_override, is_rounded)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), division)
     return draft.program()
 
 
@@ -120,7 +133,7 @@ def avg_pool(
 def sum_pool(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
     """Sum of each window; integers in 64 bits."""
     draft = Draft(sources, results)
-    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), True, 1, False)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), NO_DIVISION)
     return draft.program()
 
 
@@ -135,7 +148,8 @@ def avg_pool_backward(
 ) -> Program:
     """Gradient of the mean: each input element takes its share of the windows that hold it."""
     draft = Draft(sources, results)
-    spread_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override)
+    division = Division(count_include_pad, divisor_override)
+    spread_mean(draft, plan, (sources[0], 0), (results[0], 1), division)
     return draft.program()
 
 
@@ -149,34 +163,32 @@ def fold_mean(
     plan: Plan,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
     """Steps from x to the means of its windows; operands with the numbers of their buffers."""
-    dtype, options = x[0].dtype, (count_include_pad, divisor_override, is_rounded)
+    dtype = x[0].dtype
     if is_whole(plan, x[0]):
-        fold_whole(draft, plan, x, out, *options)
+        fold_whole(draft, plan, x, out, division)
         return
     passes = passes_of(plan)
     if len(passes) > 1:
         for each in passes:
-            sums = draft.sums(dtype, each.planes * each.out_plane_size * each.channels)
-            fold_mean(draft, each, x, sums, True, 1, False)
+            sums = draft.sums(dtype, size_of(each, True))
+            fold_mean(draft, each, x, sums, NO_DIVISION)
             x = sums
-        _divide_sums(draft, plan, x, out, dtype, *options)
+        _divide_sums(draft, plan, x, out, dtype, division)
         return
-    words, names, divisor = mean_names(plan, dtype, out[0].dtype, *options)
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, division)
     read, placement = [(x[0], False)], grid.placement_of(plan)
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     names |= grid.PLACEMENTS[placement]
     layer = layer_of(plan, read, INTEGER_LANES if plain_total(dtype).kind in "iu" else WIDE, out=out[0])
-    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     buffers = [(out[1], words[1]), (x[1], words[0])]
     tiling = tiling_of(plan, x[0], out[0])
     if tiling is not None and names["IS_UNIFORM"]:
         layer = Layer(plan, "planes", 1)
-        scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+        scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
         scalars = tiling.scalars(scalars, large)
         words.insert(0, tiling.word())
         draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
@@ -188,18 +200,16 @@ def mean_names(
     plan: Plan,
     dtype: np.dtype[Any],
     out_dtype: np.dtype[Any],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> tuple[list[str], dict[str, Any], int]:
     """Words for a kernel of means, first those of the dtypes; what the variant is made of; and the divisor if there is but one."""
-    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    names = element_of(dtype) | sum_of(dtype, is_rounded) | more
+    word, divisor, more = divisor_names(plan, dtype, division)
+    names = element_of(dtype) | sum_of(dtype, division.is_rounded) | more
     if out_dtype != dtype:  # sums, not yet divided
         names["narrowed"] = as_it_is
     elif plain_total(dtype).kind in "iu":
         names["narrowed"] = as_value
-    rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
+    rounding = ["nearest"] if division.is_rounded and dtype.kind in "iu" else []
     return [name_of(dtype), name_of(out_dtype), word, *rounding], names, divisor
 
 
@@ -208,20 +218,18 @@ def fold_whole(
     plan: Plan,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
     """Steps to the means of whole planes: of sums of parts of them, where planes are few."""
-    parts, options = parts_of(plan), (count_include_pad, divisor_override, is_rounded)
+    parts = parts_of(plan)
     if parts.number == 1:
-        _fold_teams(draft, plan, parts, x, out, *options)
+        _fold_teams(draft, plan, parts, x, out, division)
         return
     partial, sums = (draft.sums(x[0].dtype, plan.planes * each) for each in (parts.number, 1))
     rest = plan_of_parts(plan, parts)
-    _fold_teams(draft, plan, parts, x, partial, True, 1, False)
-    _fold_teams(draft, rest, parts_of(rest), partial, sums, True, 1, False)
-    _divide_sums(draft, plan, sums, out, x[0].dtype, *options)
+    _fold_teams(draft, plan, parts, x, partial, NO_DIVISION)
+    _fold_teams(draft, rest, parts_of(rest), partial, sums, NO_DIVISION)
+    _divide_sums(draft, plan, sums, out, x[0].dtype, division)
 
 
 def _fold_teams(
@@ -230,14 +238,12 @@ def _fold_teams(
     parts: Parts,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
-    words, names, divisor = mean_names(plan, x[0].dtype, out[0].dtype, count_include_pad, divisor_override, is_rounded)
+    words, names, divisor = mean_names(plan, x[0].dtype, out[0].dtype, division)
     buffers, shared = [(out[1], words[1]), (x[1], words[0])], str(plain_total(x[0].dtype))
     draft.steps.append(
-        team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, divisor, count_include_pad)
+        team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, divisor, division.count_include_pad)
     )
 
 
@@ -247,18 +253,16 @@ def _divide_sums(
     sums: tuple[Operand, int],
     out: tuple[Operand, int],
     dtype: np.dtype[Any],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
     """The last of several passes: from sums of whole windows to their means."""
     read = [(sums[0], True)]
     layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
-    words, names, divisor = mean_names(plan, dtype, out[0].dtype, count_include_pad, divisor_override, is_rounded)
+    large = is_large(plan, read, size_of(plan, True))
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, division)
     names |= element_of(sums[0].dtype) | {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
     buffers = [(out[1], words[1]), (sums[1], name_of(sums[0].dtype))]
-    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     placement = grid.placement_of(plan)
     draft.steps.append(step_of(divide_sums, [placement, *words], names, layer, buffers, scalars, large))
 
@@ -268,19 +272,19 @@ def spread_mean(
     plan: Plan,
     grad: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
+    division: Division,
 ) -> None:
     """Steps from the gradient of means to that of the input."""
     dtype, passes = grad[0].dtype, gradient_passes_of(plan)
-    _, divisor, names = divisor_names(plan, dtype, count_include_pad, divisor_override)
+    _, divisor, names = divisor_names(plan, dtype, division)
+    first = division
     if names["IS_UNIFORM"]:  # then the last pass divides; otherwise each by what it counts along its axis
-        divisor_override = divisor
+        first, division = NO_DIVISION, division._replace(override=divisor)
     for each in passes[:-1]:
-        shares = draft.sums(dtype, each.planes * each.plane_size * each.channels)
-        _hand_back(draft, each, grad, shares, count_include_pad, 1 if names["IS_UNIFORM"] else None)
+        shares = draft.sums(dtype, size_of(each, False))
+        _hand_back(draft, each, grad, shares, first)
         grad = shares
-    _hand_back(draft, passes[-1], grad, out, count_include_pad, divisor_override)
+    _hand_back(draft, passes[-1], grad, out, division)
 
 
 def _hand_back(
@@ -288,26 +292,25 @@ def _hand_back(
     plan: Plan,
     grad: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
+    division: Division,
 ) -> None:
     dtype, name, name_of_out = grad[0].dtype, name_of(grad[0].dtype), name_of(out[0].dtype)
     read = [(grad[0], True)]
     layer = layer_of(plan, read, out=out[0])
     placement = grid.placement_of(plan)
-    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    word, divisor, more = divisor_names(plan, dtype, division)
+    large = is_large(plan, read, size_of(plan, False))
     names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
     if fills_planes(plan, out[0]):
         names["narrowed"] = element_of(out[0].dtype)["narrowed"]
         words, buffers = [name, name_of_out, word], [(out[1], name_of_out), (grad[1], name)]
-        options = divisor, count_include_pad
+        options = divisor, division.count_include_pad
         draft.steps.append(fill_step(avg_fill, words, names, plan, read, out[0], buffers, *options))
         return
     tiling = gradient_tiling_of(plan, grad[0], out[0])
     if tiling is not None:
         layer = Layer(plan, "planes", 1)
-        scalars = scalars_of(layer, read, False, large, divisor, count_include_pad)
+        scalars = scalars_of(layer, read, False, large, divisor, division.count_include_pad)
         words, buffers = [tiling.word(True), name, word], [(out[1], name), (grad[1], name)]
         scalars, steps = tiling.scalars(scalars, large, True), tiling.gradient_steps
         draft.steps.append(step_of(avg_holders_tiles, words, names, layer, buffers, scalars, large, steps))
@@ -321,29 +324,27 @@ def _hand_back(
             names,
             layer,
             [(out[1], name_of_out), (grad[1], name)],
-            scalars_of(layer, read, False, large, divisor, count_include_pad),
+            scalars_of(layer, read, False, large, divisor, division.count_include_pad),
             large,
         )
     )
 
 
-def divisor_names(
-    plan: Plan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None
-) -> tuple[str, int, dict[str, Any]]:
+def divisor_names(plan: Plan, dtype: np.dtype[Any], division: Division) -> tuple[str, int, dict[str, Any]]:
     """A word for what sums are divided by, the divisor if there is but one, and what the variant takes from it."""
-    is_float = dtype == BFLOAT16 or dtype.kind in "fc"
-    if divisor_override is None and not isinstance(plan, BinPlan):
+    is_float, divisor = dtype == BFLOAT16 or dtype.kind in "fc", division.override
+    if divisor is None and not isinstance(plan, BinPlan):
         taps = prod(axis.kernel for axis in plan.pooled)
         if all(map(holds_all_windows, plan.pooled)) and taps <= LARGEST_INT64:
-            divisor_override = taps
+            divisor = taps
     placement = grid.placement_of(plan)
-    count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, count_include_pad]}
-    if divisor_override == 1:
+    count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, division.count_include_pad]}
+    if divisor == 1:
         return "sum", 1, {"divisor_of": no_divisor, "quotient_of": undivided, "IS_UNIFORM": True}
-    if divisor_override is not None:
+    if divisor is not None:
         given = given_float if is_float else given_int
-        return "given", divisor_override, {"divisor_of": given, "IS_UNIFORM": True}
-    word = "bins" if placement == "adaptive" else "padded" if count_include_pad else "inside"
+        return "given", divisor, {"divisor_of": given, "IS_UNIFORM": True}
+    word = "bins" if placement == "adaptive" else "padded" if division.count_include_pad else "inside"
     counted = counted_float if is_float else counted_int
     return word, 0, count | {"divisor_of": counted, "IS_UNIFORM": False}
 

@@ -38,6 +38,7 @@ from numbapool.kernels.cuda.launch import (
     index_output,
     is_large,
     scalars_of,
+    size_of,
     step_of,
     table_of,
 )
@@ -46,23 +47,25 @@ from numbapool.kernels.cuda.passes import flag_of
 # Where the scalars of a kernel go on, behind those of one source.
 MORE = SOURCE + grid.SOURCE_FIELDS
 
-# Bound by the variant: what stands for no tap, and whether positions are written, or taps only checked.
+# Bound by the variant: what stands for no tap, whether positions are written, or taps only checked, and whether there is a flag for
+# taps outside the input, or they are skipped.
 NONE = -1
-IS_WRITTEN = True
+IS_WRITTEN, IS_FLAGGED = True, True
 
 
 def decode_taps(
     draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: tuple[Operand, int] | None = None
 ) -> None:
-    """Positions in the plane of taps of the window, -1 for none; the draft's flag is set by what is no tap inside the input.
+    """Positions in the plane of taps of the window, -1 for none, and for what is no tap inside the input.
 
-    Without `positions`, taps are only checked.
+    That sets the draft's flag, if it has one. Without `positions`, taps are only checked.
     """
     kind, read = taps[0].dtype, [(taps[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
     none = int(np.iinfo(kind).max) if kind.itemsize < 8 else -1
     names = grid.PLACEMENTS[placement] | {"NONE": none, "IS_WRITTEN": positions is not None}
+    names["IS_FLAGGED"] = draft.flag != NO_BUFFER
     out, written = (NO_BUFFER, "none") if positions is None else (positions[1], str(positions[0].dtype))
     if positions is not None:
         names |= index_output(positions[0].dtype)
@@ -70,7 +73,7 @@ def decode_taps(
     draft.steps.append(
         step_of(
             decode,
-            [placement, str(kind), written],
+            [placement, str(kind), written, "flagged" if draft.flag != NO_BUFFER else "skipped"],
             names,
             layer,
             [(out, written if positions else "int32"), (taps[1], str(kind)), (table, "int64"), (draft.flag, "int32")],
@@ -83,7 +86,7 @@ def decode_taps(
 def encode_positions(draft: Draft, plan: Plan, positions: tuple[Operand, int], taps: tuple[Operand, int]) -> None:
     """Taps of the window of positions in the plane, contiguous both."""
     kind, read = positions[0].dtype, [(positions[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
     magic = grid.magic64 if large else grid.magic32
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
@@ -172,7 +175,7 @@ def decode(t, buffers, g):
             if is_inside:
                 in_d, in_h = index(d + i * g[DILATION_D]), index(h + j * g[DILATION_H])
                 position = np.int64(index((in_d * g[IN_H] + in_h) * g[IN_W] + w + k * g[DILATION_W]))
-        if not is_inside:
+        if IS_FLAGGED and not is_inside:
             flag[0] = np.int32(1)
     if IS_WRITTEN:
         positions[to] = as_index(position)

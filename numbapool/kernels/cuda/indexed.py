@@ -85,6 +85,7 @@ from numbapool.kernels.cuda.launch import (
     plain_total,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     sum_of,
 )
@@ -206,7 +207,7 @@ def in_plane(draft: Draft, plan: Plan, indices: tuple[Operand, int]) -> tuple[Op
     """Indices as positions in the plane; -1 for what is not a tap inside the input, or stands for none."""
     if indices[0].dtype.kind == "i":
         return indices
-    positions = draft.positions(plan, plan.planes * plan.out_plane_size * plan.channels)
+    positions = draft.positions(plan, size_of(plan, True))
     decode_taps(draft, plan, indices, positions)
     return positions
 
@@ -214,7 +215,7 @@ def in_plane(draft: Draft, plan: Plan, indices: tuple[Operand, int]) -> tuple[Op
 def check_positions(draft: Draft, plan: Plan, indices: tuple[Operand, int]) -> None:
     """Set the flag of a draft if an index is outside the plane, and not -1."""
     layer, read = Layer(plan, "planes", 1), [(indices[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     buffers = [(draft.flag, "int32"), (indices[1], str(indices[0].dtype))]
     scalars = scalars_of(layer, read, True, large)
     draft.steps.append(step_of(check, [str(indices[0].dtype)], {}, layer, buffers, scalars, large))
@@ -273,7 +274,7 @@ def _hold(
     """Each element takes the gradients of all windows that name it, at once."""
     dtype, kind = grad[0].dtype, indices[0].dtype
     read = [(grad[0], True), (indices[0], True)]
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, False))
     placement = grid.placement_of(plan)
     names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement]
     tiling = gradient_tiling_of(plan, grad[0], out[0])
@@ -331,7 +332,7 @@ def _hold_along(
     differ: int,
 ) -> tuple[tuple[Operand, int], tuple[Operand, int]]:
     """One pass of several: sums of gradients along an axis, and the positions that they go to."""
-    dtype, kind, size = grad[0].dtype, positions[0].dtype, each.planes * each.plane_size * each.channels
+    dtype, kind, size = grad[0].dtype, positions[0].dtype, size_of(each, False)
     sums, marks = draft.sums(dtype, size), draft.positions(plan, size)
     read, placement = [(grad[0], True), (positions[0], True)], grid.placement_of(each)
     layer = layer_of(each, read, INDEXED_LANES, True)
@@ -398,7 +399,7 @@ def scatter_to_maxima(
     is_reversed: bool,
 ) -> None:
     """Steps from gradients and the input to the gradient of the input."""
-    outputs = plan.planes * plan.out_plane_size * plan.channels
+    outputs = size_of(plan, True)
     values = Operand(x[0].dtype, None, WIDE), draft.room(outputs, x[0].dtype)
     positions = draft.positions(plan, outputs)
     find_max(draft, plan, x, values, positions, is_reversed)

@@ -114,6 +114,11 @@ class Layer(NamedTuple):
         return self.plan.channels // self.lanes if self.kind == "channels" else self.plan.channels
 
 
+def size_of(plan: Plan, of_output: bool) -> int:
+    """Elements of the output, or of the input."""
+    return plan.planes * plan.channels * (plan.out_plane_size if of_output else plan.plane_size)
+
+
 def leading_of(plan: Plan) -> tuple[int, int]:
     """Lengths of the leading axes, as two."""
     *outer, inner = (1, *plan.leading)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.geometry import WindowPlan
-from numbapool.kernels.cuda.avg import fold_mean, spread_mean
+from numbapool.kernels.cuda.avg import Division, fold_mean, spread_mean
 from numbapool.kernels.cuda.elements import element, narrowed, put, total
 from numbapool.kernels.cuda.grid import (
     SOURCE,
@@ -32,6 +32,7 @@ from numbapool.kernels.cuda.launch import (
     name_of,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     sum_of,
 )
@@ -52,7 +53,7 @@ def lp_pool(
 ) -> Program:
     """Norm of each window, or torch's power mean times the number of elements."""
     draft = Draft(sources, results)
-    outputs = plan.planes * plan.out_plane_size * plan.channels
+    outputs = size_of(plan, True)
     powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), draft.sums(sources[0].dtype, outputs)
     _fold(draft, plan, powers, sums, power, is_norm)
     out, name = results[0], name_of(results[0].dtype)
@@ -84,16 +85,16 @@ def lp_pool_backward(
         sums = draft.sums(x.dtype, outputs)
         _fold(draft, plan, powers, sums, power, is_norm)
         _weigh(draft, plan, (grad, 0), sums, power, is_norm)
-        spread_mean(draft, plan, sums, own, True, 1 if is_norm else None)
+        spread_mean(draft, plan, sums, own, Division(True, 1 if is_norm else None))
     _times_powers(draft, plan, own, (x, 1), (results[0], 2), power, is_norm)
     return draft.program()
 
 
 def _powers(draft: Draft, plan: WindowPlan, x: tuple[Operand, int], power: float, is_norm: bool) -> tuple[Operand, int]:
     """Powers of elements, of their magnitudes if a norm is asked for."""
-    powers = draft.sums(x[0].dtype, plan.planes * plan.plane_size * plan.channels)
+    powers = draft.sums(x[0].dtype, size_of(plan, False))
     read = [(x[0], False)]
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, False))
     exponent = 1.0 if power == math.inf else power
     is_magnitude = is_norm or power == math.inf
     name, word = name_of(x[0].dtype), exponent_word(exponent)
@@ -111,14 +112,14 @@ def _fold(
     if power == math.inf:
         fold_max(draft, plan, powers, out, False)
     else:
-        fold_mean(draft, plan, powers, out, True, 1 if is_norm else None, False)
+        fold_mean(draft, plan, powers, out, Division(True, 1 if is_norm else None))
 
 
 def _weigh(
     draft: Draft, plan: WindowPlan, grad: tuple[Operand, int], sums: tuple[Operand, int], power: float, is_norm: bool
 ) -> None:
     read = [(grad[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     name, word = name_of(grad[0].dtype), exponent_word(1 / power - 1)
     names = element_of(grad[0].dtype) | sum_of(grad[0].dtype) | {"raised": RAISED[word]}
     scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
@@ -138,7 +139,7 @@ def _times_powers(
 ) -> None:
     is_largest = power == math.inf
     read = [(x[0], False)]
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, False))
     exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
     name, word = name_of(x[0].dtype), exponent_word(exponent)
     names = element_of(x[0].dtype) | sum_of(x[0].dtype)

@@ -61,6 +61,7 @@ from numbapool.kernels.cuda.launch import (
     passes_of,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     table_of,
     tiling_of,
@@ -133,11 +134,11 @@ def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operan
     *first, last = passes_of(plan)
     for each in first:
         between = Operand(x[0].dtype, None, 16)
-        room = draft.room(each.planes * each.out_plane_size * each.channels, x[0].dtype)
+        room = draft.room(size_of(each, True), x[0].dtype)
         fold_max(draft, each, x, (between, room), is_reversed)
         x = between, room
     read, placement = [(x[0], False)], grid.placement_of(last)
-    large = is_large(last, read, last.planes * last.out_plane_size * last.channels)
+    large = is_large(last, read, size_of(last, True))
     tiling = tiling_of(last, x[0], out[0])
     if tiling is not None:
         layer = Layer(last, "planes", 1)
@@ -165,7 +166,7 @@ def find_max(
     """Steps from x to the maxima of its windows and where they are."""
     name, kind = name_of(x[0].dtype), indices[0].dtype
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
-    outputs = plan.planes * plan.out_plane_size * plan.channels
+    outputs = size_of(plan, True)
     if is_whole(plan, x[0]) and numbers_positions(plan, kind):
         fold_whole(draft, plan, x, out, indices, is_reversed)
         return
@@ -210,11 +211,11 @@ def _find_by_passes(
     is_reversed: bool,
 ) -> None:
     """Along w first, then rows in their order, so that the first of equals stays, and the last NaN."""
-    name, outputs = name_of(x[0].dtype), plan.planes * plan.out_plane_size * plan.channels
+    name, outputs = name_of(x[0].dtype), size_of(plan, True)
     final = indices if indices[0].dtype.kind == "i" else draft.positions(plan, outputs)
     marks = x, final
     for i, each in enumerate(passes):
-        size = each.planes * each.out_plane_size * each.channels
+        size = size_of(each, True)
         if i < len(passes) - 1:
             values = Operand(x[0].dtype, None, 16), draft.room(size, x[0].dtype)
             positions = draft.positions(plan, size)

@@ -25,7 +25,7 @@ from numbapool.kernels.cuda.launch import (
 from numbapool.kernels.cuda.variants import Kernel
 from numbapool.kernels.windows import Axis
 
-# Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: what a thread does besides
+# Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: all else that a thread does
 # takes some 200 instructions.
 BLOCK = 256
 TEAMS, EACH = (256, 32, 4), 12
