@@ -25,8 +25,8 @@ from numbapool.kernels.cuda.launch import (
 from numbapool.kernels.cuda.variants import Kernel
 from numbapool.kernels.windows import Axis
 
-# Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: all else that a thread does
-# takes some 200 instructions.
+# Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: what a thread does for
+# its own sake takes some 200 instructions.
 BLOCK = 256
 TEAMS, EACH = (256, 32, 4), 12
 # Elements of a plane that are worth a team, elements of a part, and blocks that fill a GPU.
