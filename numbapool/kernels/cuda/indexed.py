@@ -49,19 +49,17 @@ from numbapool.kernels.cuda.grid import (
     tap_w,
 )
 from numbapool.kernels.cuda.lanes import (
-    WIDE_MARKS,
     add_one,
     add_where_one,
-    fetch_pair,
     fill_named_one,
     load_one,
     marks_at_one,
     named_one,
-    nested,
     nothing_one,
     store_one,
     store_taken_one,
     take_one,
+    wide_marks,
     zero_one,
 )
 from numbapool.kernels.cuda.launch import (
@@ -76,6 +74,7 @@ from numbapool.kernels.cuda.launch import (
     element_of,
     gradient_passes_of,
     gradient_tiling_of,
+    has_aligned_pixels,
     has_aligned_rows,
     index_output,
     is_large,
@@ -281,21 +280,32 @@ def _hold(
     if tiling is not None and function is max_holders:
         _hold_tiles(draft, plan, tiling, grad, indices, out, names, large)
         return
-    layer = layer_of(plan, read, INDEXED_LANES, True)
+    layer, word, steps = _layer_of_indexed(plan, grad[0], indices[0], out[0])
     if out[0].dtype != dtype:
         names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
     names["wanted"] = wanted_tap if kind.kind == "u" else wanted_position
     draft.steps.append(
         step_of(
             function,
-            [placement, name_of(dtype), name_of(out[0].dtype), str(kind)],
-            names,
+            [placement, name_of(dtype), name_of(out[0].dtype), word],
+            names | steps,
             layer,
             [(out[1], name_of(out[0].dtype)), (grad[1], name_of(dtype)), (indices[1], str(kind)), *more],
             scalars_of(layer, read, False, large),
             large,
         )
     )
+
+
+def _layer_of_indexed(
+    plan: Plan, grad: Operand, indices: Operand, out: Operand | None = None
+) -> tuple[Layer, str, dict[str, Any]]:
+    """The lanes for gradients and indices, a word for how these are read, and the step that does so if 16 bytes at a time."""
+    layer = layer_of(plan, [(grad, True), (indices, True)], INDEXED_LANES, out=out)
+    at_once = WIDE // indices.dtype.itemsize
+    if layer.kind != "channels" or not (1 < at_once <= layer.lanes and has_aligned_pixels(plan, indices, True)):
+        return layer, str(indices.dtype), {}
+    return layer, f"{indices.dtype}r", wide_marks(at_once, layer.lanes)
 
 
 def _hold_tiles(
@@ -313,7 +323,7 @@ def _hold_tiles(
     steps, at_once = tiling.gradient_steps, WIDE // kind.itemsize
     is_wide = at_once <= tiling.outputs and has_aligned_rows(plan, indices[0], True)
     if is_wide:
-        steps["marks_at"] = nested(WIDE_MARKS[at_once], fetch_pair, tiling.outputs, at_once)
+        steps |= wide_marks(at_once, tiling.outputs)
     names |= {"wanted": wanted_position, "BESIDE": 2}
     if kind.kind == "u":
         names |= {"wanted": wanted_tap, "BESIDE": 0}
@@ -335,18 +345,18 @@ def _hold_along(
     dtype, kind, size = grad[0].dtype, positions[0].dtype, size_of(each, False)
     sums, marks = draft.sums(dtype, size), draft.positions(plan, size)
     read, placement = [(grad[0], True), (positions[0], True)], grid.placement_of(each)
-    layer = layer_of(each, read, INDEXED_LANES, True)
+    layer, word, wide_steps = _layer_of_indexed(each, grad[0], positions[0])
     large = is_large(each, read, size) or plan.plane_size > LARGEST
     names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | index_output(marks[0].dtype)
     names["MAY_DIFFER"] = differ != NO_BUFFER
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
     is_along_h = each.axes[1] == plan.axes[1]  # type: ignore[attr-defined]
     steps = (in_h * in_w, in_w, in_w) if is_along_h else (in_h * in_w, 0, in_h * in_w)
-    words = [placement, name_of(dtype), str(kind), str(marks[0].dtype), "given" if differ != NO_BUFFER else "found"]
+    words = [placement, name_of(dtype), word, str(marks[0].dtype), "given" if differ != NO_BUFFER else "found"]
     buffers = [(sums[1], name_of(sums[0].dtype)), (marks[1], str(marks[0].dtype)), (differ, "int32")]
     buffers += [(grad[1], name_of(dtype)), (positions[1], str(kind))]
     scalars = scalars_of(layer, read, False, large) + steps
-    draft.steps.append(step_of(max_holders_along, words, names, layer, buffers, scalars, large))
+    draft.steps.append(step_of(max_holders_along, words, names | wide_steps, layer, buffers, scalars, large))
     return sums, marks
 
 
@@ -440,10 +450,9 @@ def max_holders(t, buffers, g):
                     for ow in range(w0, w1):
                         k = tap_w(w, ow, g)
                         if k >= 0:
-                            number = wanted(d, h, w, i, j, k, g)
-                            from_grad = row + index(ow * g[X_W])
-                            from_index = index_row + index(ow * g[Y_W])
-                            sums = add_where(sums, grad, from_grad, g[X_LANE], positions, from_index, g[Y_LANE], number)
+                            each = load(grad, row + index(ow * g[X_W]), g[X_LANE])
+                            marks = marks_at(positions, index_row + index(ow * g[Y_W]), g[Y_LANE])
+                            sums = add_where(sums, each, marks, wanted(d, h, w, i, j, k, g))
     store(out, to, g[TO_LANE], sums)
 
 
@@ -523,11 +532,9 @@ def max_holders_along(t, buffers, g):
                     index_row = index_at + index(od * g[Y_D] + oh * g[Y_H])
                     for ow in range(w0, w1):
                         if tap_w(w, ow, g) >= 0:
-                            from_grad = row + index(ow * g[X_W])
-                            from_index = index_row + index(ow * g[Y_W])
-                            found = take(
-                                found, grad, from_grad, g[X_LANE], positions, from_index, g[Y_LANE], first, end
-                            )
+                            each = load(grad, row + index(ow * g[X_W]), g[X_LANE])
+                            mark = marks_at(positions, index_row + index(ow * g[Y_W]), g[Y_LANE])
+                            found = take(found, each, mark, first, end)
     store_taken(out, marks, differ, to, g[TO_LANE], found)
 
 

@@ -148,17 +148,16 @@ def divide_pair(sums, divisor):
     return one(sums[0], divisor), one(sums[1], divisor)
 
 
-def add_where_one(sums, grad, at, step, positions, i, index_step, wanted):
-    if np.int64(positions[i]) == wanted:
-        return total(sums + total(element(grad, at)))
-    return sums
+def marks_at_one(positions, i, step):
+    return np.int64(positions[i])
 
 
-def add_where_pair(sums, grad, at, step, positions, i, index_step, wanted):
-    return (
-        one(sums[0], grad, at, step, positions, i, index_step, wanted),
-        one(sums[1], grad, at + HALF * step, step, positions, i + HALF * index_step, index_step, wanted),
-    )
+def add_where_one(sums, each, mark, wanted):
+    return total(sums + total(each)) if mark == wanted else sums
+
+
+def add_where_pair(sums, each, mark, wanted):
+    return one(sums[0], each[0], mark[0], wanted), one(sums[1], each[1], mark[1], wanted)
 
 
 # Bound by the variant: whether positions may differ that maxima have in common.
@@ -169,21 +168,17 @@ def nothing_one():
     return total(0), index(-1)
 
 
-def take_one(found, grad, at, step, positions, i, index_step, first, end):
+def take_one(found, each, mark, first, end):
     """Add a gradient whose position is in a range; -2 stands for positions that differ."""
-    position = np.int64(positions[i])
-    if position >= first and position < end:
-        known = found[1]
-        mark = index(position) if known == -1 or np.int64(known) == position else index(-2)
-        return total(found[0] + total(element(grad, at))), mark
-    return found
+    sums, known = found
+    if mark >= first and mark < end:
+        is_same = known == -1 or np.int64(known) == mark
+        return total(sums + total(each)), index(mark) if is_same else index(-2)
+    return sums, known
 
 
-def take_pair(found, grad, at, step, positions, i, index_step, first, end):
-    return (
-        one(found[0], grad, at, step, positions, i, index_step, first, end),
-        one(found[1], grad, at + HALF * step, step, positions, i + HALF * index_step, index_step, first, end),
-    )
+def take_pair(found, each, mark, first, end):
+    return one(found[0], each[0], mark[0], first, end), one(found[1], each[1], mark[1], first, end)
 
 
 def store_taken_one(out, marks, differ, i, step, found):
@@ -240,10 +235,6 @@ def named_one(each, position, wanted):
 
 def named_pair(each, position, wanted):
     return one(each[0], position[0], wanted), one(each[1], position[1], np.int64(wanted + BESIDE * HALF))
-
-
-def marks_at_one(positions, i, step):
-    return np.int64(positions[i])
 
 
 # Neighbours of a plane, and perhaps of the next one: `left` of them are the first's.
@@ -481,6 +472,11 @@ def tile_steps(lanes: int, loaded: int, at_once: int, stores_wide: bool) -> dict
     steps["load"] = nested(WIDE_LOADS[at_once], load_pair, loaded, at_once)
     steps["lowest_mark"] = nested(lowest_mark_one, none_pair, lanes)
     return steps
+
+
+def wide_marks(at_once: int, lanes: int) -> dict[str, Any]:
+    """How indices are read, so many of them from 16 aligned bytes."""
+    return {"marks_at": nested(WIDE_MARKS[at_once], fetch_pair, lanes, at_once)}
 
 
 def gradient_tile_steps(outputs: int, inputs: int) -> dict[str, Any]:

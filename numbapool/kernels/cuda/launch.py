@@ -161,12 +161,11 @@ def layer_of(
     plan: Plan,
     sources: Sequence[tuple[Operand, bool]],
     most: int = WIDE,
-    is_narrow: bool = False,
     out: Operand | None = None,
 ) -> Layer:
     """The lanes for a step that reads these operands, each with whether it has the shape of the output.
 
-    `most` lanes at most; `is_narrow` where sources are not loaded 16 bytes at a time. `out` may be stored so.
+    `most` lanes at most. `out` may be stored 16 bytes at a time.
     """
     (x, has_out_shape), *_ = sources
     if x.dtype.kind == "c":
@@ -177,7 +176,7 @@ def layer_of(
     if plan.channels > 1:
         size = x.dtype.itemsize
         count = _lanes(plan.channels, min(most, WIDE // size), units)
-        is_wide = count > 1 and count * size == WIDE and not is_narrow and _is_aligned(plan, x, has_out_shape)
+        is_wide = count > 1 and count * size == WIDE and has_aligned_pixels(plan, x, has_out_shape)
         fits = out is not None and out.dtype.itemsize == size and out.alignment % WIDE == 0
         return Layer(plan, "channels", count, is_wide, is_wide and fits)
     _, inner = leading_of(plan)
@@ -191,7 +190,7 @@ def _lanes(length: int, most: int, units: int) -> int:
     return count
 
 
-def _is_aligned(plan: Plan, operand: Operand, of_output: bool) -> bool:
+def has_aligned_pixels(plan: Plan, operand: Operand, of_output: bool) -> bool:
     """Whether pixels start at multiples of 16 bytes, and their channels are neighbours."""
     *steps, channel = steps_in(plan, operand, of_output)
     is_so = all(step * operand.dtype.itemsize % WIDE == 0 for step in steps)

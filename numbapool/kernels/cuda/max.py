@@ -227,7 +227,7 @@ def _find_by_passes(
             (source, number), (kind, numbers) = marks
             read, placement = [(source, False)], grid.placement_of(each)
             large = is_large(each, read, size) or plan.plane_size > LARGEST
-            layer = layer_of(each, read, MARKED_LANES, True)
+            layer = layer_of(each, read, MARKED_LANES)
             names = element_of(x[0].dtype, is_reversed) | index_output(positions[0].dtype) | grid.PLACEMENTS[placement]
             words = [placement, f"{name}{'.reversed' * is_reversed}", str(kind.dtype), str(positions[0].dtype)]
             buffers = [(values[1], name), (positions[1], words[3]), (number, name), (numbers, words[2])]
