@@ -107,6 +107,28 @@ def test_bad_indices_are_skipped_unless_checked() -> None:
     assert str(ours.value) == str(theirs.value)
 
 
+@pytest.mark.parametrize("name", ["bins", "large windows", "whole planes"])
+def test_taps_outside_their_windows_are_skipped(name: str) -> None:
+    """Where taps are made positions first, too: nothing is written for one that there is not, nor to a flag."""
+    x = numbers(1, 1, 16, 16)
+    size: Any = {"bins": (3, 5), "large windows": 9, "whole planes": 16}[name]
+    pool, back = numbapool.max_pool2d, numbapool.max_pool2d_backward
+    if name == "bins":
+        pool, back = numbapool.adaptive_max_pool2d, numbapool.adaptive_max_pool2d_backward  # type: ignore[assignment]
+    window = (1, 4) if name == "large windows" else ()
+    values, taps = pool(x, size, *window, return_indices=True, index_kind="window")
+    expected = values.copy()
+    expected[0, 0, 0, 0] = 0
+    expected = back(expected, x, size, *window, indices=taps, index_kind="window")
+    bad = taps.copy()
+    bad[0, 0, 0, 0] = np.iinfo(taps.dtype).max - 1
+    arrays = [imitation.like(each) for each in (values, x)]
+    ours = back(*arrays, size, *window, indices=imitation.like(bad), index_kind="window")
+    np.testing.assert_allclose(ours.memory, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="in indices"):
+        back(*arrays, size, *window, indices=imitation.like(bad), index_kind="window", check_indices=True)
+
+
 def test_unpooling_is_checked_unless_told_not_to() -> None:
     values, indices = np.ones((1, 1, 2, 2), np.float32), np.array([[[[0, 2], [-1, 10]]]])
     x, marks = imitation.like(values), imitation.like(indices)
