@@ -18,7 +18,7 @@ from numpy.lib import NumpyVersion
 from numpy.typing import NDArray
 
 import numbapool
-from numbapool.backends import dlpack, launcher
+from numbapool.backends import cuda, dlpack, launcher
 from numbapool.backends.cuda import MOST_READY
 from tests import imitation
 from tests.imitation import DEVICES, events
@@ -254,6 +254,51 @@ def test_constants_are_copied_once_and_not_during_a_capture() -> None:
     numbapool.max_pool2d_backward(grad, x, 2, indices=indices, index_kind="global")
     assert launches()
     assert not waits()
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_scratch_of_a_capture_stays(is_repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph uses it again at every replay, and CuPy's pool would give it to somebody else."""
+    captured: list[Any] = []
+    monkeypatch.setattr(cuda, "_captured", captured)
+    x = imitation.like(abs(numbers(1, 2, 40, 40)))
+    strided = imitation.ndarray(np.zeros((36, 36, 2, 1), np.float32).T, HERE)
+    if is_repeated:
+        numbapool.lp_pool2d(x, 2, 5)
+        numbapool.max_pool2d(x, 5, 1, out=strided)
+    assert captured == []
+    imitation.is_capturing = True
+    numbapool.max_pool2d(x, 2)
+    assert captured == []
+    numbapool.lp_pool2d(x, 2, 5)
+    (scratch,) = captured.pop()
+    assert scratch.memory.nbytes >= x.memory.nbytes
+    numbapool.max_pool2d(x, 5, 1, out=strided)
+    assert [each.shape for each in captured.pop()] == [(1, 2, 36, 36)]
+
+
+def test_checks_cannot_be_captured() -> None:
+    values, indices = np.ones((1, 1, 2, 2), np.float32), np.array([[[[0, 2], [8, 10]]]])
+    x, marks = imitation.like(values), imitation.like(indices)
+    for _ in range(2):
+        imitation.is_capturing = True
+        events.clear()
+        with pytest.raises(RuntimeError, match="which cannot be captured: pass check_indices=False"):
+            numbapool.max_unpool2d(x, marks, 2)
+        assert launches() == []
+        numbapool.max_unpool2d(x, marks, 2, check_indices=False)
+        imitation.is_capturing = False
+        numbapool.max_unpool2d(x, marks, 2)
+
+
+@pytest.mark.parametrize("function", ["sum_pool2d", "max_pool2d", "avg_pool2d"])
+def test_dtypes_of_one_shape_and_size_in_turn(function: str) -> None:
+    """Results of several dtypes have one dtype, and the inputs one layout."""
+    dtypes = [bool, np.int8, np.uint8, np.int16, np.float16, np.uint16, np.int32, np.float32, np.int64, np.float64]
+    for dtype in (each for each in dtypes * 2 if not (function == "avg_pool2d" and each is bool)):
+        x = abs(numbers(1, 2, 6, 6) * 20).round().astype(dtype)
+        ours = getattr(numbapool, function)(imitation.like(x), 2)
+        np.testing.assert_array_equal(ours.memory, getattr(numbapool, function)(x, 2))
 
 
 def test_every_launch_of_a_capture_is_on_its_stream() -> None:

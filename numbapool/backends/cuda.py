@@ -67,6 +67,8 @@ class New(NamedTuple):
 class Library(Protocol):
     """What is needed of an array library on CUDA devices, which are known by their number."""
 
+    has_graph_pools: bool  # whether memory that is allocated in a capture stays the graph's
+
     def __hash__(self) -> int:
         """Libraries are keys of caches."""
 
@@ -151,7 +153,7 @@ class Ready(NamedTuple):
     news: tuple[New, ...]  # results, and scratch if it takes some
 
 
-# Tables whose addresses are part of somebody's graph.
+# Tables and scratch whose addresses are part of somebody's graph: as many as graphs can be captured.
 _captured: list[Any] = []
 
 
@@ -190,6 +192,8 @@ class Runner:
         arrangement, loaded, news = ready
         results = library.allocated(news, loaded.device, inputs[0])
         scratch = results.pop() if arrangement.scratch else None
+        if scratch is not None:
+            self._keep(loaded.device, [scratch])
         stream = library.stream(loaded.device, inputs)
         self._launch(arrangement, loaded, inputs, results, scratch, stream)
         return results
@@ -238,6 +242,11 @@ class Runner:
                 if shape is not None:
                     (targets[i],) = library.allocated([New(shape, results[i].dtype)], device, like)
             scratch = next(iter(library.allocated(self._scratch(arrangement, like), device, like)), None)
+            own = [
+                *(each for each, given in zip((*sources, *targets), (*inputs, *results)) if each is not given),
+                scratch,
+            ]
+            self._keep(device, [each for each in own if each is not None])
             stream = library.stream(device, (*inputs, *results))
             self._launch(arrangement, loaded, sources, targets, scratch, stream)
             for i, shape in enumerate(arrangement.staged):
@@ -255,15 +264,24 @@ class Runner:
         stream: int,
     ) -> None:
         """Run a program, and look at its flag if that is asked for."""
-        library = self.library
+        library, flag = self.library, arrangement.flag if self.checks else None
+        if flag is not None and library.is_capturing(loaded.device):
+            raise RuntimeError(
+                "to check indices is to wait for the device, which cannot be captured: pass check_indices=False"
+            )
         addresses = [library.address(each) for each in (*sources, *targets)]
         if arrangement.places:
             start = 0 if scratch is None else library.address(scratch)
             tables = iter(self._tables(arrangement, loaded.device, sources[0]))
             addresses += [library.address(next(tables)) if at is None else start + at for at in arrangement.places]
         launcher().run(loaded, addresses, stream)
-        if self.checks and arrangement.flag is not None:
-            self._check(scratch[arrangement.flag : arrangement.flag + 4], sources[-1])
+        if flag is not None:
+            self._check(scratch[flag : flag + 4], sources[-1])
+
+    def _keep(self, device: int, arrays: list[Any]) -> None:
+        """Keep what a graph that is captured now will use again and again, if its library might give it to somebody else."""
+        if arrays and not self.library.has_graph_pools and self.library.is_capturing(device):
+            _captured.append(arrays)
 
     def _tables(self, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
         """Constants on a device, where they are copied once."""
@@ -387,6 +405,7 @@ class CudaBackend(EagerBackend):
     """Arrays of a library on CUDA devices, with results in its own; `Library`'s methods are the subclass's."""
 
     checks = True
+    has_graph_pools = False
     kind = "a CUDA array"  # for messages
 
     # What subclasses say, beside what a library must.

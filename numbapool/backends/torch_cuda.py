@@ -21,6 +21,8 @@ AS_IT_IS = nullcontext()
 class TensorLibrary:
     """What a `cuda.Library` must do."""
 
+    has_graph_pools = True
+
     def device_of(self, tensor: Tensor) -> int:
         """Number of the device."""
         return int(tensor.get_device())
