@@ -47,7 +47,8 @@ BARS = {
 
 EXPLANATION = """\
 Seconds by CUDA events, medians; inputs in turn, so many that none is still in the L2 cache. `copy` is how much of the measured
-bandwidth of a copy on the device the bytes that must be moved get. Backward is that of autograd, after a forward pass.
+bandwidth of a copy on the device the bytes that must be moved get. Backward is that of autograd, after a forward pass. On the host,
+`recorded` is a forward call that autograd will go back through, and CuPy's backward is the function.
 By `python -m benchmarks.gpu speed --write`."""
 
 
@@ -376,35 +377,49 @@ def cupy_calls(case: GpuCase, inputs: list[Any]) -> list[Call]:
     return [partial(call, cupy.from_dlpack(x)) for x in inputs]
 
 
-def host_cost() -> dict[str, float]:
-    """Seconds that the host takes for a call on a tiny tensor, nobody waiting for the device."""
+def host_cost() -> dict[str, dict[str, float]]:
+    """Seconds that the host takes for calls on a tiny array, by call and library; nobody waits for the device."""
     import torch
 
     import numbapool
 
     x = torch.randn(1, 1, 4, 4, device="cuda")
-    calls: dict[str, Call] = {
-        "numbapool": lambda: numbapool.max_pool2d(x, 2),
-        "torch": lambda: torch.nn.functional.max_pool2d(x, 2),
-    }
+    leaf, gradient = x.clone().requires_grad_(), torch.ones(1, 1, 2, 2, device="cuda")
+    calls: dict[str, dict[str, Call]] = {}
+    for name in ("max_pool2d", "avg_pool2d"):
+        engines = {"torch": getattr(torch.nn.functional, name), "numbapool": getattr(numbapool, name)}
+        outs = {engine: pool(leaf, 2) for engine, pool in engines.items()}
+        calls[name] = {engine: partial(pool, x, 2) for engine, pool in engines.items()}
+        calls[f"{name}, recorded"] = {engine: partial(pool, leaf, 2) for engine, pool in engines.items()}
+        calls[f"{name}, backward"] = {
+            engine: partial(torch.autograd.grad, out, leaf, gradient, retain_graph=True) for engine, out in outs.items()
+        }
     try:
         import cupy
 
-        array = cupy.from_dlpack(x)
-        calls["numbapool on CuPy"] = lambda: numbapool.max_pool2d(array, 2)
+        array, given = cupy.from_dlpack(x), cupy.from_dlpack(gradient)
+        _, indices = numbapool.max_pool2d(array, 2, return_indices=True)
+        for name, saved in (("max_pool2d", {"indices": indices}), ("avg_pool2d", {})):
+            back = getattr(numbapool, f"{name}_backward")
+            calls[name]["numbapool on CuPy"] = partial(getattr(numbapool, name), array, 2)
+            calls[f"{name}, backward"]["numbapool on CuPy"] = partial(back, given, array, 2, **saved)
     except ImportError:
         pass
-    costs = {}
-    for name, call in calls.items():
-        times = []
-        for _ in range(20):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            for _ in range(200):  # fewer than a stream's queue holds
-                call()
-            times.append((time.perf_counter() - start) / 200)
-        costs[name] = median(times)
-    return costs
+    return {name: {engine: host_time(call) for engine, call in each.items()} for name, each in calls.items()}
+
+
+def host_time(call: Call) -> float:
+    """Seconds a call, by the clock of the host."""
+    import torch
+
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(200):  # fewer than a stream's queue holds
+            call()
+        times.append((time.perf_counter() - start) / 200)
+    return median(times)
 
 
 def case_table(results: list[dict[str, Any]], name: str, bandwidth: float) -> Table:
@@ -422,15 +437,16 @@ def case_table(results: list[dict[str, Any]], name: str, bandwidth: float) -> Ta
     return shown
 
 
-def host_table(host: dict[str, float]) -> Table:
+def host_table(host: dict[str, dict[str, float]]) -> Table:
     """Costs of tiny calls."""
-    shown = table("A call on 1x1x4x4, on the host", ["library", "time", "of torch's"])
-    for name, seconds in host.items():
-        shown.add_row(name, duration(seconds), f"{seconds / host['torch']:.2f}")
+    shown = table("A call on 1x1x4x4, on the host", ["call", "library", "time", "of torch's"])
+    for name, costs in host.items():
+        for engine, seconds in costs.items():
+            shown.add_row(name, engine, duration(seconds), f"{seconds / costs['torch']:.2f}")
     return shown
 
 
-def bar_table(results: list[dict[str, Any]], host: dict[str, float]) -> Table:
+def bar_table(results: list[dict[str, Any]], host: dict[str, dict[str, float]]) -> Table:
     """What was aimed at, what was reached, and where it was least."""
     shown = table("Bars", ["bar", "aim", "reached", "where", "passed"])
 
@@ -467,10 +483,9 @@ def bar_table(results: list[dict[str, Any]], host: dict[str, float]) -> Table:
     row("times torch forward", BARS["forward"], ratios(("forward",), ("torch",)), True)
     row("times torch backward", BARS["backward"], ratios(("backward",), ("torch",)), True)
     row("times torch, windows of 9 and more", BARS["large windows"], ratios(both, ("torch",), 9), True)
-    cost = host["numbapool"] / host["torch"]
-    shown.add_row(
-        "cost of a tiny call, at most", f"{BARS['host']:g}", f"{cost:.2f}", "", "yes" if cost <= BARS["host"] else "no"
-    )
+    cost, where = max((costs["numbapool"] / costs["torch"], name) for name, costs in host.items())
+    passed = "yes" if cost <= BARS["host"] else "no"
+    shown.add_row("cost of a tiny call, at most", f"{BARS['host']:g}", f"{cost:.2f}", where, passed)
     return shown
 
 

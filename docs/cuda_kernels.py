@@ -70,9 +70,12 @@ def plans() -> Iterator[tuple[str, Plan]]:
         yield name, adaptive_plan(shape, 2, (7, 9))
     for width in (112, 114, 116, 120, 128):  # rows of as many tiles of 16 bytes, and of twice that, as go into them
         yield "tiles", window_plan((64, 64, 112, width), 2, 2, None, 0, 1, False)
+    yield "tiles", window_plan(large, 2, (3, 2), 2, (1, 0), 1, False)
     yield "passes", window_plan(large, 2, 13, 1, 6, 1, False)
     yield "passes", window_plan((1, 3, 30, 30), 2, 13, 1, 6, 1, False)
-    yield "whole", window_plan((64, 64, 56, 56), 2, 56, None, 0, 1, False)
+    for size in (7, 28, 56):  # for teams of 4, 32 and 256 threads
+        yield "whole", window_plan((64, 64, size, size), 2, size, None, 0, 1, False)
+    yield "whole", window_plan((1, 1, 512, 512), 2, 512, None, 0, 1, False)
     yield "channels last", window_plan(large, 2, 3, 2, 1, 1, False).channels_last
     samples = np.zeros((64, 64, 2))
     yield "drawn", fractional_plan((64, 64, 30, 30), (2, 2), (9, 9), samples)
@@ -155,7 +158,7 @@ def loads_wide(label: str) -> bool:
 
 def stores_wide(label: str) -> bool:
     """Whether a kernel promises to store 16 bytes at a time."""
-    return bool(re.search(r"\.(2|4|8|16)rw\.|\.tiles\d+to\d+w\.", label))
+    return bool(re.search(r"\.(2|4|8|16)rw\.|\.tiles\d+to\d+w\.|\.fills\d+w\.", label))
 
 
 def may_call(label: str) -> bool:

@@ -238,6 +238,7 @@ class _MaxUnpool:
     stride: Extent | None = None
     padding: Extent = 0
     _: KW_ONLY
+    check_indices: bool = True
     data_format: DataFormat = "channels_first"
 
     _forward: ClassVar[Callable[..., Any]]
@@ -245,18 +246,21 @@ class _MaxUnpool:
 
     def __call__(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
         """Unpool `x`."""
-        return self._forward(
-            x, indices, self.kernel_size, self.stride, self.padding, output_size, data_format=self.data_format
-        )
+        return self._forward(x, indices, *self._window(), output_size, **self._keywords())
 
     def vjp(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> tuple[Any, Pullback]:
         """Unpool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
-            window = self.kernel_size, self.stride, self.padding
-            return self._backward(grad_output, x, indices, *window, output_size, data_format=self.data_format)
+            return self._backward(grad_output, x, indices, *self._window(), output_size, **self._keywords())
 
         return self(x, indices, output_size), pullback
+
+    def _window(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding
+
+    def _keywords(self) -> dict[str, Any]:
+        return {"check_indices": self.check_indices, "data_format": self.data_format}
 
 
 class MaxPool1d(_MaxPool):
@@ -693,6 +697,8 @@ class MaxUnpool1d(_MaxUnpool):
 
     With `data_format="channels_last"` shapes are (N, L, C) or (L, C).
 
+    With `check_indices=False` indices out of range are skipped on a GPU, and nobody waits for it to look for them.
+
     Examples
     --------
     >>> import numpy as np
@@ -713,6 +719,8 @@ class MaxUnpool2d(_MaxUnpool):
 
     With `data_format="channels_last"` shapes are (N, H, W, C) or (H, W, C).
 
+    With `check_indices=False` indices out of range are skipped on a GPU, and nobody waits for it to look for them.
+
     Examples
     --------
     >>> import numpy as np
@@ -732,6 +740,8 @@ class MaxUnpool3d(_MaxUnpool):
     """Elements back to where `numbapool.max_pool3d` found them; parameters as in `numbapool.max_unpool3d`.
 
     With `data_format="channels_last"` shapes are (N, D, H, W, C) or (D, H, W, C).
+
+    With `check_indices=False` indices out of range are skipped on a GPU, and nobody waits for it to look for them.
 
     Examples
     --------

@@ -193,7 +193,7 @@ class _Scratch:
     def __init__(self, size: int) -> None:
         self.around = np.full(size + 64, 0xA5, np.uint8)
         self.start = 16 + -self.around.ctypes.data % 16
-        self.memory = self.around[self.start :][: size - size % 16]
+        self.memory = self.around[self.start :][:size]
         self.size, self.ctypes = size, self.memory.ctypes
 
     def is_whole(self) -> bool:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 from torch import Tensor
 
 from numbapool.backends import torch as adapter
 from numbapool.backends import torch_cuda
+from numbapool.backends.cuda import New
 from tests import imitation
 
 DEVICE = imitation.DEVICES[0]
@@ -44,14 +44,15 @@ class ImitatedLibrary(torch_cuda.TensorLibrary):
             imitation.events.append(("synchronize", DEVICE))
         return super().to_device(array.copy(), device, like, is_kept=True)  # the CPU's build has no pinned memory
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Tensor) -> Tensor:
-        new = super().empty(shape, dtype, device, like)
-        if dtype is np.uint8:
-            new.fill_(0xA5)
-        return new
+    def allocated(self, news: Iterable[New], device: int, like: Tensor) -> list[Tensor]:
+        tensors = super().allocated(news, device, like)
+        for each in tensors:
+            each.untyped_storage().fill_(0xA5)
+            imitation.events.append(("empty", DEVICE))
+        return tensors
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the test ends."""
     monkeypatch.setattr(adapter, "is_on_gpu", lambda tensor: tensor.is_cpu)
-    monkeypatch.setattr(torch_cuda, "library", ImitatedLibrary())
+    monkeypatch.setattr(torch_cuda.library, "__class__", ImitatedLibrary)

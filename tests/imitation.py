@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from numbapool.backends import launcher
 from numbapool.backends.cupy import CupyBackend
+from numbapool.backends.launcher import Loaded
 from numbapool.dispatch import register
 from numbapool.kernels.cuda import launch
 from numbapool.kernels.cuda.launch import Program
@@ -27,6 +28,8 @@ DEVICES = (1000, 1001)
 
 # What happened: ("launch", device, stream), ("synchronize", device), ("copy", device) and so on, in order.
 events: list[tuple[Any, ...]] = []
+# Devices that programs were brought to: by calls of a kind that has not been before.
+loads: list[int] = []
 is_capturing = False
 _current_device = DEVICES[0]
 _current_streams = dict.fromkeys(DEVICES, 7)
@@ -206,12 +209,20 @@ def _wait(device: int, stream: int, other: int) -> None:
     events.append(("wait", device, stream, other))
 
 
-real_launcher = launcher.run, launcher.wait, launcher.device_of
+real_launcher = launcher.run, launcher.wait, launcher.device_of, launcher.load
 
 
-def _run(program: Program, addresses: Sequence[int], device: int, stream: int) -> None:
+def _load(program: Program, device: int) -> Loaded:
     if device not in DEVICES:
-        real_launcher[0](program, addresses, device, stream)
+        return real_launcher[3](program, device)
+    loads.append(device)
+    return Loaded(program, device, 0, ())
+
+
+def _run(loaded: Loaded, addresses: Sequence[int], stream: int) -> None:
+    program, device = loaded.program, loaded.device
+    if device not in DEVICES:
+        real_launcher[0](loaded, addresses, stream)
         return
     assert all(isinstance(each, int) for each in (*addresses, device, stream))
     for number, extra in enumerate(program.extras):
@@ -221,7 +232,7 @@ def _run(program: Program, addresses: Sequence[int], device: int, stream: int) -
     launch.run(program, addresses, emulate)
 
 
-launcher.run, launcher.wait, launcher.device_of = _run, _wait, _device_of
+launcher.run, launcher.wait, launcher.device_of, launcher.load = _run, _wait, _device_of, _load
 
 backend = CupyBackend("tests.imitation")
 register("tests.imitation.ndarray", "tests.imitation")

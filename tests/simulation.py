@@ -97,9 +97,17 @@ def main() -> None:
     x = rng.standard_normal((1, 2, 8, 16)).astype(np.float32)
     check(x, 2, ())  # tiles
     check(x, (7, 9), (1, (3, 4)))  # passes
+    y, i = numbapool.max_pool2d(x, (7, 9), 1, (3, 4), return_indices=True)
+    i[0, 0, 3:5, 8] = 3 * 16 + 7, 3 * 16 + 9  # which share a row, and differ
+    assert_as_on_cpu("max_pool2d_backward", y, x, (7, 9), 1, (3, 4), indices=i)
     planes = rng.standard_normal((2, 1, 20, 20)).astype(np.float32)
     check(planes, 20, ())  # whole planes, in shared memory
     check(planes.round().astype(np.int16), 20, ())
+    check(rng.standard_normal((3, 1, 6, 6)).astype(np.float32), 6, ())  # several planes a block
+    large = rng.standard_normal((1, 1, 96, 100)).astype(np.float32).round(2)  # in parts
+    assert_as_on_cpu("max_pool2d", large, (96, 100), return_indices=True)
+    assert_as_on_cpu("max_pool2d", large, (96, 100))
+    assert_as_on_cpu("avg_pool2d", large, (96, 100))
     assert_as_on_cpu("adaptive_avg_pool2d", x, (3, 5))
     y, i = assert_as_on_cpu("adaptive_max_pool2d", x, (3, 5), return_indices=True)
     assert_as_on_cpu("adaptive_max_pool2d_backward", y, x, (3, 5), indices=i)

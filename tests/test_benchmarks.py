@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -30,7 +31,7 @@ import benchmarks.peers
 import benchmarks.sizes
 from benchmarks.cases import ALL, FAMILY, PASSES, Benchmark, FamilyBenchmark, Timed
 from benchmarks.engines import ENGINES, Numbapool, UnsupportedError, results_of
-from benchmarks.gpu import CASES, GpuCase, bar_table, main
+from benchmarks.gpu import CASES, GpuCase, bar_table, host_cost, host_table, main
 from benchmarks.limits import WINDOWS
 from benchmarks.machine import describe, sentence
 from benchmarks.plots import plot_windows
@@ -75,16 +76,41 @@ def test_bars_of_a_gpu() -> None:
     """The least copy and ratio decide, and the geometric mean of ratios."""
     plain = GpuCase("plain", "max", (1, 1, 8, 8), {"kernel_size": 2})
     overlapping = GpuCase("overlapping", "avg", (1, 1, 8, 8), {"kernel_size": 3, "stride": 1})
-    rows = cells(
-        bar_table([result(plain, 0.5, 0.91), result(overlapping, 0.125, 0.4)], {"numbapool": 3.0, "torch": 1.0})
-    )
+    host = {"forward": {"numbapool": 2.0, "torch": 2.0}, "backward": {"numbapool": 3.0, "torch": 1.0, "on CuPy": 9.0}}
+    rows = cells(bar_table([result(plain, 0.5, 0.91), result(overlapping, 0.125, 0.4)], host))
     assert rows["of copy, float32"] == ("0.9", "0.91", "plain forward", "yes")
     assert rows["of copy, half"] == ("0.85", "not measured", "", "")
     assert rows["of copy, overlapping"] == ("0.6", "0.40", "overlapping forward", "no")
     assert rows["times torch or inductor, least"] == ("0.95", "2.00", "plain backward, torch", "yes")
     assert rows["times torch forward"] == ("1.3", "4.00", "geometric mean", "yes")
     assert rows["times torch, windows of 9 and more"] == ("5", "8.00", "geometric mean", "yes")
-    assert rows["cost of a tiny call, at most"] == ("1.5", "3.00", "", "no")
+    assert rows["cost of a tiny call, at most"] == ("1.5", "3.00", "backward", "no")
+    shown = host_table(host)
+    assert [list(column.cells) for column in shown.columns][::3] == [
+        ["forward", "forward", "backward", "backward", "backward"],
+        ["1.00", "1.00", "3.00", "1.00", "9.00"],
+    ]
+
+
+def test_host_costs_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors that are taken for such, timed by a clock that counts calls: forward, recorded and backward of both libraries."""
+    torch = pytest.importorskip("torch")
+    from tests import imitated_tensors
+
+    imitated_tensors.install(monkeypatch)
+    timed: list[Any] = []
+    monkeypatch.setattr("benchmarks.gpu.host_time", lambda call: timed.append(call()) or 1.0)
+    for name in ("randn", "ones"):
+        make = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *shape, device, make=make: make(*shape))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    host = host_cost()
+    assert list(host) == [
+        f"{name}{what}" for name in ("max_pool2d", "avg_pool2d") for what in ("", ", recorded", ", backward")
+    ]
+    assert all(list(costs) == ["torch", "numbapool"] for costs in host.values())
+    for theirs, ours in zip(timed[::2], timed[1::2], strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("command", ["test", "sanitize", "speed"])

@@ -16,7 +16,7 @@ import pytest
 
 from numbapool.geometry import Plan, WindowPlan, adaptive_plan, window_plan
 from numbapool.kernels import cuda, windows
-from numbapool.kernels.cuda import elements, grid
+from numbapool.kernels.cuda import elements, grid, whole
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import bound
 
@@ -166,6 +166,117 @@ def test_gradients(name: str) -> None:
         for oh, ow in holding:
             expected += value_at((plane * out_h + oh) * out_w + ow)
         assert total == expected
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_shares(name: str) -> None:
+    """An element takes the gradients of all sums that it is part of."""
+    shape, (kernel, stride, padding, dilation), bits = PLANS[name]
+    plan = window_plan(shape, 2, kernel, stride, padding, dilation, False)
+    *_, height, width = shape
+    _, _, out_h, out_w = plan.out_shape
+    grad, result = Virtual(prod(plan.out_shape)), Virtual(prod(shape))
+    used, _ = run_program(cuda.sum_pool_backward(plan, (F32,), (F32,)), [grad, result])
+    assert used == 64 or bits == 32
+    for at, total in result.written.items():
+        plane, h, w = at // (height * width), at // width % height, at % width
+        expected = np.float32(0)
+        for oh in range(max(0, h // (stride or kernel) - 6), min(out_h, h // (stride or kernel) + 6)):
+            for ow in range(max(0, w // (stride or kernel) - 6), min(out_w, w // (stride or kernel) + 6)):
+                if (h, w) in taps_of(plan, (oh, ow)):
+                    expected += value_at((plane * out_h + oh) * out_w + ow)
+        assert total == expected
+
+
+@pytest.mark.parametrize(("planes", "bits"), [(5, 32), (9, 64)])
+def test_planes_that_are_filled(planes: int, bits: int) -> None:
+    """All of 16 bytes are those of the plane that they are in, also where one ends and the next begins."""
+    size = 20001
+    plan = window_plan((planes, 1, size, size), 2, size, None, 0, 1, False)
+    grad, result = Virtual(planes), Virtual(planes * size * size)
+    (step,) = cuda.sum_pool_backward(plan, (F32,), (F32,)).steps
+    border = size * size // 4
+    assert run_threads(step, [result, grad], [*threads_of(step), border - 1, border, border + 1]) == bits
+    assert {at // (size * size) for at in result.written} >= {0, 1, planes - 1}
+    for at, share in result.written.items():
+        assert share == value_at(at // (size * size))
+    indices = Virtual(planes, lambda p: np.int64(size * size - 1 if p % 2 == 0 else 0))
+    (step,) = cuda.scatter_add(plan, (F32, I64), (F32,), False).steps
+    result.written.clear()
+    run_threads(step, [result, grad, indices], [*threads_of(step), border - 1, border, border + 1])
+    assert result.written[size * size - 1] == value_at(0)
+    assert result.written[size * size] == value_at(1)
+    assert all(
+        each == 0 for at, each in result.written.items() if at not in (size * size - 1, size * size, result.size - 1)
+    )
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((1, 1, 32768, 65520), 32), ((1, 2, 40000, 60000), 64)])
+def test_gradients_along_an_axis(shape: tuple[int, ...], bits: int) -> None:
+    """Windows along h that name an element of a row give it their sum, and its position; those along w find it there."""
+    kernel, padding = 9, 4
+    plan = window_plan(shape, 2, kernel, 1, padding, 1, False)
+    *_, height, width = shape
+
+    def named(at: int) -> np.int64:
+        """Every window names the first of its taps."""
+        h, w = at // width % height - padding, at % width - padding
+        return np.int64(max(0, h) * width + max(0, w))
+
+    along, at_last, _ = [
+        s for s in cuda.scatter_add(plan, (F32, I64), (F32,), False).steps if s.kernel.buffers[0] == "float32"
+    ]
+    sums, marks, flag = Virtual(prod(shape)), Virtual(prod(shape)), Virtual(1)
+    assert (
+        run_threads(along, [sums, marks, flag, Virtual(prod(shape)), Virtual(prod(shape), named)], threads_of(along))
+        == bits
+    )
+    assert not flag.written
+    assert len(sums.written) > 20
+    for at, total in sums.written.items():
+        plane, h, w = at // (height * width), at // width % height, at % width
+        holding = range(0, padding + 1) if h == 0 else range(h + padding, h + padding + 1)
+        inside = [oh for oh in holding if oh < height]
+        expected = np.float32(0)
+        for oh in inside:
+            expected += value_at((plane * height + oh) * width + w)
+        assert total == expected
+        assert marks.written[at] == (h * width + max(0, w - padding) if inside else -1)
+    result = Virtual(prod(shape))
+    found = Virtual(prod(shape), lambda at: np.int64(at // width % height * width + max(0, at % width - padding)))
+    assert run_threads(at_last, [result, Virtual(prod(shape)), found], threads_of(at_last)) == bits
+    for at, total in result.written.items():
+        row, w = at // width, at % width
+        columns = range(0, padding + 1) if w == 0 else range(w + padding, w + padding + 1)
+        expected = np.float32(0)
+        for ow in columns:
+            if ow < width:
+                expected += value_at(row * width + ow)
+        assert total == expected
+
+
+@pytest.mark.parametrize(("shape", "bits"), [((1, 3, 20000, 30000), 32), ((1, 3, 50000, 60000), 64)])
+def test_members_of_teams(shape: tuple[int, ...], bits: int) -> None:
+    """The parts of planes follow on each other, and the first member of a team begins where its part does."""
+    plan = window_plan(shape, 2, shape[2:], None, 0, 1, False)
+    step = cuda.max_pool(plan, (F32,), (F32,)).steps[0]
+    parts, names = whole.parts_of(plan), dict(step.kernel.names)
+    assert names["index"] is (np.int64 if bits == 64 else np.int32)
+    index = checked(bits)
+    share_of = bound(
+        whole.share_of,
+        names | {"index": index, "quotient": lambda n, d, magic: index(int(n) // int(d))},
+        lambda each: each,
+        {},
+    )
+    reached = 0
+    for block in range(step.blocks):
+        number, plane, first, end = share_of(block, 0, step.scalars)
+        assert (number, plane) == (block, block // parts.number)
+        assert plane * plan.plane_size + first == reached
+        reached = plane * plan.plane_size + end
+        assert share_of(block, 255, step.scalars)[2] == first + 255
+    assert reached == 3 * plan.plane_size
 
 
 def test_bins_of_huge_axes() -> None:

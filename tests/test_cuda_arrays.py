@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ from numpy.lib import NumpyVersion
 from numpy.typing import NDArray
 
 import numbapool
-from numbapool.backends import dlpack
+from numbapool.backends import cuda, dlpack, launcher
+from numbapool.backends.cuda import MOST_READY
 from tests import imitation
 from tests.imitation import DEVICES, events
 
@@ -103,6 +105,28 @@ def test_bad_indices_are_skipped_unless_checked() -> None:
     with pytest.raises(ValueError, match="99 in indices is outside") as theirs:
         numbapool.max_pool2d_backward(grad, x, 2, indices=indices)
     assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("name", ["bins", "large windows", "whole planes"])
+def test_taps_outside_their_windows_are_skipped(name: str) -> None:
+    """Where taps are made positions first, too: nothing is written for one that there is not, nor to a flag."""
+    x = numbers(1, 1, 16, 16)
+    size: Any = {"bins": (3, 5), "large windows": 9, "whole planes": 16}[name]
+    pool, back = numbapool.max_pool2d, numbapool.max_pool2d_backward
+    if name == "bins":
+        pool, back = numbapool.adaptive_max_pool2d, numbapool.adaptive_max_pool2d_backward  # type: ignore[assignment]
+    window = (1, 4) if name == "large windows" else ()
+    values, taps = pool(x, size, *window, return_indices=True, index_kind="window")
+    expected = values.copy()
+    expected[0, 0, 0, 0] = 0
+    expected = back(expected, x, size, *window, indices=taps, index_kind="window")
+    bad = taps.copy()
+    bad[0, 0, 0, 0] = np.iinfo(taps.dtype).max - 1
+    arrays = [imitation.like(each) for each in (values, x)]
+    ours = back(*arrays, size, *window, indices=imitation.like(bad), index_kind="window")
+    np.testing.assert_allclose(ours.memory, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="in indices"):
+        back(*arrays, size, *window, indices=imitation.like(bad), index_kind="window", check_indices=True)
 
 
 def test_unpooling_is_checked_unless_told_not_to() -> None:
@@ -232,6 +256,51 @@ def test_constants_are_copied_once_and_not_during_a_capture() -> None:
     assert not waits()
 
 
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_scratch_of_a_capture_stays(is_repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph uses it again at every replay, and CuPy's pool would give it to somebody else."""
+    captured: list[Any] = []
+    monkeypatch.setattr(cuda, "_captured", captured)
+    x = imitation.like(abs(numbers(1, 2, 40, 40)))
+    strided = imitation.ndarray(np.zeros((36, 36, 2, 1), np.float32).T, HERE)
+    if is_repeated:
+        numbapool.lp_pool2d(x, 2, 5)
+        numbapool.max_pool2d(x, 5, 1, out=strided)
+    assert captured == []
+    imitation.is_capturing = True
+    numbapool.max_pool2d(x, 2)
+    assert captured == []
+    numbapool.lp_pool2d(x, 2, 5)
+    (scratch,) = captured.pop()
+    assert scratch.memory.nbytes >= x.memory.nbytes
+    numbapool.max_pool2d(x, 5, 1, out=strided)
+    assert [each.shape for each in captured.pop()] == [(1, 2, 36, 36)]
+
+
+def test_checks_cannot_be_captured() -> None:
+    values, indices = np.ones((1, 1, 2, 2), np.float32), np.array([[[[0, 2], [8, 10]]]])
+    x, marks = imitation.like(values), imitation.like(indices)
+    for _ in range(2):
+        imitation.is_capturing = True
+        events.clear()
+        with pytest.raises(RuntimeError, match="which cannot be captured: pass check_indices=False"):
+            numbapool.max_unpool2d(x, marks, 2)
+        assert launches() == []
+        numbapool.max_unpool2d(x, marks, 2, check_indices=False)
+        imitation.is_capturing = False
+        numbapool.max_unpool2d(x, marks, 2)
+
+
+@pytest.mark.parametrize("function", ["sum_pool2d", "max_pool2d", "avg_pool2d"])
+def test_dtypes_of_one_shape_and_size_in_turn(function: str) -> None:
+    """Results of several dtypes have one dtype, and the inputs one layout."""
+    dtypes = [bool, np.int8, np.uint8, np.int16, np.float16, np.uint16, np.int32, np.float32, np.int64, np.float64]
+    for dtype in (each for each in dtypes * 2 if not (function == "avg_pool2d" and each is bool)):
+        x = abs(numbers(1, 2, 6, 6) * 20).round().astype(dtype)
+        ours = getattr(numbapool, function)(imitation.like(x), 2)
+        np.testing.assert_array_equal(ours.memory, getattr(numbapool, function)(x, 2))
+
+
 def test_every_launch_of_a_capture_is_on_its_stream() -> None:
     x = imitation.like(numbers(2, 2, 40, 40))
     with imitation.current_stream(99):
@@ -243,9 +312,150 @@ def test_every_launch_of_a_capture_is_on_its_stream() -> None:
     assert not waits()
 
 
+def _repeated() -> dict[str, tuple[Any, int, int]]:
+    """Calls by name, and how often each allocates (results, and all scratch at once) and runs a program."""
+    x, grad = imitation.like(numbers(2, 3, 8, 8)), imitation.like(numbers(2, 3, 4, 4))
+    _, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    return {
+        "maxima": (lambda: numbapool.max_pool2d(x, 2), 1, 1),
+        "with indices": (lambda: numbapool.max_pool2d(x, 2, return_indices=True), 2, 1),
+        "means": (lambda: numbapool.avg_pool2d(x, 2), 1, 1),
+        "large windows, in passes": (lambda: numbapool.max_pool2d(x, 7, 1, 3), 2, 1),
+        "gradient by indices": (lambda: numbapool.max_pool2d_backward(grad, x, 2, indices=indices), 1, 1),
+        "gradient of maxima": (lambda: numbapool.max_pool2d_backward(grad, x, 2), 2, 1),
+        "gradient of means": (lambda: numbapool.avg_pool2d_backward(grad, x, 2), 1, 1),
+        "unpooling": (lambda: numbapool.max_unpool2d(grad, indices, 2, check_indices=False), 2, 1),
+    }
+
+
+@pytest.mark.parametrize("name", _repeated())
+def test_repeated_calls_only_allocate_and_launch(name: str) -> None:
+    call, allocations, runs = _repeated()[name]
+    first = call()
+    events.clear()
+    imitation.loads.clear()
+    second = call()
+    assert [each[0] for each in events] == ["empty"] * allocations + ["launch"] * runs
+    assert imitation.loads == []
+    for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (first, second)), strict=True):
+        np.testing.assert_array_equal(one.memory, other.memory)
+        assert not np.shares_memory(one.memory, other.memory)
+
+
+def test_what_is_remembered_serves_equal_layouts_only() -> None:
+    """Arrays of one shape, each twice and in turns, on other strides, addresses, devices, dtypes and streams."""
+    wide = numbers(2, 4, 8, 16)
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(wide[..., :8], 1, -1)), -1, 1)
+    layouts = [wide[..., :8].copy(), wide[..., ::2], wide[..., 1:9], wide[:, ::-1, :, 3:11], last, wide[:, :1, :, :8]]
+    layouts[-1] = np.broadcast_to(layouts[-1], (2, 4, 8, 8))
+    layouts += [layouts[0].astype(np.float64), layouts[1].astype(np.float16)]
+    for turn in range(2):
+        for device in DEVICES:
+            for host in layouts:
+                events.clear()
+                with imitation.current_stream(31 + turn, device):
+                    x = imitation.ndarray(host, device)
+                    out, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+                    mean = numbapool.avg_pool2d(x, 2)
+                    back = numbapool.max_pool2d_backward(mean, x, 2, indices=indices)
+                    again = numbapool.max_unpool2d(out, indices, 2, check_indices=False)
+                assert {each[1:] for each in launches()} == {(device, 31 + turn)}
+                expected, marks = numbapool.max_pool2d(host, 2, return_indices=True)
+                means = numbapool.avg_pool2d(host, 2)
+                np.testing.assert_array_equal(out.memory, expected)
+                np.testing.assert_array_equal(indices.memory, marks)
+                np.testing.assert_allclose(mean.memory, means, rtol=1e-3)
+                wanted = numbapool.max_pool2d_backward(np.asarray(mean.memory), host, 2, indices=marks)
+                np.testing.assert_array_equal(back.memory, wanted)
+                np.testing.assert_array_equal(again.memory, numbapool.max_unpool2d(expected, marks, 2))
+                assert all(each.device.id == device for each in (out, indices, mean, back, again))
+
+
+def test_kernels_that_load_16_bytes_at_once_are_for_aligned_memory_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which a GPU would refuse, and the host would not."""
+    memory, labels, run = imitation.empty((1, 1, 8, 16), np.float32).memory, [], launcher.run
+
+    def noting(loaded: launcher.Loaded, *arguments: Any) -> None:
+        labels.append([step.kernel.label for step in loaded.program.steps])
+        run(loaded, *arguments)
+
+    monkeypatch.setattr(launcher, "run", noting)
+    for start in (0, 1, 4, 1, 2):
+        numbapool.max_pool2d(imitation.ndarray(memory[..., start : start + 8], HERE), 2)
+    assert labels[0] == labels[2] != labels[1] == labels[3] == labels[4]
+
+
+def test_out_that_is_an_input_is_not_taken_for_a_new_array() -> None:
+    x = numbers(2, 3, 8, 8)
+    for _ in range(2):
+        shared = imitation.like(x)
+        np.testing.assert_array_equal(numbapool.max_pool2d(shared, 3, 1, 1).memory, numbapool.max_pool2d(x, 3, 1, 1))
+        numbapool.max_pool2d(shared, 3, 1, 1, out=shared)
+        np.testing.assert_array_equal(shared.memory, numbapool.max_pool2d(x, 3, 1, 1))
+
+
+def test_more_layouts_than_are_remembered() -> None:
+    memory = numbers(2, 3, 8, 64)
+    for _ in range(2):
+        for start in range(MOST_READY + 3):
+            host = memory[..., start : start + 8 * (1 + start % 4) : 1 + start % 4]
+            out = numbapool.max_pool2d(imitation.ndarray(host, HERE), 2)
+            np.testing.assert_array_equal(out.memory, numbapool.max_pool2d(host, 2))
+
+
+def test_a_repeated_call_is_checked_too() -> None:
+    x, good = imitation.like(np.ones((1, 1, 2, 2), np.float32)), np.array([[[[0, 2], [8, 10]]]])
+    for _ in range(2):
+        events.clear()
+        numbapool.max_unpool2d(x, imitation.like(good), 2)
+        assert len(waits()) == 1
+    bad = imitation.like(good + 8)
+    with pytest.raises(ValueError, match="Found an invalid max index: 16"):
+        numbapool.max_unpool2d(x, bad, 2)
+
+
+def test_threads_at_once() -> None:
+    hosts = [numbers(2, 4, 8, 8) + seed for seed in range(4)]
+    hosts[1] = hosts[1][:, ::-1]
+    wanted = [numbapool.max_pool2d(host, 3, 2, 1, return_indices=True) for host in hosts]
+    arrays = [imitation.ndarray(host, HERE) for host in hosts]
+    numbapool.max_pool2d_backward(
+        imitation.like(wanted[0][0]), arrays[0], 3, 2, 1
+    )  # kernels are compiled by one thread
+
+    def check(number: int) -> None:
+        host, array, (expected, marks) = hosts[number % 4], arrays[number % 4], wanted[number % 4]
+        for _ in range(20):
+            out, indices = numbapool.max_pool2d(array, 3, 2, 1, return_indices=True)
+            back = numbapool.max_pool2d_backward(out, array, 3, 2, 1)
+            np.testing.assert_array_equal(out.memory, expected)
+            np.testing.assert_array_equal(indices.memory, marks)
+            np.testing.assert_array_equal(back.memory, numbapool.max_pool2d_backward(expected, host, 3, 2, 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, range(16)))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_layers_that_unpool_wait_only_to_check(rank: int) -> None:
+    values = imitation.like(np.ones((1, 2) + (1,) * rank, np.float32))
+    bad = imitation.like(np.full((1, 2) + (1,) * rank, 99))
+    layer = getattr(numbapool, f"MaxUnpool{rank}d")
+    with pytest.raises(ValueError, match="Found an invalid max index: 99"):
+        layer(2)(values, bad)
+    events.clear()
+    out, pullback = layer(2, check_indices=False).vjp(values, bad)
+    assert not out.memory.any()
+    assert not pullback(out).memory.any()
+    assert len(launches()) == 2
+    assert not waits()
+
+
 def test_empty_batches_launch_nothing() -> None:
-    out = numbapool.max_pool2d(imitation.like(np.zeros((0, 3, 8, 8), np.float32)), 2)
+    x = imitation.like(np.zeros((0, 3, 8, 8), np.float32))
+    out = numbapool.max_pool2d(x, 2)
     assert out.shape == (0, 3, 4, 4)
+    assert numbapool.max_pool2d(x, 2, out=out) is out
     assert launches() == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import numbapool
-from numbapool.kernels.cuda import compiler, elements, grid
+from numbapool.geometry import window_plan
+from numbapool.kernels import cuda
+from numbapool.kernels.cuda import compiler, elements, grid, indexed, whole
+from numbapool.kernels.cuda.launch import Operand, Step
 from numbapool.kernels.cuda.variants import bound
 
 ROOT = Path(numbapool.__file__).parents[1]
@@ -155,6 +160,211 @@ def test_fast_paths(dtype: str, arranged: str) -> None:
         np.testing.assert_allclose(mean.array, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the kernels that have run."""
+    from tests import emulation
+
+    names: set[str] = set()
+
+    def noting(step: Step, arguments: tuple[int, ...]) -> None:
+        names.add(step.kernel.function.__name__)
+        emulation.emulate(step, arguments)
+
+    monkeypatch.setattr(emulation, "LAUNCHER", [noting])
+    return names
+
+
+WINDOWS = {
+    # shape, kernel, stride, padding, and kernels of the gradients of maxima and means
+    "tiles": ((2, 3, 8, 32), 2, 2, 0, "max_holders_tiles", "avg_holders_tiles"),
+    "tiles, a row left": ((2, 3, 9, 32), 2, 2, 0, "max_holders_tiles", "avg_holders_tiles"),
+    "tiles, rows overlap": ((1, 2, 9, 16), (3, 2), (1, 2), (1, 0), "max_holders_tiles", "avg_holders_tiles"),
+    "tiles, volumes": ((1, 2, 6, 4, 16), 2, 2, 0, "max_holders_tiles", "avg_holders_tiles"),
+    "no tiles, a column left": ((2, 4, 8, 33), 2, 2, 0, "max_holders", "avg_holders"),
+    "whole": ((3, 5, 7, 9), (7, 9), (7, 9), 0, "max_fill", "avg_fill"),
+    "one whole": ((1, 1, 9, 7), (9, 7), (9, 7), 0, "max_fill", "avg_fill"),
+    "along axes": ((2, 4, 20, 23), 9, 1, 4, "max_holders_along", "avg_holders"),
+    "along axes, strides": ((1, 4, 25, 24), (13, 15), 2, (6, 3), "max_holders_along", "avg_holders"),
+    "along two axes": ((1, 2, 9, 10, 11), (7, 1, 7), 1, (3, 0, 2), "max_holders_along", "avg_holders"),
+    "along three axes": ((1, 2, 9, 10, 11), 5, 1, 2, "max_holders_along", "avg_holders"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(d, marks=pytest.mark.full) for d in ("float16", "float64"))]
+)
+def test_gradients_by_every_way(name: str, channels_last: bool, dtype: str, launched: set[str]) -> None:
+    """Gradients of maxima, by all kinds of indices and by none, of means, sums and norms, are the CPU's."""
+    shape, size, stride, padding, by_index, by_share = WINDOWS[name]
+    rank, rng = len(shape) - 2, np.random.default_rng(0)
+    x = aligned(rng.standard_normal(shape).round(1).astype(dtype))
+    x.ravel()[rng.integers(0, x.size, 3)] = np.nan
+    if channels_last:
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    window = size, stride, padding
+    tolerance = {"float16": 1e-2, "float32": 2e-5, "float64": 1e-13}[dtype]
+
+    def compare(function: str, *arguments: Any, **options: Any) -> None:
+        expected = getattr(numbapool, f"{function}_pool{rank}d_backward")(*arguments, **options)
+        ours = getattr(numbapool, f"{function}_pool{rank}d_backward")(
+            *map(emulated, arguments), **{key: emulated(each) for key, each in options.items()}
+        )
+        np.testing.assert_allclose(ours.array, expected, rtol=tolerance, atol=tolerance)
+
+    for kind in ("plane", "window"):
+        function = getattr(numbapool, f"max_pool{rank}d")
+        values, indices = function(x, *window, return_indices=True, index_kind=kind)
+        grad = aligned(rng.standard_normal(values.shape).astype(dtype))
+        compare("max", grad, x, *window, indices=aligned(indices), index_kind=kind)
+    compare("max", grad, x, *window)
+    compare("min", grad, x, *window)
+    for options in ({}, {"count_include_pad": False}, {"divisor_override": -3}):
+        compare("avg", grad, x, *window, **options)
+    compare("sum", grad, x, *window)
+    if padding == 0:
+        compare("lp", grad, np.abs(np.nan_to_num(x)), 2, size, stride)
+        compare("lp", grad, np.nan_to_num(x), np.inf, size, stride)
+    if not channels_last:
+        assert {by_index, by_share} <= launched
+    assert ("max_holders_along" in launched) == name.startswith("along")
+
+
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy at a multiple of 16 bytes."""
+    memory = np.empty(array.nbytes + 16, np.uint8)
+    copy = memory[-memory.ctypes.data % 16 :][: array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def emulated(each: Any) -> Any:
+    """Arrays as those of a GPU."""
+    from tests.emulation import EmulatedArray
+
+    return EmulatedArray(each) if isinstance(each, np.ndarray) else each
+
+
+def test_windows_that_name_what_no_maxima_do(launched: set[str]) -> None:
+    """Windows that share a row may name different elements of it, if somebody says so; and the same elements, or none."""
+    rng, (height, width), size, before = np.random.default_rng(0), (20, 22), 9, 4
+    taps = rng.integers(0, size, (2, 1, 2, height, width))
+    rows, columns = np.mgrid[:height, :width]
+    h = np.clip(rows - before + taps[0], 0, height - 1)
+    w = np.clip(columns - before + taps[1], 0, width - 1)
+    indices = h * width + w
+    indices[0, 0, 3, 4] = -1
+    grad = rng.standard_normal(indices.shape)
+    expected = np.zeros((2, height * width))
+    for plane in range(2):
+        for index, each in zip(indices[0, plane].ravel(), grad[0, plane].ravel()):
+            if index >= 0:
+                expected[plane, index] += each
+    x = np.zeros((1, 2, height, width))
+    ours = numbapool.max_pool2d_backward(emulated(grad), emulated(x), size, 1, before, indices=emulated(indices))
+    np.testing.assert_allclose(ours.array.reshape(2, -1), expected, rtol=1e-12, atol=1e-12)
+    assert "max_holders_again" in launched
+
+
+def test_what_is_read_does_not_grow_with_the_area() -> None:
+    """Large windows are pooled, and their gradients handed back, along one axis at a time."""
+    grad, x = (Operand(np.dtype(np.float32), None, 16) for _ in range(2))
+    indices = Operand(np.dtype(np.int32), None, 16)
+    for size in (9, 31):
+        plan = window_plan((8, 64, 64, 64), 2, size, 1, size // 2, 1, False)
+        for program in (
+            cuda.max_pool(plan, (x,), (x,)),
+            cuda.max_pool_with_indices(plan, (x,), (x, indices)),
+            cuda.max_pool_backward(plan, (grad, x), (x,)),
+            cuda.scatter_add(plan, (grad, indices), (x,), False),
+            cuda.avg_pool(plan, (x,), (x,), True, None, False),
+            cuda.avg_pool_backward(plan, (grad,), (x,), True, None, False),
+            cuda.lp_pool(plan, (x,), (x,), 2.0, False),
+            cuda.lp_pool_backward(plan, (grad, x), (x,), 2.0, False),
+        ):
+            for step in program.steps:
+                if step.kernel.function.__name__ == "max_holders_again":
+                    continue  # does nothing, but for indices that are not those of maxima
+                if len(step.scalars) > grid.SOURCE:
+                    taps = step.scalars[grid.KERNEL_D : grid.KERNEL_W + 1]
+                    name = step.kernel.function.__name__
+                    assert prod(taps) <= size or name in ("raise_elements", "times_powers", "weigh", "divide_sums")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", pytest.param("float16", marks=pytest.mark.full)])
+def test_large_planes_in_parts(dtype: str, launched: set[str]) -> None:
+    """Few planes are shared by many teams: values, sums, and the first of equals or the last NaN."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((1, 2, 130, 131)) * 3).round().astype(dtype)
+    for each in (x, x[:, ::-1, ::-1, ::-1]):
+        for function in ("max_pool2d", "min_pool2d"):
+            values, indices = getattr(numbapool, function)(each, each.shape[2:], return_indices=True)
+            ours = getattr(numbapool, function)(emulated(each), each.shape[2:], return_indices=True)
+            np.testing.assert_array_equal(ours[0].array, values)
+            np.testing.assert_array_equal(ours[1].array, indices)
+            np.testing.assert_array_equal(getattr(numbapool, function)(emulated(each), each.shape[2:]).array, values)
+        if dtype == "float32":
+            each = each.copy()
+            each[0, 0, 5, 5] = each[0, 0, 90, 7] = each[0, 0, 90, 90] = np.nan
+            ours = numbapool.max_pool2d(emulated(each), each.shape[2:], return_indices=True)
+            assert ours[1].array[0, 0, 0, 0] == 90 * 131 + 90
+            each[0, 0] = -np.inf
+            ours = numbapool.max_pool2d(emulated(each), each.shape[2:], return_indices=True)
+            assert ours[1].array[0, 0, 0, 0] == 0
+            each[0, 0] = 1
+        mean = numbapool.avg_pool2d(emulated(each), each.shape[2:])
+        tolerance = 1e-3 if dtype == "float16" else 1e-6
+        np.testing.assert_allclose(
+            mean.array, numbapool.avg_pool2d(each, each.shape[2:]), rtol=tolerance, atol=tolerance
+        )
+    assert {"max_whole", "max_whole_indices", "avg_whole", "divide_sums"} <= launched
+
+
+def test_parts_are_all_of_a_plane() -> None:
+    """Every position belongs to one member of one team, whatever the sizes."""
+    for shape in [
+        (1, 1, 100, 100),
+        (3, 7, 91, 95),
+        (511, 1, 64, 128),
+        (600, 1, 128, 128),
+        (1, 1, 4096, 4095),
+        (5, 5, 6, 6),
+    ]:
+        plan = window_plan(shape, 2, shape[2:], None, 0, 1, False)
+        parts = whole.parts_of(plan)
+        assert (parts.number - 1) * parts.size < plan.plane_size <= parts.number * parts.size
+        assert plan.planes * parts.number <= whole.FULL + plan.planes
+        assert whole.parts_of(whole.plan_of_parts(plan, parts)).number == 1
+
+
+def test_scans_skip_segments_of_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With segments of any length, and indices of all sorts, a scan finds what a loop finds."""
+    rng = np.random.default_rng(0)
+    for segment in (64, 3, 1):
+        monkeypatch.setattr(indexed, "SEGMENT", segment)
+        indexed.scatter_add.cache_clear()
+        for shape, sizes in (((2, 3, 20, 23), (15, 16)), ((1, 2, 9, 150), (5, 140))):
+            x = rng.standard_normal(shape)
+            _, found = numbapool.adaptive_max_pool2d(x, sizes, return_indices=True)
+            for indices in (found, rng.integers(-1, shape[2] * shape[3], found.shape)):
+                grad, expected = (
+                    rng.standard_normal(indices.shape),
+                    np.zeros((shape[0] * shape[1], shape[2] * shape[3])),
+                )
+                planes = indices.reshape(len(expected), -1), grad.reshape(len(expected), -1)
+                for plane, (own_indices, own_grad) in enumerate(zip(*planes)):
+                    for index, each in zip(own_indices, own_grad):
+                        if index >= 0:
+                            expected[plane, index] += each
+                ours = numbapool.adaptive_max_pool2d_backward(
+                    emulated(grad), emulated(x), sizes, indices=emulated(indices)
+                )
+                np.testing.assert_allclose(ours.array.reshape(expected.shape), expected, rtol=1e-12, atol=1e-12)
+    indexed.scatter_add.cache_clear()
+
+
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.full), "int8"])
 def test_simulator(dtype: str) -> None:
     """Small cases of every kernel, block by block, see `tests.simulation`."""
@@ -163,4 +373,7 @@ def test_simulator(dtype: str) -> None:
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=550)
     assert ended.returncode == 0, ended.stderr
     seen = set(ended.stdout.split())
-    assert {"max_tiles_indices", "avg_whole", "max_whole_indices", "merge_windows", "claim", "collect", "scan"} <= seen
+    whole_planes = {"avg_whole", "max_whole", "max_whole_indices", "avg_fill", "max_fill"}
+    others = {"max_tiles_indices", "merge_windows", "claim", "collect", "span", "scan"}
+    gradients = {"avg_holders_tiles", "max_holders_tiles", "max_holders_along", "max_holders_again"}
+    assert whole_planes | others | gradients <= seen

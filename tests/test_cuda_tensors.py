@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,97 @@ def test_repeated_calls_are_launched_anew() -> None:
             assert torch.equal(out, expected)
             assert out.stride() == expected.stride()
     assert len(launches()) == 16
+
+
+@pytest.mark.parametrize(("name", "saved"), [("max_pool2d", 1), ("avg_pool2d", 0)])
+def test_repeated_derivatives_only_allocate_and_launch(name: str, saved: int) -> None:
+    x, gradient = numbers(2, 3, 8, 8).requires_grad_(), numbers(2, 3, 4, 4)
+    pool = getattr(numbapool, name)
+    for _ in range(2):
+        events.clear()
+        imitation.loads.clear()
+        out = pool(x, 2)
+        assert [each[0] for each in events] == ["empty"] * (1 + saved) + ["launch"]
+        events.clear()
+        (back,) = torch.autograd.grad(out, x, gradient)
+        assert [each[0] for each in events] == ["empty", "launch"]
+    assert imitation.loads == []
+    torch.testing.assert_close(back, torch.autograd.grad(getattr(F, name)(x, 2), x, gradient)[0])
+
+
+def test_unpooling_takes_scratch_in_one_piece() -> None:
+    x = numbers(1, 2, 6, 6)
+    values, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    for _ in range(2):
+        events.clear()
+        out = numbapool.max_unpool2d(values, indices, 2, check_indices=False)
+        assert [each[0] for each in events] == ["empty", "empty", "launch"]
+    torch.testing.assert_close(out, F.max_unpool2d(values, indices, 2))
+
+
+def test_gradients_lie_as_inputs_do_whatever_came_before() -> None:
+    """Gradients of one layout, for inputs of two."""
+    gradient = numbers(2, 3, 4, 4)
+    for _ in range(2):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            x = numbers(2, 3, 8, 8).contiguous(memory_format=memory_format).requires_grad_()
+            for name in ("max_pool2d", "avg_pool2d"):
+                ours, theirs = (getattr(each, name)(x, 2) for each in (numbapool, F))
+                mine, judge = (torch.autograd.grad(each, x, gradient)[0] for each in (ours, theirs))
+                torch.testing.assert_close(mine, judge)
+                assert mine.stride() == x.stride()
+
+
+def test_indices_of_two_kinds_have_programs_of_their_own() -> None:
+    """Of one shape, with the same strides in elements, one in bytes and one in words of eight."""
+    x, gradient = numbers(1, 2, 6, 6), numbers(1, 2, 3, 3)
+    _, positions = numbapool.max_pool2d(x, 2, return_indices=True)
+    _, taps = numbapool.max_pool2d(x, 2, return_indices=True, index_kind="window")
+    expected = torch.ops.aten.max_pool2d_with_indices_backward(gradient, x, [2], [2], [0], [1], False, positions)
+    for _ in range(2):
+        for indices, kind in ((positions, "plane"), (taps, "window")):
+            back = numbapool.max_pool2d_backward(gradient, x, 2, indices=indices, index_kind=kind)
+            torch.testing.assert_close(back, expected)
+
+
+def test_gradients_of_planes_of_one_size_and_other_lengths() -> None:
+    gradient = numbers(1, 1, 1, 1)
+    for shape in ((1, 1, 2, 6), (1, 1, 3, 4), (1, 1, 6, 2), (1, 1, 2, 6)):
+        back = numbapool.global_avg_pool_backward(gradient, torch.zeros(shape))
+        torch.testing.assert_close(back, (gradient / 12).expand(shape))
+
+
+def test_lazy_views_are_no_plain_tensors() -> None:
+    """Of the same memory, shape and strides: negated, conjugated, of another dtype."""
+    z = torch.complex(numbers(1, 2, 6, 6), numbers(1, 2, 6, 6) + 1)
+    for _ in range(2):
+        for each in (z, z.conj()):
+            torch.testing.assert_close(numbapool.sum_pool2d(each, 2), numbapool.avg_pool2d(each, 2) * 4)
+            torch.testing.assert_close(numbapool.avg_pool2d(each, 2).imag, F.avg_pool2d(each.imag.clone(), 2))
+            torch.testing.assert_close(numbapool.max_pool2d(each.imag, 2), F.max_pool2d(each.imag.clone(), 2))
+    bits = numbers(1, 2, 6, 6)
+    for _ in range(2):
+        for view in (bits, bits.view(torch.int32)):
+            assert numbapool.max_pool2d(view, 2).tolist() == F.max_pool2d(view.double(), 2).tolist()
+
+
+def test_threads_at_once() -> None:
+    inputs = [numbers(2, 3, 8, 8) + seed for seed in range(3)]
+    inputs[1] = inputs[1].contiguous(memory_format=torch.channels_last)
+    numbapool.max_pool2d(
+        inputs[0].clone().requires_grad_(), 3, 2, 1
+    ).sum().backward()  # kernels are compiled by one thread
+
+    def check(number: int) -> None:
+        for _ in range(20):
+            x = inputs[number % 3].detach().requires_grad_()
+            ours, theirs = numbapool.max_pool2d(x, 3, 2, 1), F.max_pool2d(x, 3, 2, 1)
+            assert torch.equal(ours, theirs)
+            mine, judge = (torch.autograd.grad(each, x, theirs.detach())[0] for each in (ours, theirs))
+            torch.testing.assert_close(mine, judge)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(check, range(12)))
 
 
 def test_on_the_current_stream() -> None:

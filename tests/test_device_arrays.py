@@ -119,6 +119,28 @@ def test_other_streams_are_waited_for_by_it() -> None:
     assert steps() == [("wait", HERE, 5, 6), ("launch", HERE, 5)]
 
 
+def test_a_result_is_copied_to_another_stream_s_array_after_it_is_there() -> None:
+    x, memory = numbers(1, 2, 4, 4), np.zeros((2, 2, 2, 1), np.float32).T
+    events.clear()
+    numbapool.max_pool2d(DeviceNDArray(x, Stream(5)), 2, out=DeviceNDArray(memory, Stream(6)))
+    assert steps() == [("wait", HERE, 5, 6), ("launch", HERE, 5), ("wait", HERE, 5, 6), ("copy", 5)]
+    np.testing.assert_array_equal(memory, numbapool.max_pool2d(x, 2))
+
+
+def test_repeated_calls_only_allocate_and_launch() -> None:
+    x = DeviceNDArray(numbers(2, 3, 8, 8), Stream(5))
+    out, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    for _ in range(2):
+        events.clear()
+        imitation.loads.clear()
+        numbapool.max_pool2d_backward(out, x, 2)
+    kinds = [each for each in events if each[0] != "empty" or each[1] == 5]
+    assert kinds == [("empty", 5), ("empty", 5), ("launch", HERE, 5)]
+    assert imitation.loads == []
+    with pytest.raises(ValueError, match="Found an invalid max index: -64"):
+        numbapool.max_unpool2d(out, DeviceNDArray(indices.memory - 64, Stream(5)), 2)
+
+
 def test_views_are_no_copies() -> None:
     x = numbers(2, 8, 8, 3)
     events.clear()

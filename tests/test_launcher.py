@@ -13,7 +13,7 @@ from numbapool.kernels.cuda.launch import Program, Step
 from numbapool.kernels.cuda.variants import Kernel
 from tests import imitation
 
-run, wait, device_of = imitation.real_launcher
+run_loaded, wait, device_of, load = imitation.real_launcher
 
 SUCCESS = 0
 
@@ -63,6 +63,7 @@ class Core:
         self.driver = driver
         self.launched: list[tuple[Any, ...]] = []
         self.loaded: list[bytes] = []
+        self.made: list[Any] = []
         self.Stream = SimpleNamespace(from_handle=lambda handle: f"stream {handle}")
         self.ObjectCode = SimpleNamespace(from_cubin=self.from_cubin)
 
@@ -70,10 +71,12 @@ class Core:
         return SimpleNamespace(compute_capability=(9, number))
 
     def LaunchConfig(self, grid: int, block: int) -> tuple[int, int]:
+        self.made.append((grid, block))
         return grid, block
 
     def from_cubin(self, cubin: bytes) -> Any:
         self.loaded.append(cubin)
+        self.made.append(cubin)
         return SimpleNamespace(get_kernel=lambda name: f"{name} of {cubin.decode()}")
 
     def launch(self, stream: Any, config: Any, kernel: Any, *arguments: Any) -> None:
@@ -97,6 +100,11 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
     yield made
     for each in (launcher._context, launcher._capability, launcher._stream, launcher._config):
         each.cache_clear()
+
+
+def run(program: Program, addresses: list[int], device: int, stream: int) -> None:
+    """Load and run."""
+    run_loaded(load(program, device), addresses, stream)
 
 
 def nothing() -> None:
@@ -140,6 +148,19 @@ def test_kernels_are_loaded_once_for_a_device_and_contexts_kept(core: Core) -> N
         run(PROGRAM, [1000, 2000], device, 55)
     assert core.loaded == [b"label (9, 0)", b"label (9, 1)"]
     assert core.driver.log.count(("retain", 0)) == core.driver.log.count(("retain", 1)) == 1
+
+
+def test_what_is_loaded_runs_with_nothing_made_anew(core: Core) -> None:
+    loaded = [load(PROGRAM, device) for device in (0, 1)]
+    core.made.clear()
+    core.driver.log.clear()
+    for addresses in ([1000, 2000], [3000, 4000]):
+        for each in loaded:
+            run_loaded(each, addresses, 55)
+    assert core.made == []
+    assert [each[0] for each in core.launched] == [100, 100, 101, 101] * 2
+    assert [each[4][:2] for each in core.launched[::2]] == [(1016, 2000)] * 2 + [(3016, 4000)] * 2
+    assert core.driver.contexts == core.driver.log == []
 
 
 def test_the_default_stream_is_the_one_that_threads_share(core: Core) -> None:

@@ -174,3 +174,21 @@ def test_pipeline() -> None:
     expected.sum().backward()
     np.testing.assert_allclose(out, expected.detach().numpy(), rtol=1e-14)
     np.testing.assert_allclose(max_pullback(avg_pullback(np.ones_like(out))), leaf.grad.numpy(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling_is_checked_on_the_cpu_whatever_is_said(rank: int) -> None:
+    layer = getattr(numbapool, f"MaxUnpool{rank}d")
+    values, indices = np.ones((1, 1) + (1,) * rank), np.full((1, 1) + (1,) * rank, 1)
+    assert layer(2) == layer(2, check_indices=True) != layer(2, check_indices=False)
+    assert eval(repr(layer(2, check_indices=False)), vars(numbapool)) == layer(2, check_indices=False)
+    for check_indices in (True, False):
+        out, pullback = layer(2, check_indices=check_indices).vjp(values, indices)
+        np.testing.assert_array_equal(np.flatnonzero(out), [1])
+        np.testing.assert_array_equal(pullback(3 * out), 3 * values)
+        with pytest.raises(ValueError, match="Found an invalid max index: 99"):
+            layer(2, check_indices=check_indices)(values, indices + 98)
+    with pytest.raises(TypeError, match="check_indices must be a bool"):
+        layer(2, check_indices=1)(values, indices)
+    with pytest.raises(TypeError, match="positional"):
+        layer(2, None, 0, False)

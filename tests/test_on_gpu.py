@@ -117,6 +117,25 @@ def test_a_graph_of_cupy_replays() -> None:
         cupy.testing.assert_allclose(out, x.reshape(4, 8, 16, 2, 16, 2).mean((3, 5)), rtol=1e-6)
 
 
+def test_scratch_of_a_graph_of_cupy_is_its_own() -> None:
+    """Arrays that are made after the capture have other memory."""
+    cupy = pytest.importorskip("cupy")
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        x = cupy.random.random((4, 8, 32, 32), dtype=cupy.float32)
+        out = numbapool.lp_pool2d(x, 2, 3)
+        stream.synchronize()
+        stream.begin_capture()
+        numbapool.lp_pool2d(x, 2, 3, out=out)
+        graph = stream.end_capture()
+        others = [cupy.full((4, 8, 32, 32), i, cupy.float32) for i in range(8)]
+        graph.launch(stream)
+        stream.synchronize()
+        cupy.testing.assert_allclose(out, numbapool.lp_pool2d(x, 2, 3), rtol=1e-6)
+        for i, other in enumerate(others):
+            cupy.testing.assert_array_equal(other, cupy.full_like(other, i))
+
+
 def test_indices_are_checked_when_asked() -> None:
     x, grad = torch.randn(1, 1, 4, 4, device="cuda"), torch.ones(1, 1, 2, 2, device="cuda")
     indices = torch.tensor([[[[0, 2], [99, 10]]]], device="cuda")

@@ -191,7 +191,7 @@ def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, 
 
         return run
 
-    caches = calls._bind, calls._bind_plain_extremum, calls._bind_plain_mean, adapter._bound
+    caches = calls._bind, calls._bind_plain_extremum, calls._bind_plain_mean, adapter._remembered_job
     for each in caches:
         each.cache_clear()
     with monkeypatch.context() as patch:

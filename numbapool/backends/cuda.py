@@ -7,7 +7,7 @@ A library is a `Library`: it views, allocates and copies its arrays, and names i
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -24,13 +24,18 @@ from numbapool.geometry import Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16
 
 if TYPE_CHECKING:
+    from numbapool.backends.launcher import Loaded
     from numbapool.dispatch import Spec
     from numbapool.kernels.cuda.launch import Program
 
 # A thread loads as many bytes at once, at most; no operand has to be better aligned.
 WIDE = 16
-# Layouts of inputs that a call remembers to be ready for; few callers have more than one.
+# Pieces of scratch start at multiples of so many bytes, which a warp loads at once.
+LINE = 128
+# Layouts of inputs that a runner remembers to be ready for; few callers have more than one.
 MOST_READY = 16
+# Results lie in memory as the library's rule for these inputs says.
+BY_RULE = -1
 
 
 class View(NamedTuple):
@@ -51,11 +56,36 @@ class View(NamedTuple):
         return self.address + low, self.address + high + self.dtype.itemsize
 
 
+class New(NamedTuple):
+    """What is asked of a library: an array, contiguous in memory."""
+
+    shape: tuple[int, ...]  # there
+    dtype: Any  # the library's own
+    order: tuple[int, ...] | None = None  # of the axes that callers see, if another
+
+
 class Library(Protocol):
     """What is needed of an array library on CUDA devices, which are known by their number."""
 
+    has_graph_pools: bool  # whether memory that is allocated in a capture stays the graph's
+
+    def __hash__(self) -> int:
+        """Libraries are keys of caches."""
+
     def view(self, array: Any) -> View:
         """Where an array is."""
+
+    def key(self, array: Any) -> Hashable:
+        """All of a view but the address, and that modulo `WIDE`: in whatever terms are cheap, for every call asks."""
+
+    def address(self, array: Any) -> int:
+        """The address of a view."""
+
+    def own_dtype(self, dtype: np.dtype[Any], like: Any) -> Any:
+        """What the library calls a dtype; `like` has it if it is one that NumPy has not."""
+
+    def last_axis(self, plan: Plan, inputs: Sequence[Any]) -> int | None:
+        """The axis of results that lies last in memory, if they are not in C order."""
 
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is the library's current one."""
@@ -66,8 +96,8 @@ class Library(Protocol):
     def is_capturing(self, device: int) -> bool:
         """Whether what is launched now is only recorded, as part of a graph."""
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
-        """A new contiguous array, from the library's own allocator; for the stream of `like`, where arrays have one."""
+    def allocated(self, news: Iterable[New], device: int, like: Any) -> list[Any]:
+        """New arrays, from the library's own allocator, at multiples of `WIDE`; for the stream of `like`, where arrays have one."""
 
     def to_device(self, array: np.ndarray, device: int, like: Any, is_kept: bool) -> Any:
         """A copy of an array of the host: on the current stream, or, to be kept, there when this returns, whichever stream asks."""
@@ -104,18 +134,42 @@ class Arrangement:
         tuple[int, ...] | None, ...
     ]  # shapes of arrays that kernels write in place of results, which get copies
     order: tuple[int, ...]  # of the axes of results, so that they are as those of such arrays
-    tables: dict[Any, list[Any]] = field(default_factory=dict)  # constants, by library and device
+    places: tuple[int | None, ...]  # where extras of the program start in the scratch of a call; None for tables
+    scratch: int  # its bytes
+    flag: int | None  # where the flag is in it, of 4 bytes
+    tables: dict[int, list[Any]] = field(default_factory=dict)  # constants, by device
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether kernels read all inputs and write all results where they are."""
+        return not any(self.are_copied) and all(each is None for each in self.staged)
 
 
-# Tables whose addresses are part of somebody's graph.
+class Ready(NamedTuple):
+    """What a call needs that has been made before: on a device, for inputs of some layouts and results in new arrays."""
+
+    arrangement: Arrangement
+    loaded: Loaded
+    news: tuple[New, ...]  # results, and scratch if it takes some
+
+
+# Tables and scratch whose addresses are part of somebody's graph: as many as graphs can be captured.
 _captured: list[Any] = []
 
 
 class Runner:
-    """An operation of the CUDA target, for the arrays of any library."""
+    """An operation of the CUDA target with results of some shapes and dtypes, for the arrays of a library."""
 
-    def __init__(self, operation: str, plan: Plan, parameters: tuple[Any, ...], checks: bool = False) -> None:
-        self.operation, self.plan, self.checks = operation, plan, checks
+    def __init__(
+        self,
+        library: Library,
+        operation: str,
+        plan: Plan,
+        specs: Sequence[Spec],
+        parameters: tuple[Any, ...],
+        checks: bool = False,
+    ) -> None:
+        self.library, self.operation, self.plan, self.specs, self.checks = library, operation, plan, specs, checks
         if operation == "scatter_add":
             parameters = (checks,)
         elif operation in RENUMBERING:
@@ -123,73 +177,136 @@ class Runner:
             parameters = tuple(first.tolist()), steps
         self.parameters = parameters
         self.arranged = self._arrange if plan.serves_once else lru_cache(maxsize=64)(self._arrange)
+        self.ready: dict[Any, Ready] = {}
 
-    def __call__(
-        self, library: Library, inputs: Sequence[Any], results: Sequence[Any], are_new: bool
-    ) -> Program | None:
-        """Compute results from inputs, all on one device; results that are new share no memory with anything.
+    def new(self, inputs: Sequence[Any], last: int | None = BY_RULE) -> list[Any]:
+        """Results in new arrays, with the axis `last` last in memory, or in C order.
 
-        Returns the program if it is all that is needed for new results of inputs with such strides and alignments.
+        What layouts and devices alone decide is looked up: 6 us for a tensor, the launch a stub of 0.4; the first time 25.
         """
+        library = self.library
+        key = (last, *[library.key(each) for each in inputs])
+        ready = self.ready.get(key)
+        if ready is None:
+            return self._first(key, inputs, last)
+        arrangement, loaded, news = ready
+        results = library.allocated(news, loaded.device, inputs[0])
+        scratch = results.pop() if arrangement.scratch else None
+        if scratch is not None:
+            self._keep(loaded.device, [scratch])
+        stream = library.stream(loaded.device, inputs)
+        self._launch(arrangement, loaded, inputs, results, scratch, stream)
+        return results
+
+    def into(self, inputs: Sequence[Any], results: Sequence[Any]) -> None:
+        """Results in given arrays, which may lie in any way and share memory with inputs."""
+        if 0 not in results[0].shape:
+            self._run(inputs, results, are_new=False)
+
+    def _first(self, key: Any, inputs: Sequence[Any], last: int | None) -> list[Any]:
+        library, like = self.library, inputs[0]
+        devices = [library.view(each).device for each in inputs]
+        check_devices(zip(names_of(self.operation, inputs), devices))
+        if last == BY_RULE:
+            last = library.last_axis(self.plan, inputs)
+        news = [_with_last(shape, library.own_dtype(dtype, like), last) for shape, dtype in self.specs]
+        results = library.allocated(news, devices[0], like)
+        if 0 in results[0].shape:
+            return results
+        arrangement, loaded = self._run(inputs, results, are_new=True)
+        if arrangement.is_direct:
+            if len(self.ready) == MOST_READY:
+                self.ready.clear()
+            self.ready[key] = Ready(arrangement, loaded, (*news, *self._scratch(arrangement, like)))
+        return results
+
+    def _scratch(self, arrangement: Arrangement, like: Any) -> list[New]:
+        size = arrangement.scratch
+        return [New((size,), self.library.own_dtype(np.dtype(np.uint8), like))] if size else []
+
+    def _run(self, inputs: Sequence[Any], results: Sequence[Any], are_new: bool) -> tuple[Arrangement, Loaded]:
+        """Compute results from inputs, all on one device; results that are new share no memory with anything."""
+        library, count = self.library, len(inputs)
         views = [library.view(each) for each in (*inputs, *results)]
-        count = len(inputs)
-        if 0 in views[count].shape:
-            return None
         shared = (False,) * len(results) if are_new else _shared(views, count)
         layouts = tuple([Layout(v.shape, v.strides, v.dtype, gcd(v.address, WIDE)) for v in views])
         arrangement = self.arranged(layouts, count, shared)
-        program, device, like = arrangement.program, views[0].device, inputs[0]
+        device, like = views[0].device, inputs[0]
+        loaded = launcher().load(arrangement.program, device)
         with library.on(device):
-            stream = library.stream(device, (*inputs, *results))
             sources, targets = list(inputs), list(results)
             for i, is_copied in enumerate(arrangement.are_copied):
                 if is_copied:
                     sources[i] = library.contiguous(inputs[i])
-                    views[i] = library.view(sources[i])
             for i, shape in enumerate(arrangement.staged):
                 if shape is not None:
-                    targets[i] = library.empty(shape, results[i].dtype, device, like)
-                    views[count + i] = library.view(targets[i])
-            extras = self._extras(library, arrangement, device, like)
-            addresses = [view.address for view in views]
-            addresses += [library.view(each).address for each in extras]
-            launcher().run(program, addresses, device, stream)
+                    (targets[i],) = library.allocated([New(shape, results[i].dtype)], device, like)
+            scratch = next(iter(library.allocated(self._scratch(arrangement, like), device, like)), None)
+            own = [
+                *(each for each, given in zip((*sources, *targets), (*inputs, *results)) if each is not given),
+                scratch,
+            ]
+            self._keep(device, [each for each in own if each is not None])
+            stream = library.stream(device, (*inputs, *results))
+            self._launch(arrangement, loaded, sources, targets, scratch, stream)
             for i, shape in enumerate(arrangement.staged):
                 if shape is not None:
                     library.copy(library.permuted(results[i], arrangement.order), targets[i])
-            if self.checks and program.flag >= 0:
-                self._check(library, extras[program.flag - len(views)], inputs[-1])
-        is_all = not (program.extras or any(arrangement.are_copied) or any(arrangement.staged))
-        return program if is_all and are_new else None
+        return arrangement, loaded
 
-    def _extras(self, library: Library, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
-        """Scratch, and constants: those are copied to a device once."""
-        extras = arrangement.program.extras
-        if not extras:
+    def _launch(
+        self,
+        arrangement: Arrangement,
+        loaded: Loaded,
+        sources: Sequence[Any],
+        targets: Sequence[Any],
+        scratch: Any,
+        stream: int,
+    ) -> None:
+        """Run a program, and look at its flag if that is asked for."""
+        library, flag = self.library, arrangement.flag if self.checks else None
+        if flag is not None and library.is_capturing(loaded.device):
+            raise RuntimeError(
+                "to check indices is to wait for the device, which cannot be captured: pass check_indices=False"
+            )
+        addresses = [library.address(each) for each in (*sources, *targets)]
+        if arrangement.places:
+            start = 0 if scratch is None else library.address(scratch)
+            tables = iter(self._tables(arrangement, loaded.device, sources[0]))
+            addresses += [library.address(next(tables)) if at is None else start + at for at in arrangement.places]
+        launcher().run(loaded, addresses, stream)
+        if flag is not None:
+            self._check(scratch[flag : flag + 4], sources[-1])
+
+    def _keep(self, device: int, arrays: list[Any]) -> None:
+        """Keep what a graph that is captured now will use again and again, if its library might give it to somebody else."""
+        if arrays and not self.library.has_graph_pools and self.library.is_capturing(device):
+            _captured.append(arrays)
+
+    def _tables(self, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
+        """Constants on a device, where they are copied once."""
+        if None not in arrangement.places:
             return []
-        tables: Any = iter(())
-        constants = [each for each in extras if isinstance(each, np.ndarray)]
-        if constants:
-            place = type(library), device
-            if place not in arrangement.tables:
-                is_kept = not self.plan.serves_once
-                if library.is_capturing(device):
-                    raise RuntimeError(
-                        "the first call of its kind copies constants to the device: make it before the capture"
-                        if is_kept
-                        else "windows that are drawn are copied to the device at every call, which cannot be captured"
-                    )
-                arrangement.tables[place] = [library.to_device(each, device, like, is_kept) for each in constants]
-            if library.is_capturing(device):
-                _captured.append(arrangement.tables[place])
-            tables = iter(arrangement.tables[place])
-        return [
-            next(tables) if isinstance(each, np.ndarray) else library.empty((each,), np.uint8, device, like)
-            for each in extras
-        ]
+        library = self.library
+        is_capturing = library.is_capturing(device)
+        if device not in arrangement.tables:
+            is_kept = not self.plan.serves_once
+            if is_capturing:
+                raise RuntimeError(
+                    "the first call of its kind copies constants to the device: make it before the capture"
+                    if is_kept
+                    else "windows that are drawn are copied to the device at every call, which cannot be captured"
+                )
+            constants = [each for each in arrangement.program.extras if isinstance(each, np.ndarray)]
+            with library.on(device):
+                arrangement.tables[device] = [library.to_device(each, device, like, is_kept) for each in constants]
+        if is_capturing:
+            _captured.append(arrangement.tables[device])
+        return arrangement.tables[device]
 
-    def _check(self, library: Library, flag: Any, indices: Any) -> None:
-        if library.to_host(flag[:4]).view(np.int32)[0]:
+    def _check(self, flag: Any, indices: Any) -> None:
+        library = self.library
+        if library.to_host(flag).view(np.int32)[0]:
             least = 0 if self.operation in UNPOOLING else -1
             raise ValueError(bad_index_message(self.plan, library.to_host(indices), least, self.operation))
 
@@ -224,28 +341,48 @@ class Runner:
             staged.append(None if is_plain else shape)
             results.append((layout.dtype, layout.alignment if is_plain else WIDE))
         program = _program(self.operation, arranged, tuple(sources), tuple(results), self.parameters)
-        return Arrangement(program, tuple(are_copied), tuple(staged), order)
+        places: list[int | None] = []
+        scratch = 0
+        for extra in program.extras:
+            if isinstance(extra, np.ndarray):
+                places.append(None)
+            else:
+                places.append(scratch)
+                scratch += -(-extra // LINE) * LINE
+        flag = None if program.flag < 0 else places[program.flag - len(layouts)]
+        return Arrangement(program, tuple(are_copied), tuple(staged), order, tuple(places), scratch, flag)
+
+
+def runner(
+    library: Library, operation: str, plan: Plan, specs: tuple[Spec, ...], parameters: tuple[Any, ...], checks: bool
+) -> Runner:
+    """What runs an operation; remembered, with what it has found out, unless it serves once."""
+    if plan.serves_once:
+        return Runner(library, operation, plan, specs, parameters, checks)
+    if operation in RENUMBERING:
+        first, steps = parameters
+        return _renumbering(library, operation, plan, specs, checks, first.tobytes(), steps)
+    return _remembered(library, operation, plan, specs, checks, *parameters)
 
 
 @lru_cache(maxsize=1024)
-def remembered_runner(operation: str, plan: Plan, checks: bool, *parameters: Any) -> Runner:
-    """A runner with what it has found out, for equal parameters."""
-    return Runner(operation, plan, parameters, checks)
-
-
-def runner(operation: str, plan: Plan, parameters: tuple[Any, ...], checks: bool) -> Runner:
-    """What runs an operation; remembered, unless it serves once."""
-    if plan.serves_once:
-        return Runner(operation, plan, parameters, checks)
-    if operation in RENUMBERING:
-        first, steps = parameters
-        return _renumbering(operation, plan, checks, first.tobytes(), steps)
-    return remembered_runner(operation, plan, checks, *parameters)
+def _remembered(
+    library: Library, operation: str, plan: Plan, specs: tuple[Spec, ...], checks: bool, *parameters: Any
+) -> Runner:
+    return Runner(library, operation, plan, specs, parameters, checks)
 
 
 @lru_cache(maxsize=256)
-def _renumbering(operation: str, plan: Plan, checks: bool, first: bytes, steps: tuple[int, ...]) -> Runner:
-    return Runner(operation, plan, (np.frombuffer(first, np.int64), steps), checks)
+def _renumbering(
+    library: Library,
+    operation: str,
+    plan: Plan,
+    specs: tuple[Spec, ...],
+    checks: bool,
+    first: bytes,
+    steps: tuple[int, ...],
+) -> Runner:
+    return Runner(library, operation, plan, specs, (np.frombuffer(first, np.int64), steps), checks)
 
 
 def check_devices(devices: Iterable[tuple[str, Any]]) -> None:
@@ -268,6 +405,7 @@ class CudaBackend(EagerBackend):
     """Arrays of a library on CUDA devices, with results in its own; `Library`'s methods are the subclass's."""
 
     checks = True
+    has_graph_pools = False
     kind = "a CUDA array"  # for messages
 
     # What subclasses say, beside what a library must.
@@ -281,10 +419,11 @@ class CudaBackend(EagerBackend):
         return True
 
     view: Callable[..., View]
+    address: Callable[..., int]
+    empty: Callable[..., Any]
     on: Callable[..., Any]
     stream: Callable[..., int]
     is_capturing: Callable[..., bool]
-    empty: Callable[..., Any]
     to_device: Callable[..., Any]
     to_host: Callable[..., np.ndarray]
     contiguous: Callable[..., Any]
@@ -292,6 +431,31 @@ class CudaBackend(EagerBackend):
     copy: Callable[..., None]
     reshape: Callable[..., Any]
     cast: Callable[..., Any]
+
+    def key(self, array: Any) -> Hashable:
+        """What programs and devices depend on, of an array."""
+        view = self.view(array)
+        return *view[1:], view.address % WIDE
+
+    def own_dtype(self, dtype: np.dtype[Any], like: Any) -> Any:
+        """NumPy's, and one for bfloat16 that an array brings along."""
+        return like.dtype if dtype == BFLOAT16 else dtype
+
+    def last_axis(self, plan: Plan, inputs: Sequence[Any]) -> int | None:
+        """That of the channels, if they are last in memory in an input."""
+        axis = len(plan.leading) - 1
+        views = [self.view(each) for each in inputs]
+        are_last = any(_has_channels_last(Layout(v.shape, v.strides, v.dtype, WIDE), axis) for v in views)
+        return axis if are_last else None
+
+    def allocated(self, news: Iterable[New], device: int, like: Any) -> list[Any]:
+        """New arrays, by the library's `empty`."""
+        results = []
+        with self.on(device):
+            for shape, dtype, order in news:
+                new = self.empty(shape, dtype, like)
+                results.append(new if order is None else self.permuted(new, order))
+        return results
 
     @property
     def unchecked(self) -> CudaBackend:
@@ -328,21 +492,10 @@ class CudaBackend(EagerBackend):
 
     def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
-        run = Runner(operation, plan, parameters)
-        # Programs of calls that need nothing else, by what they depend on when all else is bound.
-        ready: dict[Any, Program] = {}
+        run = Runner(self, operation, plan, specs, parameters)
 
         def call(x: Any, out: Sequence[Any] | None) -> Any:
-            view = self.view(x)
-            key = view.shape, view.strides, view.address % WIDE
-            if out is None and key in ready:
-                results = self._new(run, (x,), (view,), specs)
-                addresses = [view.address, *[self.view(each).address for each in results]]
-                launcher().run(ready[key], addresses, view.device, self.stream(view.device, (x,)))
-            else:
-                results, program = self._run(run, (x,), specs, out)
-                if program is not None and len(ready) < MOST_READY:
-                    ready[key] = program
+            results = run.new((x,)) if out is None else self._run_into(run, (x,), out)
             return results[0] if len(results) == 1 else tuple(results)
 
         return call
@@ -351,42 +504,18 @@ class CudaBackend(EagerBackend):
         self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new array, or in `out`."""
-        run = runner(operation, plan, parameters, self.checks)
-        results, _ = self._run(run, inputs, (spec,), None if out is None else (out,))
-        return results[0]
+        run = runner(self, operation, plan, (spec,), parameters, self.checks)
+        return run.new(inputs)[0] if out is None else self._run_into(run, inputs, (out,))[0]
 
-    def _run(
-        self, run: Runner, inputs: Sequence[Any], specs: Sequence[Spec], out: Sequence[Any] | None
-    ) -> tuple[Sequence[Any], Program | None]:
-        views = [self.view(each) for each in inputs]
-        devices = [(name, view.device) for name, view in zip(names_of(run.operation, inputs), views)]
-        if out is None:
-            check_devices(devices)
-            results: Sequence[Any] = self._new(run, inputs, views, specs)
-        else:
-            if len(out) == 2 and out[0] is out[1]:
-                raise ValueError("out must be two different arrays, got the same for values and indices")
-            for each, (shape, dtype) in zip(out, specs, strict=True):
-                self._check_out(each, shape, dtype)
-            check_devices([*devices, *(("out", self.view(each).device) for each in out)])
-            results = out
-        return results, run(self, inputs, results, out is None)
-
-    def _new(self, run: Runner, inputs: Sequence[Any], views: Sequence[View], specs: Sequence[Spec]) -> Sequence[Any]:
-        """New arrays for results, with the channels last in memory if they are so in an input."""
-        device, like = views[0].device, inputs[0]
-        dtypes = [like.dtype if dtype == BFLOAT16 else dtype for _, dtype in specs]
-        axis = len(run.plan.leading) - 1
-        are_last = any(_has_channels_last(Layout(v.shape, v.strides, v.dtype, WIDE), axis) for v in views)
-        with self.on(device):
-            if not are_last:
-                return [self.empty(shape, dtype, device, like) for (shape, _), dtype in zip(specs, dtypes)]
-            results = []
-            for (shape, _), dtype in zip(specs, dtypes):
-                new = self.empty(shape[:axis] + shape[axis + 1 :] + shape[axis : axis + 1], dtype, device, like)
-                last = len(shape) - 1
-                results.append(self.permuted(new, (*range(axis), last, *range(axis, last))))
-            return results
+    def _run_into(self, run: Runner, inputs: Sequence[Any], out: Sequence[Any]) -> Sequence[Any]:
+        if len(out) == 2 and out[0] is out[1]:
+            raise ValueError("out must be two different arrays, got the same for values and indices")
+        for each, (shape, dtype) in zip(out, run.specs, strict=True):
+            self._check_out(each, shape, dtype)
+        names = (*names_of(run.operation, inputs), *["out" for _ in out])
+        check_devices((name, self.view(each).device) for name, each in zip(names, (*inputs, *out)))
+        run.into(inputs, out)
+        return out
 
     def _check_out(self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         if not self.is_own(out):
@@ -438,6 +567,15 @@ def _shared(views: Sequence[View], count: int) -> tuple[bool, ...]:
         any(i != j and spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1] for j in range(len(views)))
         for i in range(count, len(views))
     )
+
+
+def _with_last(shape: tuple[int, ...], dtype: Any, last: int | None) -> New:
+    """A new array with an axis last in memory."""
+    if last is None:
+        return New(shape, dtype)
+    end = len(shape) - 1
+    order = (*range(last), end, *range(last, end))
+    return New((*shape[:last], *shape[last + 1 :], shape[last]), dtype, order)
 
 
 def _contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

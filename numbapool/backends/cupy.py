@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from numbapool.backends.cuda import CudaBackend, View, launcher
+from numbapool.backends.cuda import WIDE, CudaBackend, View, launcher
 from numbapool.backends.numpy import standard_dtype
+
+# Where the current device stays.
+AS_IT_IS = nullcontext()
 
 
 class CupyBackend(CudaBackend):
@@ -41,9 +44,18 @@ class CupyBackend(CudaBackend):
         """Where an array is."""
         return View(array.data.ptr, array.shape, array.strides, standard_dtype(array.dtype), array.device.id)
 
+    def key(self, array: Any) -> Hashable:
+        """What programs and devices depend on."""
+        return array.shape, array.strides, array.dtype, array.device.id, array.data.ptr % WIDE
+
+    def address(self, array: Any) -> int:
+        """Of its first element."""
+        return int(array.data.ptr)
+
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is CuPy's current one."""
-        context: AbstractContextManager[Any] = self.xp.cuda.Device(device)
+        cuda = self.xp.cuda
+        context: AbstractContextManager[Any] = AS_IT_IS if cuda.runtime.getDevice() == device else cuda.Device(device)
         return context
 
     def stream(self, device: int, arrays: Sequence[Any]) -> int:
@@ -54,7 +66,7 @@ class CupyBackend(CudaBackend):
         """Whether that stream records a graph."""
         return bool(self.xp.cuda.get_current_stream(device).is_capturing())
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         """From CuPy's pool."""
         return self.xp.empty(shape, dtype)
 

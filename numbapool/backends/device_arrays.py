@@ -30,9 +30,13 @@ class DeviceArrayBackend(CudaBackend):
 
     def view(self, array: Any) -> View:
         """Where an array is."""
-        address = array.device_ctypes_pointer.value or 0
+        address = self.address(array)
         device = launcher().device_of(address) if address else self.cuda.get_current_device().id
         return View(address, array.shape, array.strides, np.dtype(array.dtype), device)
+
+    def address(self, array: Any) -> int:
+        """Of its first element."""
+        return array.device_ctypes_pointer.value or 0
 
     def on(self, device: int) -> AbstractContextManager[Any]:
         """While this device is Numba's current one."""
@@ -51,7 +55,7 @@ class DeviceArrayBackend(CudaBackend):
         """Never: Numba has no graphs."""
         return False
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: int, like: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
         """From Numba's allocator."""
         return self.cuda.device_array(shape, dtype, stream=like.stream)
 
@@ -81,11 +85,12 @@ class DeviceArrayBackend(CudaBackend):
         return self._view_of(array, shape, strides)
 
     def copy(self, target: Any, source: Any) -> None:
-        """On the target's stream."""
+        """On the source's stream, which waits for the target's."""
+        self.stream(self.view(target).device, (source, target))
         with warnings.catch_warnings():
             # A NumbaPerformanceWarning about Numba's own kernel, which is one block for a small array.
             warnings.filterwarnings("ignore", "Grid size .* will likely result in GPU under-utilization")
-            target.setitem(slice(None), source, stream=target.stream or self.cuda.default_stream())
+            target.setitem(slice(None), source, stream=source.stream or self.cuda.default_stream())
 
     def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """A view of a contiguous array, else a copy."""

@@ -167,9 +167,8 @@ def _on_gpu(name: str, array: Any, view: Callable[[Any], Any]) -> Any:
             f"{name} is on {_where(array)}, where numbapool needs CuPy to see arrays of other libraries: "
             f"install it ({INSTALL}), or move it to the CPU"
         ) from error
-    except (
-        NotImplementedError
-    ) as error:  # by CuPy, of a dtype: there is no other than bfloat16 that only later versions know
+    except NotImplementedError as error:
+        # By CuPy, of a dtype: there is no other than bfloat16 that only later versions know.
         raise TypeError(f"{error}; bfloat16 takes CuPy 14 or newer and ml-dtypes ({INSTALL})") from error
 
 

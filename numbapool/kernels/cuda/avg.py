@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from numbapool.kernels.cuda.grid import (
     DILATION_H,
     DILATION_W,
     DIVISOR,
-    IN_D,
-    IN_H,
-    IN_W,
     TO_LANE,
     UNITS,
     X_D,
@@ -32,6 +29,7 @@ from numbapool.kernels.cuda.grid import (
     holders_h,
     holders_w,
     plane_of_x,
+    position_in_x,
     position_of,
     tap_d,
     tap_h,
@@ -40,29 +38,54 @@ from numbapool.kernels.cuda.grid import (
     window_h,
     window_w,
 )
-from numbapool.kernels.cuda.lanes import add_one, divide_one, load_one, store_one, sum_across_one, zero_one
+from numbapool.kernels.cuda.lanes import (
+    add_one,
+    divide_one,
+    doubled_one,
+    fill_one,
+    load_one,
+    store_one,
+    sum_across_one,
+    zero_one,
+)
 from numbapool.kernels.cuda.launch import (
-    BLOCK,
     WIDE,
     Draft,
     Layer,
     Operand,
     Program,
-    cooperative_step,
     element_of,
+    gradient_passes_of,
+    gradient_tiling_of,
     is_large,
-    is_whole,
     layer_of,
     name_of,
     passes_of,
     plain_total,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     sum_of,
     tiling_of,
 )
 from numbapool.kernels.cuda.passes import put_other
+from numbapool.kernels.cuda.whole import (
+    TEAM_BITS,
+    Parts,
+    fill_step,
+    filled_by,
+    fills_planes,
+    is_whole,
+    member_of,
+    partners,
+    parts_of,
+    plan_of_parts,
+    reaches_next,
+    share_of,
+    store_filled,
+    team_step,
+)
 from numbapool.kernels.elements import BFLOAT16
 from numbapool.kernels.windows import holds_all_windows
 
@@ -74,9 +97,20 @@ INTEGER_LANES = 4
 RUN = 64
 
 # Bound by the variant.
-sum_across = sum_across_one
+sum_across, doubled, fill = sum_across_one, doubled_one, fill_one
 load, store, zero, add, divide = load_one, store_one, zero_one, add_one, divide_one
 IS_UNIFORM = True
+
+
+class Division(NamedTuple):
+    """What sums are divided by: `override`, or how many taps windows have, with those in the padding or without."""
+
+    count_include_pad: bool
+    override: int | None
+    is_rounded: bool = False  # of integers: to the nearest, halves to even, or towards zero
+
+
+NO_DIVISION = Division(True, 1)
 
 
 @remembered
@@ -88,9 +122,10 @@ def avg_pool(
     divisor_override: int | None,
     is_rounded: bool,
 ) -> Program:
-    """Mean of each window; integers are summed in 64 bits and rounded to the nearest, halves to even, or towards zero."""
+    """Mean of each window; integers are summed in 64 bits."""
     draft = Draft(sources, results)
-    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override, is_rounded)
+    division = Division(count_include_pad, divisor_override, is_rounded)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), division)
     return draft.program()
 
 
@@ -98,7 +133,7 @@ def avg_pool(
 def sum_pool(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]) -> Program:
     """Sum of each window; integers in 64 bits."""
     draft = Draft(sources, results)
-    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), True, 1, False)
+    fold_mean(draft, plan, (sources[0], 0), (results[0], 1), NO_DIVISION)
     return draft.program()
 
 
@@ -113,7 +148,8 @@ def avg_pool_backward(
 ) -> Program:
     """Gradient of the mean: each input element takes its share of the windows that hold it."""
     draft = Draft(sources, results)
-    spread_mean(draft, plan, (sources[0], 0), (results[0], 1), count_include_pad, divisor_override)
+    division = Division(count_include_pad, divisor_override)
+    spread_mean(draft, plan, (sources[0], 0), (results[0], 1), division)
     return draft.program()
 
 
@@ -127,59 +163,88 @@ def fold_mean(
     plan: Plan,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
     """Steps from x to the means of its windows; operands with the numbers of their buffers."""
-    dtype, name, outputs = x[0].dtype, name_of(out[0].dtype), plan.planes * plan.out_plane_size * plan.channels
-    names = element_of(dtype) | sum_of(dtype, is_rounded)
-    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    is_integer = dtype != BFLOAT16 and dtype.kind in "iub"
-    if out[0].dtype != dtype:  # sums, not yet divided
-        names["narrowed"] = as_it_is
-    elif is_integer:
-        names["narrowed"] = as_value
-    rounding = ["nearest"] if is_rounded and dtype.kind in "iu" else []
-    words = [name_of(dtype), name, word, *rounding]
+    dtype = x[0].dtype
     if is_whole(plan, x[0]):
-        large = is_large(plan, [(x[0], False)], plan.planes)
-        scalars = scalars_of(Layer(plan, "planes", 1), [(x[0], False)], True, large, divisor, count_include_pad)
-        shared = str(np.dtype(names["total"])), "int32"
-        buffers = [(out[1], name), (x[1], name_of(dtype))]
-        draft.steps.append(
-            cooperative_step(avg_whole, words, names | more, shared, plan.planes, buffers, scalars, large)
-        )
+        fold_whole(draft, plan, x, out, division)
         return
     passes = passes_of(plan)
     if len(passes) > 1:
         for each in passes:
-            sums = Operand(plain_total(dtype), None, 16)
-            room = draft.room(each.planes * each.out_plane_size * each.channels * _parts(dtype), sums.dtype)
-            sums = sums if dtype.kind != "c" else sums._replace(dtype=dtype)
-            fold_mean(draft, each, x, (sums, room), True, 1, False)
-            x = sums, room
-        _divide_sums(draft, plan, x, out, dtype, words, more, divisor, count_include_pad, is_rounded)
+            sums = draft.sums(dtype, size_of(each, True))
+            fold_mean(draft, each, x, sums, NO_DIVISION)
+            x = sums
+        _divide_sums(draft, plan, x, out, dtype, division)
         return
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, division)
     read, placement = [(x[0], False)], grid.placement_of(plan)
-    large = is_large(plan, read, outputs)
-    names |= grid.PLACEMENTS[placement] | more
-    layer = layer_of(plan, read, INTEGER_LANES if is_integer else WIDE, out=out[0])
-    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
-    buffers = [(out[1], name), (x[1], name_of(dtype))]
+    large = is_large(plan, read, size_of(plan, True))
+    names |= grid.PLACEMENTS[placement]
+    layer = layer_of(plan, read, INTEGER_LANES if plain_total(dtype).kind in "iu" else WIDE, out=out[0])
+    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
+    buffers = [(out[1], words[1]), (x[1], words[0])]
     tiling = tiling_of(plan, x[0], out[0])
     if tiling is not None and names["IS_UNIFORM"]:
         layer = Layer(plan, "planes", 1)
-        scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
-        scalars = tiling.scalars(plan, scalars, large)
-        words.insert(0, tiling.word)
+        scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
+        scalars = tiling.scalars(scalars, large)
+        words.insert(0, tiling.word())
         draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
         return
     draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
 
 
-def _parts(dtype: np.dtype[Any]) -> int:
-    return 2 if dtype.kind == "c" else 1
+def mean_names(
+    plan: Plan,
+    dtype: np.dtype[Any],
+    out_dtype: np.dtype[Any],
+    division: Division,
+) -> tuple[list[str], dict[str, Any], int]:
+    """Words for a kernel of means, first those of the dtypes; what the variant is made of; and the divisor if there is but one."""
+    word, divisor, more = divisor_names(plan, dtype, division)
+    names = element_of(dtype) | sum_of(dtype, division.is_rounded) | more
+    if out_dtype != dtype:  # sums, not yet divided
+        names["narrowed"] = as_it_is
+    elif plain_total(dtype).kind in "iu":
+        names["narrowed"] = as_value
+    rounding = ["nearest"] if division.is_rounded and dtype.kind in "iu" else []
+    return [name_of(dtype), name_of(out_dtype), word, *rounding], names, divisor
+
+
+def fold_whole(
+    draft: Draft,
+    plan: Plan,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    division: Division,
+) -> None:
+    """Steps to the means of whole planes: of sums of parts of them, where planes are few."""
+    parts = parts_of(plan)
+    if parts.number == 1:
+        _fold_teams(draft, plan, parts, x, out, division)
+        return
+    partial, sums = (draft.sums(x[0].dtype, plan.planes * each) for each in (parts.number, 1))
+    rest = plan_of_parts(plan, parts)
+    _fold_teams(draft, plan, parts, x, partial, NO_DIVISION)
+    _fold_teams(draft, rest, parts_of(rest), partial, sums, NO_DIVISION)
+    _divide_sums(draft, plan, sums, out, x[0].dtype, division)
+
+
+def _fold_teams(
+    draft: Draft,
+    plan: Plan,
+    parts: Parts,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    division: Division,
+) -> None:
+    words, names, divisor = mean_names(plan, x[0].dtype, out[0].dtype, division)
+    buffers, shared = [(out[1], words[1]), (x[1], words[0])], str(plain_total(x[0].dtype))
+    draft.steps.append(
+        team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, divisor, division.count_include_pad)
+    )
 
 
 def _divide_sums(
@@ -188,20 +253,16 @@ def _divide_sums(
     sums: tuple[Operand, int],
     out: tuple[Operand, int],
     dtype: np.dtype[Any],
-    words: list[str],
-    more: dict[str, Any],
-    divisor: int,
-    count_include_pad: bool,
-    is_rounded: bool,
+    division: Division,
 ) -> None:
     """The last of several passes: from sums of whole windows to their means."""
     read = [(sums[0], True)]
     layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
-    names = element_of(sums[0].dtype) | sum_of(dtype, is_rounded) | more
-    names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
-    buffers = [(out[1], name_of(out[0].dtype)), (sums[1], name_of(sums[0].dtype))]
-    scalars = scalars_of(layer, read, True, large, divisor, count_include_pad)
+    large = is_large(plan, read, size_of(plan, True))
+    words, names, divisor = mean_names(plan, dtype, out[0].dtype, division)
+    names |= element_of(sums[0].dtype) | {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    buffers = [(out[1], words[1]), (sums[1], name_of(sums[0].dtype))]
+    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     placement = grid.placement_of(plan)
     draft.steps.append(step_of(divide_sums, [placement, *words], names, layer, buffers, scalars, large))
 
@@ -211,46 +272,79 @@ def spread_mean(
     plan: Plan,
     grad: tuple[Operand, int],
     out: tuple[Operand, int],
-    count_include_pad: bool,
-    divisor_override: int | None,
+    division: Division,
 ) -> None:
     """Steps from the gradient of means to that of the input."""
-    dtype = grad[0].dtype
+    dtype, passes = grad[0].dtype, gradient_passes_of(plan)
+    _, divisor, names = divisor_names(plan, dtype, division)
+    first = division
+    if names["IS_UNIFORM"]:  # then the last pass divides; otherwise each by what it counts along its axis
+        first, division = NO_DIVISION, division._replace(override=divisor)
+    for each in passes[:-1]:
+        shares = draft.sums(dtype, size_of(each, False))
+        _hand_back(draft, each, grad, shares, first)
+        grad = shares
+    _hand_back(draft, passes[-1], grad, out, division)
+
+
+def _hand_back(
+    draft: Draft,
+    plan: Plan,
+    grad: tuple[Operand, int],
+    out: tuple[Operand, int],
+    division: Division,
+) -> None:
+    dtype, name, name_of_out = grad[0].dtype, name_of(grad[0].dtype), name_of(out[0].dtype)
     read = [(grad[0], True)]
-    layer = layer_of(plan, read)
+    layer = layer_of(plan, read, out=out[0])
     placement = grid.placement_of(plan)
-    word, divisor, more = divisor_names(plan, dtype, count_include_pad, divisor_override)
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    word, divisor, more = divisor_names(plan, dtype, division)
+    large = is_large(plan, read, size_of(plan, False))
+    names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
+    if fills_planes(plan, out[0]):
+        names["narrowed"] = element_of(out[0].dtype)["narrowed"]
+        words, buffers = [name, name_of_out, word], [(out[1], name_of_out), (grad[1], name)]
+        options = divisor, division.count_include_pad
+        draft.steps.append(fill_step(avg_fill, words, names, plan, read, out[0], buffers, *options))
+        return
+    tiling = gradient_tiling_of(plan, grad[0], out[0])
+    if tiling is not None:
+        layer = Layer(plan, "planes", 1)
+        scalars = scalars_of(layer, read, False, large, divisor, division.count_include_pad)
+        words, buffers = [tiling.word(True), name, word], [(out[1], name), (grad[1], name)]
+        scalars, steps = tiling.scalars(scalars, large, True), tiling.gradient_steps
+        draft.steps.append(step_of(avg_holders_tiles, words, names, layer, buffers, scalars, large, steps))
+        return
+    if name != name_of_out:
+        names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
     draft.steps.append(
         step_of(
             avg_holders,
-            [placement, name_of(dtype), word],
-            element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more,
+            [placement, name, name_of_out, word],
+            names,
             layer,
-            [(out[1], name_of(out[0].dtype)), (grad[1], name_of(dtype))],
-            scalars_of(layer, read, False, large, divisor, count_include_pad),
+            [(out[1], name_of_out), (grad[1], name)],
+            scalars_of(layer, read, False, large, divisor, division.count_include_pad),
             large,
         )
     )
 
 
-def divisor_names(
-    plan: Plan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None
-) -> tuple[str, int, dict[str, Any]]:
+def divisor_names(plan: Plan, dtype: np.dtype[Any], division: Division) -> tuple[str, int, dict[str, Any]]:
     """A word for what sums are divided by, the divisor if there is but one, and what the variant takes from it."""
-    is_float = dtype == BFLOAT16 or dtype.kind in "fc"
-    if divisor_override is None and not isinstance(plan, BinPlan):
+    is_float, divisor = dtype == BFLOAT16 or dtype.kind in "fc", division.override
+    if divisor is None and not isinstance(plan, BinPlan):
         taps = prod(axis.kernel for axis in plan.pooled)
         if all(map(holds_all_windows, plan.pooled)) and taps <= LARGEST_INT64:
-            divisor_override = taps
+            divisor = taps
     placement = grid.placement_of(plan)
-    count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, count_include_pad]}
-    if divisor_override == 1:
+    count = {} if placement == "drawn" else {"count": grid.COUNTS[placement, division.count_include_pad]}
+    if divisor == 1:
         return "sum", 1, {"divisor_of": no_divisor, "quotient_of": undivided, "IS_UNIFORM": True}
-    if divisor_override is not None:
+    if divisor is not None:
         given = given_float if is_float else given_int
-        return "given", divisor_override, {"divisor_of": given, "IS_UNIFORM": True}
-    word = "bins" if placement == "adaptive" else "padded" if count_include_pad else "inside"
+        return "given", divisor, {"divisor_of": given, "IS_UNIFORM": True}
+    word = "bins" if placement == "adaptive" else "padded" if division.count_include_pad else "inside"
     counted = counted_float if is_float else counted_int
     return word, 0, count | {"divisor_of": counted, "IS_UNIFORM": False}
 
@@ -291,7 +385,7 @@ def avg_windows(t, buffers, g):
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
     w, nw, _, _ = window_w(x, 0, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     sums = zero()
     for i in range(nd):
         for j in range(nh):
@@ -338,7 +432,7 @@ def avg_tiles(t, buffers, g):
     p, od, oh, group, c, to = position_of(t, g)
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    at = position_in_x(p, c, d, h, index(group * g[TILE]), g)
     sums = zero()
     if nd == 1 and nh == 2:  # both loads are on their way before either is used
         upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
@@ -348,6 +442,41 @@ def avg_tiles(t, buffers, g):
             for j in range(nh):
                 sums = add(sums, load(x, at + index(i * g[X_D] + j * g[X_H]), 1))
     store(out, to, 1, divide(sum_across(sums), divisor_of(od, oh, group, g)))
+
+
+def avg_fill(t, buffers, g):
+    """The share of every element of planes that are one window each, 16 bytes at a time."""
+    out, grad = buffers
+    if t >= g[UNITS]:
+        return
+    first, p, left = filled_by(t, g)
+    divisor = divisor_of(index(0), index(0), index(0), g)
+    own = divide(load(grad, plane_of_x(p, index(0), g), 0), divisor)
+    following = own
+    if reaches_next(first, left, g):
+        following = divide(load(grad, plane_of_x(index(p + 1), index(0), g), 0), divisor)
+    store_filled(out, first, g, fill(own, following, left, index(0)))
+
+
+def avg_holders_tiles(t, buffers, g):
+    """Shares of windows of two columns that lie side by side: 16 bytes of gradients at a time, to twice as many elements."""
+    out, grad = buffers
+    if t >= g[UNITS]:
+        return
+    p, d, h, group, c, to = position_of(t, g)
+    at = plane_of_x(p, c, g) + index(group * g[TILE])
+    d0, d1 = holders_d(d, g)
+    h0, h1 = holders_h(h, g)
+    sums = zero()
+    for od in range(d0, d1):
+        for oh in range(h0, h1):
+            share = load(grad, at + index(od * g[X_D] + oh * g[X_H]), 1)
+            if not IS_UNIFORM:
+                share = divide(share, divisor_of(od, oh, index(0), g))
+            sums = add(sums, share)
+    if IS_UNIFORM:
+        sums = divide(sums, divisor_of(d, h, index(0), g))
+    store(out, to, 1, doubled(sums))
 
 
 def divide_sums(t, buffers, g):
@@ -360,21 +489,21 @@ def divide_sums(t, buffers, g):
 
 
 def avg_whole(phase, shared, b, i, buffers, g):
-    """A block adds a plane: each thread every 256th element, then half of the threads what the others have."""
+    """A team adds a plane: each member every so many elements, then half of the members what the others have."""
     out, x = buffers
     found, _ = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        sums = zero()
-        for first in range(i, size, BLOCK * RUN):
+        at, sums = plane_of_x(p, index(0), g), zero()
+        for run in range(first, end, RUN << TEAM_BITS):
             sum_of_run = zero()
-            for each in range(first, min(index(first + BLOCK * RUN), size), BLOCK):
+            for each in range(run, min(index(run + (RUN << TEAM_BITS)), end), 1 << TEAM_BITS):
                 sum_of_run = add(sum_of_run, load(x, at + index(each * g[X_W]), 0))
             sums = add(sums, sum_of_run)
         found[i] = sums
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            found[i] = add(found[i], found[i + half])
-        elif half == 0 and i == 0:
-            store(out, np.int64(b), 0, divide(found[0], divisor_of(index(0), index(0), index(0), g)))
+    elif member_of(i) < partners(phase):
+        found[i] = add(found[i], found[i + partners(phase)])
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store(out, np.int64(number), 0, divide(found[i], divisor_of(index(0), index(0), index(0), g)))

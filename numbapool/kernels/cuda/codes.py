@@ -21,10 +21,7 @@ from numbapool.kernels.cuda.grid import (
     IN_W,
     SOURCE,
     UNITS,
-    X_D,
-    X_H,
-    X_W,
-    plane_of_x,
+    position_in_x,
     position_of,
     table_at,
     window_d,
@@ -33,6 +30,7 @@ from numbapool.kernels.cuda.grid import (
 )
 from numbapool.kernels.cuda.lanes import as_index
 from numbapool.kernels.cuda.launch import (
+    NO_BUFFER,
     Draft,
     Layer,
     Operand,
@@ -40,6 +38,7 @@ from numbapool.kernels.cuda.launch import (
     index_output,
     is_large,
     scalars_of,
+    size_of,
     step_of,
     table_of,
 )
@@ -48,26 +47,36 @@ from numbapool.kernels.cuda.passes import flag_of
 # Where the scalars of a kernel go on, behind those of one source.
 MORE = SOURCE + grid.SOURCE_FIELDS
 
-# Bound by the variant: what stands for no tap, and whether positions are written, or taps only checked.
+# Bound by the variant: what stands for no tap, whether positions are written, or taps only checked, and whether there is a flag for
+# taps outside the input, or they are skipped.
 NONE = -1
-IS_WRITTEN = True
+IS_WRITTEN, IS_FLAGGED = True, True
 
 
-def decode_taps(draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: int) -> None:
-    """Positions in the plane of taps of the window, -1 for none; the draft's flag is set by what is no tap inside the input."""
+def decode_taps(
+    draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: tuple[Operand, int] | None = None
+) -> None:
+    """Positions in the plane of taps of the window, -1 for none, and for what is no tap inside the input.
+
+    That sets the draft's flag, if it has one. Without `positions`, taps are only checked.
+    """
     kind, read = taps[0].dtype, [(taps[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
     none = int(np.iinfo(kind).max) if kind.itemsize < 8 else -1
-    names = grid.PLACEMENTS[placement] | {"NONE": none, "IS_WRITTEN": positions >= 0}
+    names = grid.PLACEMENTS[placement] | {"NONE": none, "IS_WRITTEN": positions is not None}
+    names["IS_FLAGGED"] = draft.flag != NO_BUFFER
+    out, written = (NO_BUFFER, "none") if positions is None else (positions[1], str(positions[0].dtype))
+    if positions is not None:
+        names |= index_output(positions[0].dtype)
     table = table_of(draft, plan)
     draft.steps.append(
         step_of(
             decode,
-            [placement, str(kind), "written" if positions >= 0 else "checked"],
+            [placement, str(kind), written, "flagged" if draft.flag != NO_BUFFER else "skipped"],
             names,
             layer,
-            [(positions, "int64"), (taps[1], str(kind)), (table, "int64"), (draft.flag, "int32")],
+            [(out, written if positions else "int32"), (taps[1], str(kind)), (table, "int64"), (draft.flag, "int32")],
             scalars_of(layer, read, True, large),
             large,
         )
@@ -77,7 +86,7 @@ def decode_taps(draft: Draft, plan: Plan, taps: tuple[Operand, int], positions: 
 def encode_positions(draft: Draft, plan: Plan, positions: tuple[Operand, int], taps: tuple[Operand, int]) -> None:
     """Taps of the window of positions in the plane, contiguous both."""
     kind, read = positions[0].dtype, [(positions[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
     magic = grid.magic64 if large else grid.magic32
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
@@ -149,7 +158,7 @@ def decode(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(od) * g[X_D] + np.int64(oh) * g[X_H] + np.int64(ow) * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     tap, position = np.int64(taps[at]), np.int64(-1)
     if tap != NONE:
         starts = table_at(p, g)
@@ -166,10 +175,10 @@ def decode(t, buffers, g):
             if is_inside:
                 in_d, in_h = index(d + i * g[DILATION_D]), index(h + j * g[DILATION_H])
                 position = np.int64(index((in_d * g[IN_H] + in_h) * g[IN_W] + w + k * g[DILATION_W]))
-        if not is_inside:
+        if IS_FLAGGED and not is_inside:
             flag[0] = np.int32(1)
     if IS_WRITTEN:
-        positions[to] = position
+        positions[to] = as_index(position)
 
 
 def encode(t, buffers, g):
@@ -199,7 +208,7 @@ def widen(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + od * g[X_D] + oh * g[X_H] + ow * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     position = np.int64(positions[at])
     number = position
     if position >= 0:
@@ -223,7 +232,7 @@ def narrow(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, od, oh, ow, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + od * g[X_D] + oh * g[X_H] + ow * g[X_W]
+    at = position_in_x(p, c, od, oh, ow, g)
     number = np.int64(positions[at])
     position = np.int64(-1)
     if number >= 0:

@@ -102,6 +102,16 @@ def plane_of_y(p, c, g):
     return np.int64(outer) * g[Y_OUTER] + np.int64(inner) * g[Y_INNER] + np.int64(c) * g[Y_GROUP]
 
 
+def position_in_x(p, c, d, h, w, g):
+    """Where the element at (d, h, w) of a plane is in the first source."""
+    return plane_of_x(p, c, g) + np.int64(index(d * g[X_D] + h * g[X_H] + w * g[X_W]))
+
+
+def position_in_y(p, c, d, h, w, g):
+    """The same in the second source."""
+    return plane_of_y(p, c, g) + np.int64(index(d * g[Y_D] + h * g[Y_H] + w * g[Y_W]))
+
+
 # Each gives first tap inside the input, number of taps inside, number of taps before them, and extent of the window in taps.
 
 
@@ -304,8 +314,13 @@ def placement_of(plan: Plan) -> str:
 
 
 def magic32(divisor: int) -> int:
-    """The number by which `quotient32` divides."""
-    return -(-(1 << 62) // max(1, divisor))
+    """The number by which `quotient32` divides: a factor of 32 bits, and above it how far the product is shifted.
+
+    With `2**(k - 1) < divisor <= 2**k` the factor is `2**(31 + k) / divisor`, rounded up by at most 1: over any n below 2**31 that
+    is less than the 1 / divisor by which the quotient may be too large (Granlund and Montgomery, 1994).
+    """
+    shift = 31 + (max(1, divisor) - 1).bit_length()
+    return shift << 32 | (1 << shift) // max(1, divisor) + 1
 
 
 def magic64(divisor: int) -> int:

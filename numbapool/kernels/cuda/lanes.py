@@ -148,17 +148,49 @@ def divide_pair(sums, divisor):
     return one(sums[0], divisor), one(sums[1], divisor)
 
 
-def add_where_one(sums, grad, at, step, positions, i, index_step, wanted):
-    if np.int64(positions[i]) == wanted:
-        return total(sums + total(element(grad, at)))
-    return sums
+def marks_at_one(positions, i, step):
+    return np.int64(positions[i])
 
 
-def add_where_pair(sums, grad, at, step, positions, i, index_step, wanted):
-    return (
-        one(sums[0], grad, at, step, positions, i, index_step, wanted),
-        one(sums[1], grad, at + HALF * step, step, positions, i + HALF * index_step, index_step, wanted),
-    )
+def add_where_one(sums, each, mark, wanted):
+    return total(sums + total(each)) if mark == wanted else sums
+
+
+def add_where_pair(sums, each, mark, wanted):
+    return one(sums[0], each[0], mark[0], wanted), one(sums[1], each[1], mark[1], wanted)
+
+
+# Bound by the variant: whether positions may differ that maxima have in common.
+MAY_DIFFER = True
+
+
+def nothing_one():
+    return total(0), index(-1)
+
+
+def take_one(found, each, mark, first, end):
+    """Add a gradient whose position is in a range; -2 stands for positions that differ."""
+    sums, known = found
+    if mark >= first and mark < end:
+        is_same = known == -1 or np.int64(known) == mark
+        return total(sums + total(each)), index(mark) if is_same else index(-2)
+    return sums, known
+
+
+def take_pair(found, each, mark, first, end):
+    return one(found[0], each[0], mark[0], first, end), one(found[1], each[1], mark[1], first, end)
+
+
+def store_taken_one(out, marks, differ, i, step, found):
+    out[i] = found[0]
+    marks[i] = as_index(found[1])
+    if MAY_DIFFER and found[1] == -2:
+        differ[0] = np.int32(1)
+
+
+def store_taken_pair(out, marks, differ, i, step, found):
+    one(out, marks, differ, i, step, found[0])
+    one(out, marks, differ, i + HALF * step, step, found[1])
 
 
 # Across: neighbours of a row, one window's, to one lane. Bound by the variant: how far apart the numbers of two windows are.
@@ -184,6 +216,54 @@ def mark_across_one(pair, position):
 
 def mark_across_pair(pairs, position):
     return one(pairs[0], position), one(pairs[1], index(position + BESIDE * HALF))
+
+
+# And back: a gradient to the two inputs of its window, or to the one of them that is named.
+
+
+def doubled_one(each):
+    return each, each
+
+
+def doubled_pair(each):
+    return one(each[0]), one(each[1])
+
+
+def named_one(each, position, wanted):
+    return each if position == wanted else value(0), each if position == np.int64(wanted + 1) else value(0)
+
+
+def named_pair(each, position, wanted):
+    return one(each[0], position[0], wanted), one(each[1], position[1], np.int64(wanted + BESIDE * HALF))
+
+
+# Neighbours of a plane, and perhaps of the next one: `left` of them are the first's.
+
+
+def fill_one(own, following, left, k):
+    return own if k < left else following
+
+
+def fill_pair(own, following, left, k):
+    return one(own, following, left, k), one(own, following, left, index(k + HALF))
+
+
+def fill_named_one(own, own_at, following, following_at, k):
+    return own if k == own_at else following if k == following_at else value(0)
+
+
+def fill_named_pair(own, own_at, following, following_at, k):
+    return one(own, own_at, following, following_at, k), one(own, own_at, following, following_at, k + HALF)
+
+
+def put_some_one(out, i, end, each):
+    if i < end:
+        put(out, i, each)
+
+
+def put_some_pair(out, i, end, each):
+    one(out, i, end, each[0])
+    one(out, i + HALF, end, each[1])
 
 
 # How positions are written: as they are, or with all bits of a tap that there is not; bound by the variant.
@@ -259,6 +339,20 @@ def wide_load_16(x, i, step):
     )
 
 
+def both_marks(a, b):
+    return np.int64(a), np.int64(b)
+
+
+def wide_marks_2(positions, i, step):
+    v = neighbours_2(positions, i)
+    return both_marks(v[0], v[1])
+
+
+def wide_marks_4(positions, i, step):
+    v = neighbours_4(positions, i)
+    return both_marks(v[0], v[1]), both_marks(v[2], v[3])
+
+
 def wide_store_2(out, i, step, v):
     put_neighbours_2(out, i, (bits_of(v[0]), bits_of(v[1])))
 
@@ -316,6 +410,7 @@ def put_neighbours_16(out, i, v):
 NEIGHBOURS = {2: neighbours_2, 4: neighbours_4, 8: neighbours_8, 16: neighbours_16}
 PUT_NEIGHBOURS = {2: put_neighbours_2, 4: put_neighbours_4, 8: put_neighbours_8, 16: put_neighbours_16}
 WIDE_STORES = {2: wide_store_2, 4: wide_store_4, 8: wide_store_8, 16: wide_store_16}
+WIDE_MARKS = {2: wide_marks_2, 4: wide_marks_4}
 WIDE_LOADS = {2: wide_load_2, 4: wide_load_4, 8: wide_load_8, 16: wide_load_16}
 
 STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
@@ -337,7 +432,16 @@ STEPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "larger_across": (larger_across_one, across_pair),
     "sum_across": (sum_across_one, across_pair),
     "mark_across": (mark_across_one, mark_across_pair),
+    "doubled": (doubled_one, doubled_pair),
+    "named": (named_one, named_pair),
+    "marks_at": (marks_at_one, fetch_pair),
     "add_where": (add_where_one, add_where_pair),
+    "fill": (fill_one, fill_pair),
+    "fill_named": (fill_named_one, fill_named_pair),
+    "put_some": (put_some_one, put_some_pair),
+    "nothing": (nothing_one, none_pair),
+    "take": (take_one, take_pair),
+    "store_taken": (store_taken_one, store_taken_pair),
 }
 
 
@@ -368,6 +472,25 @@ def tile_steps(lanes: int, loaded: int, at_once: int, stores_wide: bool) -> dict
     steps["load"] = nested(WIDE_LOADS[at_once], load_pair, loaded, at_once)
     steps["lowest_mark"] = nested(lowest_mark_one, none_pair, lanes)
     return steps
+
+
+def wide_marks(at_once: int, lanes: int) -> dict[str, Any]:
+    """How indices are read, so many of them from 16 aligned bytes."""
+    return {"marks_at": nested(WIDE_MARKS[at_once], fetch_pair, lanes, at_once)}
+
+
+def gradient_tile_steps(outputs: int, inputs: int) -> dict[str, Any]:
+    """The steps of tiles of gradients: the results are more, and `outputs` are stored at once."""
+    steps = steps_of(outputs, True, False)
+    steps |= {f"{name}_named": nested(*STEPS[name], inputs) for name in ("zero", "add")}
+    steps["store"] = nested(WIDE_STORES[outputs], store_pair, inputs, outputs)
+    return steps
+
+
+def fill_steps(lanes: int) -> dict[str, Any]:
+    """The steps of planes that are filled: so many elements are stored at once, of one or two gradients."""
+    filling = {name: nested(*STEPS[name], lanes) for name in ("fill", "fill_named", "put_some")}
+    return steps_of(1, False, False) | filling | {"store": WIDE_STORES[lanes]}
 
 
 def lowest_mark_one():

@@ -46,8 +46,6 @@ FULL = 1 << 17
 WIDE = 16
 # Lanes over planes: independent loads of one thread.
 PLANE_LANES = 4
-# Threads of a block that share memory.
-BLOCK = 256
 # Windows of so many taps are pooled an axis at a time.
 LARGE_WINDOW = 36
 LARGEST = 2**31 - 1024
@@ -116,6 +114,11 @@ class Layer(NamedTuple):
         return self.plan.channels // self.lanes if self.kind == "channels" else self.plan.channels
 
 
+def size_of(plan: Plan, of_output: bool) -> int:
+    """Elements of the output, or of the input."""
+    return plan.planes * plan.channels * (plan.out_plane_size if of_output else plan.plane_size)
+
+
 def leading_of(plan: Plan) -> tuple[int, int]:
     """Lengths of the leading axes, as two."""
     *outer, inner = (1, *plan.leading)
@@ -158,12 +161,11 @@ def layer_of(
     plan: Plan,
     sources: Sequence[tuple[Operand, bool]],
     most: int = WIDE,
-    is_narrow: bool = False,
     out: Operand | None = None,
 ) -> Layer:
     """The lanes for a step that reads these operands, each with whether it has the shape of the output.
 
-    `most` lanes at most; `is_narrow` where sources are not loaded 16 bytes at a time. `out` may be stored so.
+    `most` lanes at most. `out` may be stored 16 bytes at a time.
     """
     (x, has_out_shape), *_ = sources
     if x.dtype.kind == "c":
@@ -174,7 +176,7 @@ def layer_of(
     if plan.channels > 1:
         size = x.dtype.itemsize
         count = _lanes(plan.channels, min(most, WIDE // size), units)
-        is_wide = count > 1 and count * size == WIDE and not is_narrow and _is_aligned(plan, x, has_out_shape)
+        is_wide = count > 1 and count * size == WIDE and has_aligned_pixels(plan, x, has_out_shape)
         fits = out is not None and out.dtype.itemsize == size and out.alignment % WIDE == 0
         return Layer(plan, "channels", count, is_wide, is_wide and fits)
     _, inner = leading_of(plan)
@@ -188,7 +190,7 @@ def _lanes(length: int, most: int, units: int) -> int:
     return count
 
 
-def _is_aligned(plan: Plan, operand: Operand, of_output: bool) -> bool:
+def has_aligned_pixels(plan: Plan, operand: Operand, of_output: bool) -> bool:
     """Whether pixels start at multiples of 16 bytes, and their channels are neighbours."""
     *steps, channel = steps_in(plan, operand, of_output)
     is_so = all(step * operand.dtype.itemsize % WIDE == 0 for step in steps)
@@ -341,88 +343,83 @@ def step_of(
     return Step(kernel, -(-scalars[0] // kernel.threads), tuple((number, 0) for number, _ in buffers), scalars)
 
 
-def cooperative_step(
-    function: Callable[..., None],
-    words: Sequence[str],
-    names: dict[str, Any],
-    shared: tuple[str, str],
-    blocks: int,
-    buffers: Sequence[tuple[int, str]],
-    scalars: tuple[int, ...],
-    is_large: bool,
-) -> Step:
-    """A launch of a block for each unit, whose threads share what they have found, half of them at a time."""
-    label = ".".join([function.__name__, *words, "64" if is_large else "32"])
-    every = lanes.steps_of(1, False, False) | names | {"BLOCK": BLOCK} | index_names(is_large)
-    phases = 2 + BLOCK.bit_length() - 1
-    buffer_names = tuple(name for _, name in buffers)
-    kernel = Kernel(function, label, tuple(every.items()), buffer_names, len(scalars), BLOCK, shared, phases)
-    return Step(kernel, blocks, tuple((number, 0) for number, _ in buffers), scalars)
-
-
 @dataclass(frozen=True)
 class Tiling:
-    """How tiles of rows are read: `at_once` elements by one load, `loaded` by one thread, for so many `lanes` of results."""
+    """How a thread takes a tile of a row, 16 bytes at a time: so many outputs, of windows of two inputs that lie side by side."""
 
-    lanes: int
-    loaded: int
-    at_once: int
+    outputs: int
+    at_once: int  # elements of x or, of gradients, of the output
     stores_wide: bool
 
     @property
-    def steps(self) -> dict[str, Any]:
-        """The steps of the lanes."""
-        return lanes.tile_steps(self.lanes, self.loaded, self.at_once, self.stores_wide)
+    def inputs(self) -> int:
+        """Inputs in the windows of the tile."""
+        return 2 * self.outputs
 
     @property
-    def word(self) -> str:
-        """For labels."""
-        return f"tiles{self.loaded}to{self.lanes}{'w' * self.stores_wide}"
+    def steps(self) -> dict[str, Any]:
+        """The steps of the lanes, for outputs."""
+        return lanes.tile_steps(self.outputs, self.inputs, self.at_once, self.stores_wide)
 
-    def scalars(self, plan: Plan, scalars: tuple[int, ...], is_large: bool) -> tuple[int, ...]:
-        """The scalars of a step with threads for tiles instead of outputs."""
-        fields, groups = list(scalars), plan.axes[2].out // self.lanes  # type: ignore[attr-defined]
-        fields[grid.UNITS] = fields[grid.UNITS] // plan.axes[2].out * groups  # type: ignore[attr-defined]
+    @property
+    def gradient_steps(self) -> dict[str, Any]:
+        """The same for gradients."""
+        return lanes.gradient_tile_steps(self.outputs, self.inputs)
+
+    def word(self, is_gradient: bool = False) -> str:
+        """For labels."""
+        if is_gradient:
+            return f"tiles{self.outputs}to{self.inputs}w"
+        return f"tiles{self.inputs}to{self.outputs}{'w' * self.stores_wide}"
+
+    def scalars(self, scalars: tuple[int, ...], is_large: bool, is_gradient: bool = False) -> tuple[int, ...]:
+        """The scalars of a step with threads for tiles instead of elements of the result."""
+        read, written = (self.outputs, self.inputs) if is_gradient else (self.inputs, self.outputs)
+        fields = list(scalars)
+        groups = fields[grid.GRID_W] // written
+        fields[grid.UNITS] = fields[grid.UNITS] // fields[grid.GRID_W] * groups
         fields[grid.GRID_W], fields[grid.GRID_W_M] = groups, (grid.magic64 if is_large else grid.magic32)(groups)
-        fields[grid.TO_UNIT] = self.lanes
-        return (*fields, self.loaded)
+        fields[grid.TO_UNIT] = written
+        return (*fields, read)
 
 
 def tiling_of(plan: Plan, x: Operand, out: Operand, widest: int = 2) -> Tiling | None:
-    """Tiles, if windows lie side by side along rows that start at multiples of 16 bytes."""
-    if isinstance(plan, BinPlan) or plan.channels > 1 or x.dtype.kind == "c" or grid.placement_of(plan) != "sliding":
+    """Tiles, if windows of two lie side by side along rows that start at multiples of 16 bytes."""
+    if not (_lie_in_pairs(plan, x) and has_aligned_rows(plan, x, False)):
         return None
-    *steps, w_step, _ = steps_in(plan, x, False)
-    axis, itemsize = plan.axes[2], x.dtype.itemsize  # type: ignore[attr-defined]
-    lengths = (*leading_of(plan), *lengths_of(plan, False)[:2])
-    is_aligned = x.alignment % WIDE == 0 and all(
-        step * itemsize % WIDE == 0 for step, length in zip(steps, lengths) if length > 1
-    )
-    is_tiled = axis.kernel == axis.stride == 2 and axis.before == 0 and axis.out * 2 <= axis.length
-    at_once = WIDE // itemsize
-    if not (is_aligned and is_tiled and w_step == 1):
-        return None
+    at_once, length = WIDE // x.dtype.itemsize, plan.axes[2].out  # type: ignore[attr-defined]
     for loads in (widest, 1):
-        results = loads * at_once // 2
-        stores_wide = results * out.dtype.itemsize == WIDE and out.alignment % WIDE == 0
-        if axis.out % results == 0 and results * out.dtype.itemsize <= 2 * WIDE:
-            return Tiling(results, loads * at_once, at_once, stores_wide)
+        outputs = loads * at_once // 2
+        stores_wide = outputs * out.dtype.itemsize == WIDE and out.alignment % WIDE == 0
+        if length % outputs == 0 and outputs * out.dtype.itemsize <= 2 * WIDE:
+            return Tiling(outputs, at_once, stores_wide)
     return None
 
 
-def is_whole(plan: Plan, x: Operand) -> bool:
-    """Whether each plane is one window, large, and its elements are one step apart."""
-    if isinstance(plan, BinPlan) or plan.channels > 1 or plan.out_plane_size != 1 or plan.plane_size < BLOCK:
+def gradient_tiling_of(plan: Plan, grad: Operand, out: Operand) -> Tiling | None:
+    """The same for gradients, if the windows leave no column out."""
+    if not (_lie_in_pairs(plan, grad) and has_aligned_rows(plan, grad, True)):
+        return None
+    at_once, axis = WIDE // grad.dtype.itemsize, plan.axes[2]  # type: ignore[attr-defined]
+    is_whole = axis.out * 2 == axis.length and axis.out % at_once == 0
+    is_aligned = out.dtype == grad.dtype and out.alignment % WIDE == 0
+    return Tiling(at_once, at_once, True) if is_whole and is_aligned else None
+
+
+def _lie_in_pairs(plan: Plan, operand: Operand) -> bool:
+    if isinstance(plan, BinPlan) or plan.channels > 1 or operand.dtype.kind == "c":
         return False
-    if x.dtype.kind == "c":
-        return False
-    d, h, w = plan.axes  # type: ignore[attr-defined]
-    _, _, d_step, h_step, w_step, _ = steps_in(plan, x, False)
-    covers = all(a.before == 0 and a.kernel >= a.length and (a.dilation == 1 or a.kernel == 1) for a in (d, h, w))
-    is_one = (h.length == 1 or h_step == w.length * w_step) and (
-        d.length == 1 or d_step == h.length * w.length * w_step
-    )
-    return covers and is_one
+    axis = plan.axes[2]  # type: ignore[attr-defined]
+    is_paired = axis.kernel == axis.stride == 2 and axis.before == 0 and axis.out * 2 <= axis.length
+    return is_paired and grid.placement_of(plan) == "sliding"
+
+
+def has_aligned_rows(plan: Plan, operand: Operand, of_output: bool) -> bool:
+    """Whether rows start at multiples of 16 bytes, and their elements are neighbours."""
+    *steps, w_step, _ = steps_in(plan, operand, of_output)
+    lengths = (*leading_of(plan), *lengths_of(plan, of_output)[:2])
+    are_aligned = all(step * operand.dtype.itemsize % WIDE == 0 for step, length in zip(steps, lengths) if length > 1)
+    return w_step == 1 and operand.alignment % WIDE == 0 and are_aligned
 
 
 def passes_of(plan: Plan) -> list[Plan]:
@@ -430,11 +427,26 @@ def passes_of(plan: Plan) -> list[Plan]:
     if isinstance(plan, BinPlan):
         if plan.starts:
             return [plan]
-        kernels = [-(-axis.length // max(1, axis.out)) for axis in plan.pooled]
+        taps = [-(-axis.length // max(1, axis.out)) for axis in plan.pooled]
     else:
-        kernels = [min(axis.kernel, axis.length) for axis in plan.pooled]
-    if prod(kernels) < max(LARGE_WINDOW, 2 * sum(kernels)):
-        return [plan]
+        taps = [min(axis.kernel, axis.length) for axis in plan.pooled]
+    return _along_axes(plan) if _saves(taps) else [plan]
+
+
+def gradient_passes_of(plan: Plan) -> list[Plan]:
+    """The same for gradients, which go the other way, along d first: where so many windows hold an element that it saves reads."""
+    if isinstance(plan, BinPlan):
+        holders = [-(-axis.out // axis.length) + 1 for axis in plan.pooled]
+    else:
+        holders = [min(-(-axis.kernel // axis.stride), axis.out) for axis in plan.pooled]
+    return _along_axes(plan)[::-1] if _saves(holders) else [plan]
+
+
+def _saves(reads: list[int]) -> bool:
+    return prod(reads) >= max(LARGE_WINDOW, 2 * sum(reads))
+
+
+def _along_axes(plan: Plan) -> list[Plan]:
     passes: list[Plan] = []
     axes = list(plan.pooled)
     for i in reversed(range(len(axes))):
@@ -481,6 +493,16 @@ class Draft:
         """Number of a new buffer of scratch."""
         self.extras.append(max(WIDE, size * np.dtype(dtype).itemsize))
         return self.fixed + len(self.extras) - 1
+
+    def sums(self, dtype: np.dtype[Any], size: int) -> tuple[Operand, int]:
+        """Scratch for sums of elements of a dtype, in the precision in which they are added; with the number of its buffer."""
+        kind = dtype if dtype.kind == "c" else plain_total(dtype)
+        return Operand(kind, None, WIDE), self.room(size, kind)
+
+    def positions(self, plan: Plan, size: int) -> tuple[Operand, int]:
+        """Scratch for positions in planes."""
+        kind = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
+        return Operand(kind, None, WIDE), self.room(size, kind)
 
     def program(self) -> Program:
         """The program, done."""

@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 
 from numbapool.geometry import WindowPlan
-from numbapool.kernels.cuda.avg import fold_mean, spread_mean
+from numbapool.kernels.cuda.avg import Division, fold_mean, spread_mean
 from numbapool.kernels.cuda.elements import element, narrowed, put, total
-from numbapool.kernels.cuda.grid import SOURCE, SOURCE_FIELDS, UNITS, X_D, X_H, X_W, plane_of_x, position_of
+from numbapool.kernels.cuda.grid import (
+    SOURCE,
+    SOURCE_FIELDS,
+    UNITS,
+    position_in_x,
+    position_of,
+)
 from numbapool.kernels.cuda.indexed import gather_gradients
 from numbapool.kernels.cuda.launch import (
     Draft,
@@ -24,9 +30,9 @@ from numbapool.kernels.cuda.launch import (
     element_of,
     is_large,
     name_of,
-    plain_total,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     sum_of,
 )
@@ -47,8 +53,8 @@ def lp_pool(
 ) -> Program:
     """Norm of each window, or torch's power mean times the number of elements."""
     draft = Draft(sources, results)
-    outputs = plan.planes * plan.out_plane_size * plan.channels
-    powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), _like(draft, sources[0], outputs)
+    outputs = size_of(plan, True)
+    powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), draft.sums(sources[0].dtype, outputs)
     _fold(draft, plan, powers, sums, power, is_norm)
     out, name = results[0], name_of(results[0].dtype)
     names = element_of(powers[0].dtype) | sum_of(out.dtype) | {"put": put_other}
@@ -70,32 +76,25 @@ def lp_pool_backward(
     grad, x = sources
     outputs, inputs = (plan.planes * size * plan.channels for size in (plan.out_plane_size, plan.plane_size))
     powers = _powers(draft, plan, (x, 1), power, is_norm)
-    own = _like(draft, x, inputs)
+    own = draft.sums(x.dtype, inputs)
     if power == math.inf:
-        kind = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
-        values, positions = _like(draft, x, outputs), (Operand(kind, None, 16), draft.room(outputs, kind))
+        values, positions = draft.sums(x.dtype, outputs), draft.positions(plan, outputs)
         find_max(draft, plan, powers, values, positions, False)
-        gather_gradients(draft, plan, (grad, 0), positions, own)
+        gather_gradients(draft, plan, (grad, 0), positions, own, True)
     else:
-        sums = _like(draft, x, outputs)
+        sums = draft.sums(x.dtype, outputs)
         _fold(draft, plan, powers, sums, power, is_norm)
         _weigh(draft, plan, (grad, 0), sums, power, is_norm)
-        spread_mean(draft, plan, sums, own, True, 1 if is_norm else None)
+        spread_mean(draft, plan, sums, own, Division(True, 1 if is_norm else None))
     _times_powers(draft, plan, own, (x, 1), (results[0], 2), power, is_norm)
     return draft.program()
 
 
-def _like(draft: Draft, operand: Operand, size: int) -> tuple[Operand, int]:
-    """Room for so many values of the precision of sums."""
-    dtype = plain_total(operand.dtype)
-    return Operand(dtype, None, 16), draft.room(size, dtype)
-
-
 def _powers(draft: Draft, plan: WindowPlan, x: tuple[Operand, int], power: float, is_norm: bool) -> tuple[Operand, int]:
     """Powers of elements, of their magnitudes if a norm is asked for."""
-    powers = _like(draft, x[0], plan.planes * plan.plane_size * plan.channels)
+    powers = draft.sums(x[0].dtype, size_of(plan, False))
     read = [(x[0], False)]
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, False))
     exponent = 1.0 if power == math.inf else power
     is_magnitude = is_norm or power == math.inf
     name, word = name_of(x[0].dtype), exponent_word(exponent)
@@ -113,14 +112,14 @@ def _fold(
     if power == math.inf:
         fold_max(draft, plan, powers, out, False)
     else:
-        fold_mean(draft, plan, powers, out, True, 1 if is_norm else None, False)
+        fold_mean(draft, plan, powers, out, Division(True, 1 if is_norm else None))
 
 
 def _weigh(
     draft: Draft, plan: WindowPlan, grad: tuple[Operand, int], sums: tuple[Operand, int], power: float, is_norm: bool
 ) -> None:
     read = [(grad[0], True)]
-    large = is_large(plan, read, plan.planes * plan.out_plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, True))
     name, word = name_of(grad[0].dtype), exponent_word(1 / power - 1)
     names = element_of(grad[0].dtype) | sum_of(grad[0].dtype) | {"raised": RAISED[word]}
     scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
@@ -140,7 +139,7 @@ def _times_powers(
 ) -> None:
     is_largest = power == math.inf
     read = [(x[0], False)]
-    large = is_large(plan, read, plan.planes * plan.plane_size * plan.channels)
+    large = is_large(plan, read, size_of(plan, False))
     exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
     name, word = name_of(x[0].dtype), exponent_word(exponent)
     names = element_of(x[0].dtype) | sum_of(x[0].dtype)
@@ -217,7 +216,7 @@ def raise_elements(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each = total(element(x, at))
     if IS_MAGNITUDE:
         each = abs(each)
@@ -245,7 +244,7 @@ def weigh(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each, scale = sums[to], total(double(g[MORE]))
     if each == 0:
         sums[to] = total(0)
@@ -264,7 +263,7 @@ def times_powers(t, buffers, g):
     if t >= g[UNITS]:
         return
     p, d, h, w, c, to = position_of(t, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     each, gradient = total(element(x, at)), total(own[to])
     slope = raised(abs(each) if IS_MAGNITUDE else each, double(g[MORE]))
     if IS_MAGNITUDE:

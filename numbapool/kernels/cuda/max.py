@@ -14,7 +14,6 @@ from numbapool.kernels.cuda.grid import (
     DILATION_D,
     DILATION_H,
     DILATION_W,
-    IN_D,
     IN_H,
     IN_W,
     TO_LANE,
@@ -24,6 +23,7 @@ from numbapool.kernels.cuda.grid import (
     X_LANE,
     X_W,
     plane_of_x,
+    position_in_x,
     position_of,
     table_at,
     window_d,
@@ -46,25 +46,36 @@ from numbapool.kernels.cuda.lanes import (
     store_one,
 )
 from numbapool.kernels.cuda.launch import (
-    BLOCK,
     LARGEST,
+    NO_BUFFER,
+    WIDE,
     Draft,
     Layer,
     Operand,
     Program,
-    cooperative_step,
     element_of,
     index_output,
     is_large,
-    is_whole,
     layer_of,
     name_of,
     passes_of,
     remembered,
     scalars_of,
+    size_of,
     step_of,
     table_of,
     tiling_of,
+)
+from numbapool.kernels.cuda.whole import (
+    TEAM_BITS,
+    Parts,
+    is_whole,
+    member_of,
+    partners,
+    parts_of,
+    plan_of_parts,
+    share_of,
+    team_step,
 )
 
 # Lanes that carry a position each.
@@ -118,22 +129,22 @@ def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operan
     name = name_of(x[0].dtype)
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed)
     if is_whole(plan, x[0]):
-        whole_step(draft, plan, x, out, None, [word], names)
+        fold_whole(draft, plan, x, out, None, is_reversed)
         return
     *first, last = passes_of(plan)
     for each in first:
         between = Operand(x[0].dtype, None, 16)
-        room = draft.room(each.planes * each.out_plane_size * each.channels, x[0].dtype)
+        room = draft.room(size_of(each, True), x[0].dtype)
         fold_max(draft, each, x, (between, room), is_reversed)
         x = between, room
     read, placement = [(x[0], False)], grid.placement_of(last)
-    large = is_large(last, read, last.planes * last.out_plane_size * last.channels)
+    large = is_large(last, read, size_of(last, True))
     tiling = tiling_of(last, x[0], out[0])
     if tiling is not None:
         layer = Layer(last, "planes", 1)
-        scalars = tiling.scalars(last, scalars_of(layer, read, True, large), large)
+        scalars = tiling.scalars(scalars_of(layer, read, True, large), large)
         buffers = [(out[1], name), (x[1], name)]
-        words = [tiling.word, word]
+        words = [tiling.word(), word]
         names |= grid.PLACEMENTS[placement]
         draft.steps.append(step_of(max_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
         return
@@ -155,10 +166,9 @@ def find_max(
     """Steps from x to the maxima of its windows and where they are."""
     name, kind = name_of(x[0].dtype), indices[0].dtype
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
-    outputs = plan.planes * plan.out_plane_size * plan.channels
-    numbers_positions = kind.kind == "i" or _are_taps_positions(plan)
-    if numbers_positions and is_whole(plan, x[0]):
-        whole_step(draft, plan, x, out, indices, [word, str(kind)], names)
+    outputs = size_of(plan, True)
+    if is_whole(plan, x[0]) and numbers_positions(plan, kind):
+        fold_whole(draft, plan, x, out, indices, is_reversed)
         return
     passes = passes_of(plan)
     if len(passes) > 1:
@@ -172,9 +182,9 @@ def find_max(
     tiling = tiling_of(plan, x[0], out[0], 1)
     if tiling is not None:
         layer = Layer(plan, "planes", 1)
-        scalars = tiling.scalars(plan, scalars_of(layer, read, True, large), large)
+        scalars = tiling.scalars(scalars_of(layer, read, True, large), large)
         buffers = [(out[1], name), (indices[1], str(kind)), (x[1], name)]
-        words = [tiling.word, word, str(kind)]
+        words = [tiling.word(), word, str(kind)]
         draft.steps.append(step_of(max_tiles_indices, words, names, layer, buffers, scalars, large, tiling.steps))
         return
     layer = layer_of(plan, read, MARKED_LANES, out=out[0])
@@ -185,9 +195,10 @@ def find_max(
     )
 
 
-def _are_taps_positions(plan: Plan) -> bool:
-    """Whether taps of a window that is the plane have the numbers of their positions."""
-    return not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
+def numbers_positions(plan: Plan, kind: np.dtype[Any]) -> bool:
+    """Whether indices of a dtype are positions in the plane: as taps are, too, of a window that is the plane."""
+    is_plane = not isinstance(plan, BinPlan) and all(axis.kernel == axis.length for axis in plan.pooled)
+    return kind.kind == "i" or is_plane
 
 
 def _find_by_passes(
@@ -200,15 +211,14 @@ def _find_by_passes(
     is_reversed: bool,
 ) -> None:
     """Along w first, then rows in their order, so that the first of equals stays, and the last NaN."""
-    name, outputs = name_of(x[0].dtype), plan.planes * plan.out_plane_size * plan.channels
-    between = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
-    final = indices if indices[0].dtype.kind == "i" else (Operand(between, None, 16), draft.room(outputs, between))
+    name, outputs = name_of(x[0].dtype), size_of(plan, True)
+    final = indices if indices[0].dtype.kind == "i" else draft.positions(plan, outputs)
     marks = x, final
     for i, each in enumerate(passes):
-        size = each.planes * each.out_plane_size * each.channels
+        size = size_of(each, True)
         if i < len(passes) - 1:
             values = Operand(x[0].dtype, None, 16), draft.room(size, x[0].dtype)
-            positions = Operand(between, None, 16), draft.room(size, between)
+            positions = draft.positions(plan, size)
         else:
             values, positions = out, final
         if i == 0:
@@ -217,7 +227,7 @@ def _find_by_passes(
             (source, number), (kind, numbers) = marks
             read, placement = [(source, False)], grid.placement_of(each)
             large = is_large(each, read, size) or plan.plane_size > LARGEST
-            layer = layer_of(each, read, MARKED_LANES, True)
+            layer = layer_of(each, read, MARKED_LANES)
             names = element_of(x[0].dtype, is_reversed) | index_output(positions[0].dtype) | grid.PLACEMENTS[placement]
             words = [placement, f"{name}{'.reversed' * is_reversed}", str(kind.dtype), str(positions[0].dtype)]
             buffers = [(values[1], name), (positions[1], words[3]), (number, name), (numbers, words[2])]
@@ -228,25 +238,52 @@ def _find_by_passes(
         encode_positions(draft, plan, final, indices)
 
 
-def whole_step(
+def fold_whole(
     draft: Draft,
     plan: Plan,
     x: tuple[Operand, int],
     out: tuple[Operand, int],
     indices: tuple[Operand, int] | None,
-    words: list[str],
-    names: dict[str, Any],
+    is_reversed: bool,
 ) -> None:
-    """A block for each plane."""
-    name, read = name_of(x[0].dtype), [(x[0], False)]
-    large = is_large(plan, read, plan.planes)
-    scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
-    shared = str(np.dtype(names["value"])), "int64" if large else "int32"
-    buffers = [(out[1], name), (x[1], name)]
+    """Steps to the maxima of whole planes, and to where they are: of parts of them first, where planes are few."""
+    parts, positions, marks = parts_of(plan), plan.plane_size, None
+    if parts.number > 1:
+        size = plan.planes * parts.number
+        found = Operand(x[0].dtype, None, WIDE), draft.room(size, x[0].dtype)
+        marks = draft.positions(plan, size) if indices is not None else None
+        _fold_teams(draft, plan, parts, x, found, marks, None, is_reversed, positions)
+        plan, x = plan_of_parts(plan, parts), found
+        parts = parts_of(plan)
+    _fold_teams(draft, plan, parts, x, out, indices, marks, is_reversed, positions)
+
+
+def _fold_teams(
+    draft: Draft,
+    plan: Plan,
+    parts: Parts,
+    x: tuple[Operand, int],
+    out: tuple[Operand, int],
+    indices: tuple[Operand, int] | None,
+    marks: tuple[Operand, int] | None,
+    is_reversed: bool,
+    most_positions: int,
+) -> None:
+    name, names = name_of(x[0].dtype), element_of(x[0].dtype, is_reversed)
+    words, buffers = [f"{name}{'.reversed' * is_reversed}"], [(out[1], name), (x[1], name)]
     if indices is not None:
-        buffers.insert(1, (indices[1], str(indices[0].dtype)))
+        names |= index_output(indices[0].dtype) | {"mark_at": own_mark if marks is None else given_mark}
+        kinds = [str(each[0].dtype) if each is not None else "none" for each in (indices, marks)]
+        words += kinds
+        buffers = [
+            buffers[0],
+            (indices[1], kinds[0]),
+            buffers[1],
+            (NO_BUFFER, "int32") if marks is None else (marks[1], kinds[1]),
+        ]
     function = max_whole if indices is None else max_whole_indices
-    draft.steps.append(cooperative_step(function, words, names, shared, plan.planes, buffers, scalars, large))
+    shared = str(np.dtype(names["value"]))
+    draft.steps.append(team_step(function, words, names, plan, x[0], parts, shared, buffers, counts_to=most_positions))
 
 
 def max_windows(t, buffers, g):
@@ -259,7 +296,7 @@ def max_windows(t, buffers, g):
     d, nd, _, _ = window_d(table, starts, od, g)
     h, nh, _, _ = window_h(table, starts, oh, g)
     w, nw, _, _ = window_w(table, starts, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = lowest()
     for i in range(nd):
         for j in range(nh):
@@ -293,7 +330,7 @@ def max_windows_indices(t, buffers, g):
     d, nd, i0, kd = window_d(table, starts, od, g)
     h, nh, j0, kh = window_h(table, starts, oh, g)
     w, nw, k0, kw = window_w(table, starts, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = mark(lowest(), index(-1))
     if nd > 0 and nh > 0 and nw > 0:
         first, step_d, step_h, step_w = numbering(d, i0, kd, h, j0, kh, w, k0, kw, g)
@@ -316,7 +353,7 @@ def max_tiles(t, buffers, g):
     p, od, oh, group, c, to = position_of(t, g)
     d, nd, _, _ = window_d(x, 0, od, g)
     h, nh, _, _ = window_h(x, 0, oh, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(group) * g[TILE]
+    at = position_in_x(p, c, d, h, index(group * g[TILE]), g)
     if nd == 1 and nh == 2:  # both loads are on their way before either is used
         upper, lower = load(x, at, 1), load(x, at + g[X_H], 1)
         best = larger(upper, lower)
@@ -337,7 +374,7 @@ def max_tiles_indices(t, buffers, g):
     d, nd, i0, kd = window_d(x, 0, od, g)
     h, nh, j0, kh = window_h(x, 0, oh, g)
     w = index(group * g[TILE])
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w)
+    at = position_in_x(p, c, d, h, w, g)
     first, step_d, step_h, _ = numbering(d, i0, kd, h, j0, kh, w, index(0), index(2), g)
     best = lowest_mark()
     if nd == 1 and nh == 2:
@@ -361,7 +398,7 @@ def merge_windows(t, buffers, g):
     d, nd, _, _ = window_d(marks, 0, od, g)
     h, nh, _, _ = window_h(marks, 0, oh, g)
     w, nw, _, _ = window_w(marks, 0, ow, g)
-    at = plane_of_x(p, c, g) + np.int64(d) * g[X_D] + np.int64(h) * g[X_H] + np.int64(w) * g[X_W]
+    at = position_in_x(p, c, d, h, w, g)
     best = mark(lowest(), index(-1))
     for i in range(nd):
         for j in range(nh):
@@ -373,43 +410,57 @@ def merge_windows(t, buffers, g):
 
 
 def max_whole(phase, shared, b, i, buffers, g):
-    """A block folds a plane: each thread every 256th element, then half of the threads what the others have found."""
+    """A team folds a plane: each member every so many elements, then half of the members what the others have found."""
     out, x = buffers
     found, _ = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        best = load(x, at + index(i * g[X_W]), 0)
-        for each in range(i + BLOCK, size, BLOCK):
+        at, best = plane_of_x(p, index(0), g), lowest()
+        for each in range(first, end, 1 << TEAM_BITS):
             best = larger(best, load(x, at + index(each * g[X_W]), 0))
         found[i] = best
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            found[i] = larger(found[i], found[i + half])
-        elif half == 0 and i == 0:
-            store(out, np.int64(b), 0, found[0])
+    elif member_of(i) < partners(phase):
+        found[i] = larger(found[i], found[i + partners(phase)])
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store(out, np.int64(number), 0, found[i])
+
+
+def own_mark(marks, i, position):
+    """The position of an element of x."""
+    return position
+
+
+def given_mark(marks, i, position):
+    """That of what has been found in a part of the plane."""
+    return index(marks[i])
+
+
+mark_at = own_mark
 
 
 def max_whole_indices(phase, shared, b, i, buffers, g):
     """The same with positions, by which equals are told apart: their order is lost."""
-    out, positions, x = buffers
-    found, marks = shared
+    out, positions, x, marks = buffers
+    found, places = shared
+    number, p, first, end = share_of(b, i, g)
+    if number >= g[UNITS]:
+        return
     if phase == 0:
-        at, size = plane_of_x(b, index(0), g), index(g[IN_D] * g[IN_H] * g[IN_W])
-        best = mark(load(x, at + index(i * g[X_W]), 0), i)
-        for each in range(i + BLOCK, size, BLOCK):
-            best = replace(best, load(x, at + index(each * g[X_W]), 0), index(each))
-        found[i], marks[i] = best
-    else:
-        half = BLOCK >> phase
-        if i < half:
-            ours, theirs, position = found[i], found[i + half], marks[i + half]
-            is_nan = not (theirs == theirs)
-            is_later = position > marks[i]
-            is_better = theirs > ours or (theirs == ours and not is_later)
-            if is_nan:
-                is_better = ours == ours or is_later
-            if is_better:
-                found[i], marks[i] = theirs, position
-        elif half == 0 and i == 0:
-            store_mark(out, positions, np.int64(b), 0, mark(found[0], marks[0]))
+        at, best = plane_of_x(p, index(0), g), mark(lowest(), index(-1))
+        for each in range(first, end, 1 << TEAM_BITS):
+            source = at + index(each * g[X_W])
+            best = merge(best, mark(load(x, source, 0), mark_at(marks, source, index(each))))
+        found[i], places[i] = best
+    elif member_of(i) < partners(phase):
+        ours, theirs, position = found[i], found[i + partners(phase)], places[i + partners(phase)]
+        is_nan = not (theirs == theirs)
+        is_later = position > places[i]
+        is_better = theirs > ours or (theirs == ours and not is_later)
+        if is_nan:
+            is_better = ours == ours or is_later
+        if position >= 0 and (places[i] < 0 or is_better):
+            found[i], places[i] = theirs, position
+    elif partners(phase) == 0 and member_of(i) == 0:
+        store_mark(out, positions, np.int64(number), 0, mark(found[i], places[i]))
