@@ -61,8 +61,8 @@ def test_every_extra_that_is_named_is_one() -> None:
 
 
 @pytest.mark.parametrize(("suffix", "release"), [("", 13), ("12", 12)])
-def test_the_compiler_for_gpus_and_its_linker_are_of_one_release(suffix: str, release: int) -> None:
-    """A linker refuses what a newer NVVM makes; only the toolkit holds both to one version."""
+def test_the_linker_for_gpus_is_no_older_than_the_compiler(suffix: str, release: int) -> None:
+    """A linker refuses what a newer NVVM makes; only by the toolkit's own extra they are held together."""
     extras = PROJECT["optional-dependencies"]
     given = {Requirement(each).name: Requirement(each) for each in extras[f"cuda{suffix}"]}
     assert given["numba-cuda"].extras == {f"cu{release}"}
