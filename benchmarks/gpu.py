@@ -339,7 +339,8 @@ def measured(case: GpuCase, rounds: int, bandwidth: float) -> dict[str, Any]:
     if by_cupy:
         forward["cupy"] = timed(by_cupy, rounds)
     in_bytes, out_bytes = size, results["torch"].numel() * dtype.itemsize
-    saved = results["torch"].numel() * 4 if case.kind == "max" else 0
+    index_bytes = 1 if case.taps <= 255 and not case.channels_last else 4  # as numbapool saves them for backward
+    saved = results["torch"].numel() * index_bytes if case.kind == "max" else 0
     return {
         "case": case.name,
         "taps": case.taps,
