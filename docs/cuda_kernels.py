@@ -152,8 +152,8 @@ def kernels(dtype: str) -> dict[str, Kernel]:
 
 
 def loads_wide(label: str) -> bool:
-    """Whether a kernel promises to load 16 bytes at a time: of neighbouring channels, or of the rows of tiles."""
-    return bool(re.search(r"\.(2|4|8|16)rw?\.", label)) or ".tiles" in label
+    """Whether a kernel promises to load 16 bytes at a time: of neighbouring channels, of the rows of tiles, or of indices."""
+    return bool(re.search(r"\.(2|4|8|16)rw?\.|\.int(32|64)r\.", label)) or ".tiles" in label
 
 
 def stores_wide(label: str) -> bool:

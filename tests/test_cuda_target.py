@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import numbapool
 from numbapool.geometry import window_plan
 from numbapool.kernels import cuda
-from numbapool.kernels.cuda import compiler, elements, grid, indexed, whole
+from numbapool.kernels.cuda import avg, compiler, elements, grid, indexed, whole
 from numbapool.kernels.cuda.launch import Operand, Step
 from numbapool.kernels.cuda.variants import bound
 
@@ -181,6 +181,7 @@ WINDOWS = {
     "tiles, a row left": ((2, 3, 9, 32), 2, 2, 0, "max_holders_tiles", "avg_holders_tiles"),
     "tiles, rows overlap": ((1, 2, 9, 16), (3, 2), (1, 2), (1, 0), "max_holders_tiles", "avg_holders_tiles"),
     "tiles, volumes": ((1, 2, 6, 4, 16), 2, 2, 0, "max_holders_tiles", "avg_holders_tiles"),
+    "tiles, taps of two bytes": ((1, 2, 130, 32), (130, 2), (130, 2), 0, "max_holders_tiles", "avg_holders_tiles"),
     "no tiles, a column left": ((2, 4, 8, 33), 2, 2, 0, "max_holders", "avg_holders"),
     "whole": ((3, 5, 7, 9), (7, 9), (7, 9), 0, "max_fill", "avg_fill"),
     "one whole": ((1, 1, 9, 7), (9, 7), (9, 7), 0, "max_fill", "avg_fill"),
@@ -266,6 +267,26 @@ def test_windows_that_name_what_no_maxima_do(launched: set[str]) -> None:
     ours = numbapool.max_pool2d_backward(emulated(grad), emulated(x), size, 1, before, indices=emulated(indices))
     np.testing.assert_allclose(ours.array.reshape(2, -1), expected, rtol=1e-12, atol=1e-12)
     assert "max_holders_again" in launched
+
+
+@pytest.mark.parametrize("sizes", [(3, 0), (0, 3), (0, 0)])
+def test_gradients_of_no_windows(sizes: tuple[int, int]) -> None:
+    x = np.ones((1, 2, 4, 5))
+    grad = np.ones((1, 2, *sizes))
+    for indices in (None, np.ones(grad.shape, int)):
+        ours = numbapool.adaptive_max_pool2d_backward(emulated(grad), emulated(x), sizes, indices=emulated(indices))
+        np.testing.assert_array_equal(ours.array, np.zeros(x.shape))
+
+
+def test_runs_near_the_limit_do_not_overflow() -> None:
+    """The end of a run of a member's elements is computed before it is cut."""
+    x = Operand(np.dtype(np.float32), None, 16)
+    for shape, index in (((600, 1, 1000, 2147470), np.int64), ((600, 1, 1000, 2140000), np.int32)):
+        plan = window_plan(shape, 2, shape[2:], None, 0, 1, False)
+        (step,) = cuda.avg_pool(plan, (x,), (x,), True, None, False).steps
+        names = dict(step.kernel.names)
+        assert names["index"] is index
+        assert index is np.int64 or plan.plane_size + (avg.RUN << names["TEAM_BITS"]) < 2**31
 
 
 def test_what_is_read_does_not_grow_with_the_area() -> None:

@@ -242,9 +242,9 @@ def _fold_teams(
 ) -> None:
     words, names, divisor = mean_names(plan, x[0].dtype, out[0].dtype, division)
     buffers, shared = [(out[1], words[1]), (x[1], words[0])], str(plain_total(x[0].dtype))
-    draft.steps.append(
-        team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, divisor, division.count_include_pad)
-    )
+    most = plan.plane_size + RUN * parts.team  # up to where a run may reach
+    options = divisor, division.count_include_pad
+    draft.steps.append(team_step(avg_whole, words, names, plan, x[0], parts, shared, buffers, *options, counts_to=most))
 
 
 def _divide_sums(

@@ -303,7 +303,8 @@ def _layer_of_indexed(
     """The lanes for gradients and indices, a word for how these are read, and the step that does so if 16 bytes at a time."""
     layer = layer_of(plan, [(grad, True), (indices, True)], INDEXED_LANES, out=out)
     at_once = WIDE // indices.dtype.itemsize
-    if layer.kind != "channels" or not (1 < at_once <= layer.lanes and has_aligned_pixels(plan, indices, True)):
+    is_wide = indices.dtype.itemsize >= 4 and at_once <= layer.lanes and has_aligned_pixels(plan, indices, True)
+    if layer.kind != "channels" or not is_wide:
         return layer, str(indices.dtype), {}
     return layer, f"{indices.dtype}r", wide_marks(at_once, layer.lanes)
 
@@ -321,7 +322,7 @@ def _hold_tiles(
     name, kind = name_of(grad[0].dtype), indices[0].dtype
     layer, read = Layer(plan, "planes", 1), [(grad[0], True), (indices[0], True)]
     steps, at_once = tiling.gradient_steps, WIDE // kind.itemsize
-    is_wide = at_once <= tiling.outputs and has_aligned_rows(plan, indices[0], True)
+    is_wide = kind.itemsize >= 4 and at_once <= tiling.outputs and has_aligned_rows(plan, indices[0], True)
     if is_wide:
         steps |= wide_marks(at_once, tiling.outputs)
     names |= {"wanted": wanted_position, "BESIDE": 2}
@@ -369,7 +370,7 @@ def scan_gradients(
     large = is_large(plan, read, pixels * max(plan.plane_size, plan.out_plane_size))
     layer, scalars = Layer(plan, "planes", 1), scalars_of(Layer(plan, "planes", 1), read, True, large)
     out_d, out_h, out_w = lengths_of(plan, True)
-    length = min(out_w, max(SEGMENT, isqrt(plan.out_plane_size)))
+    length = max(1, min(out_w, max(SEGMENT, isqrt(plan.out_plane_size))))
     segments = -(-out_w // length)
     number = pixels * out_d * out_h * segments
     kind = np.dtype(np.int64 if large else np.int32)
