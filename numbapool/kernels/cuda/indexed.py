@@ -55,7 +55,9 @@ from numbapool.kernels.cuda.lanes import (
     load_one,
     marks_at_one,
     named_one,
+    narrowed_mark,
     nothing_one,
+    plain_mark,
     store_one,
     store_taken_one,
     take_one,
@@ -283,7 +285,7 @@ def _hold(
     layer, word, steps = _layer_of_indexed(plan, grad[0], indices[0], out[0])
     if out[0].dtype != dtype:
         names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
-    names["wanted"] = wanted_tap if kind.kind == "u" else wanted_position
+    names |= mark_names(kind, large) | {"wanted": wanted_tap if kind.kind == "u" else wanted_position}
     draft.steps.append(
         step_of(
             function,
@@ -309,6 +311,11 @@ def _layer_of_indexed(
     return layer, f"{indices.dtype}r", wide_marks(at_once, layer.lanes)
 
 
+def mark_names(kind: np.dtype[Any], is_large: bool) -> dict[str, Any]:
+    """How indices of a dtype are compared with positions."""
+    return {"as_mark": plain_mark if is_large or kind.itemsize < 8 else narrowed_mark}
+
+
 def _hold_tiles(
     draft: Draft,
     plan: Plan,
@@ -325,7 +332,7 @@ def _hold_tiles(
     is_wide = kind.itemsize >= 4 and at_once <= tiling.outputs and has_aligned_rows(plan, indices[0], True)
     if is_wide:
         steps |= wide_marks(at_once, tiling.outputs)
-    names |= {"wanted": wanted_position, "BESIDE": 2}
+    names |= mark_names(kind, large) | {"wanted": wanted_position, "BESIDE": 2}
     if kind.kind == "u":
         names |= {"wanted": wanted_tap, "BESIDE": 0}
     words = [tiling.word(True), name, f"{kind}{'r' * is_wide}"]
@@ -349,7 +356,7 @@ def _hold_along(
     layer, word, wide_steps = _layer_of_indexed(each, grad[0], positions[0])
     large = is_large(each, read, size) or plan.plane_size > LARGEST
     names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | index_output(marks[0].dtype)
-    names["MAY_DIFFER"] = differ != NO_BUFFER
+    names |= mark_names(kind, large) | {"MAY_DIFFER": differ != NO_BUFFER}
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
     is_along_h = each.axes[1] == plan.axes[1]  # type: ignore[attr-defined]
     steps = (in_h * in_w, in_w, in_w) if is_along_h else (in_h * in_w, 0, in_h * in_w)
@@ -419,11 +426,11 @@ def scatter_to_maxima(
 
 def wanted_position(d, h, w, i, j, k, g):
     """The index of an element at (d, h, w), which is tap (i, j, k) of a window."""
-    return np.int64(index((d * g[IN_H] + h) * g[IN_W] + w))
+    return index((d * g[IN_H] + h) * g[IN_W] + w)
 
 
 def wanted_tap(d, h, w, i, j, k, g):
-    return np.int64(index((i * g[KERNEL_H] + j) * g[KERNEL_W] + k))
+    return index((i * g[KERNEL_H] + j) * g[KERNEL_W] + k)
 
 
 wanted = wanted_position
@@ -519,8 +526,8 @@ def max_holders_along(t, buffers, g):
         return
     p, d, h, w, c, to = position_of(t, g)
     at, index_at = plane_of_x(p, c, g), plane_of_y(p, c, g)
-    first = np.int64(index(d * g[EXTRA] + h * g[EXTRA + 1]))
-    end = np.int64(first + g[EXTRA + 2])
+    first = index(d * g[EXTRA] + h * g[EXTRA + 1])
+    end = index(first + g[EXTRA + 2])
     d0, d1 = holders_d(d, g)
     h0, h1 = holders_h(h, g)
     w0, w1 = holders_w(w, g)

@@ -148,8 +148,24 @@ def divide_pair(sums, divisor):
     return one(sums[0], divisor), one(sums[1], divisor)
 
 
+# Bound by the variant: an index as a position; -1 is none.
+
+
+def plain_mark(position):
+    return index(position)
+
+
+def narrowed_mark(position):
+    """Of 64 bits, where positions have 32."""
+    whole = np.int64(position)
+    return index(whole) if whole >= 0 and whole < 2**31 else index(-1)
+
+
+as_mark = plain_mark
+
+
 def marks_at_one(positions, i, step):
-    return np.int64(positions[i])
+    return as_mark(positions[i])
 
 
 def add_where_one(sums, each, mark, wanted):
@@ -172,8 +188,8 @@ def take_one(found, each, mark, first, end):
     """Add a gradient whose position is in a range; -2 stands for positions that differ."""
     sums, known = found
     if mark >= first and mark < end:
-        is_same = known == -1 or np.int64(known) == mark
-        return total(sums + total(each)), index(mark) if is_same else index(-2)
+        is_same = known == -1 or known == mark
+        return total(sums + total(each)), mark if is_same else index(-2)
     return sums, known
 
 
@@ -230,11 +246,11 @@ def doubled_pair(each):
 
 
 def named_one(each, position, wanted):
-    return each if position == wanted else value(0), each if position == np.int64(wanted + 1) else value(0)
+    return each if position == wanted else value(0), each if position == index(wanted + 1) else value(0)
 
 
 def named_pair(each, position, wanted):
-    return one(each[0], position[0], wanted), one(each[1], position[1], np.int64(wanted + BESIDE * HALF))
+    return one(each[0], position[0], wanted), one(each[1], position[1], index(wanted + BESIDE * HALF))
 
 
 # Neighbours of a plane, and perhaps of the next one: `left` of them are the first's.
@@ -340,7 +356,7 @@ def wide_load_16(x, i, step):
 
 
 def both_marks(a, b):
-    return np.int64(a), np.int64(b)
+    return as_mark(a), as_mark(b)
 
 
 def wide_marks_2(positions, i, step):
