@@ -68,8 +68,8 @@ from numbapool.kernels.cuda.launch import (
     step_of,
     sum_of,
     tiling_of,
+    written_as,
 )
-from numbapool.kernels.cuda.passes import put_other
 from numbapool.kernels.cuda.whole import (
     TEAM_BITS,
     Parts,
@@ -182,17 +182,16 @@ def fold_mean(
     read, placement = [(x[0], False)], grid.placement_of(plan)
     large = is_large(plan, read, size_of(plan, True))
     names |= grid.PLACEMENTS[placement]
-    layer = layer_of(plan, read, INTEGER_LANES if plain_total(dtype).kind in "iu" else WIDE, out=out[0])
-    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     buffers = [(out[1], words[1]), (x[1], words[0])]
     tiling = tiling_of(plan, x[0], out[0])
     if tiling is not None and names["IS_UNIFORM"]:
         layer = Layer(plan, "planes", 1)
-        scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
-        scalars = tiling.scalars(scalars, large)
+        scalars = tiling.scalars(scalars_of(layer, read, True, large, divisor, division.count_include_pad), large)
         words.insert(0, tiling.word())
         draft.steps.append(step_of(avg_tiles, words, names, layer, buffers, scalars, large, tiling.steps))
         return
+    layer = layer_of(plan, read, INTEGER_LANES if plain_total(dtype).kind in "iu" else WIDE, out=out[0])
+    scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     draft.steps.append(step_of(avg_windows, [placement, *words], names, layer, buffers, scalars, large))
 
 
@@ -260,7 +259,7 @@ def _divide_sums(
     layer = Layer(plan, "parts", 2) if dtype.kind == "c" else Layer(plan, "planes", 1)
     large = is_large(plan, read, size_of(plan, True))
     words, names, divisor = mean_names(plan, dtype, out[0].dtype, division)
-    names |= element_of(sums[0].dtype) | {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    names |= element_of(sums[0].dtype) | written_as(out[0].dtype)
     buffers = [(out[1], words[1]), (sums[1], name_of(sums[0].dtype))]
     scalars = scalars_of(layer, read, True, large, divisor, division.count_include_pad)
     placement = grid.placement_of(plan)
@@ -296,13 +295,11 @@ def _hand_back(
 ) -> None:
     dtype, name, name_of_out = grad[0].dtype, name_of(grad[0].dtype), name_of(out[0].dtype)
     read = [(grad[0], True)]
-    layer = layer_of(plan, read, out=out[0])
     placement = grid.placement_of(plan)
     word, divisor, more = divisor_names(plan, dtype, division)
     large = is_large(plan, read, size_of(plan, False))
-    names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
+    names = element_of(dtype) | written_as(out[0].dtype) | sum_of(dtype) | grid.PLACEMENTS[placement] | more
     if fills_planes(plan, out[0]):
-        names["narrowed"] = element_of(out[0].dtype)["narrowed"]
         words, buffers = [name, name_of_out, word], [(out[1], name_of_out), (grad[1], name)]
         options = divisor, division.count_include_pad
         draft.steps.append(fill_step(avg_fill, words, names, plan, read, out[0], buffers, *options))
@@ -315,8 +312,7 @@ def _hand_back(
         scalars, steps = tiling.scalars(scalars, large, True), tiling.gradient_steps
         draft.steps.append(step_of(avg_holders_tiles, words, names, layer, buffers, scalars, large, steps))
         return
-    if name != name_of_out:
-        names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    layer = layer_of(plan, read, out=out[0])
     draft.steps.append(
         step_of(
             avg_holders,

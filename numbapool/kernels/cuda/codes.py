@@ -88,7 +88,7 @@ def encode_positions(draft: Draft, plan: Plan, positions: tuple[Operand, int], t
     kind, read = positions[0].dtype, [(positions[0], True)]
     large = is_large(plan, read, size_of(plan, True))
     layer, placement = Layer(plan, "planes", 1), grid.placement_of(plan)
-    magic = grid.magic64 if large else grid.magic32
+    magic = grid.magic_of(large)
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
     draft.steps.append(
         step_of(

@@ -313,6 +313,11 @@ def placement_of(plan: Plan) -> str:
     return "dilated" if any(axis.dilation > 1 and axis.kernel > 1 for axis in plan.pooled) else "sliding"
 
 
+def magic_of(is_large: bool) -> Callable[[int], int]:
+    """How the number for division by a divisor is made, for this width of index arithmetic."""
+    return magic64 if is_large else magic32
+
+
 def magic32(divisor: int) -> int:
     """The number by which `quotient32` divides: a factor of 32 bits, and above it how far the product is shifted.
 

@@ -49,6 +49,7 @@ from numbapool.kernels.cuda.grid import (
     tap_w,
 )
 from numbapool.kernels.cuda.lanes import (
+    WIDE_MARKS,
     add_one,
     add_where_one,
     fill_named_one,
@@ -89,9 +90,10 @@ from numbapool.kernels.cuda.launch import (
     size_of,
     step_of,
     sum_of,
+    written_as,
 )
 from numbapool.kernels.cuda.max import find_max, numbers_positions
-from numbapool.kernels.cuda.passes import clear, convert, flag_of, put_other
+from numbapool.kernels.cuda.passes import clear, convert, flag_of
 from numbapool.kernels.cuda.whole import fill_step, filled_by, fills_planes, reaches_next, store_filled
 
 # Lanes that carry an index each.
@@ -172,7 +174,7 @@ def place(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ...]
     buffers = [(winners, str(kind)), (indices[1], str(indices[0].dtype)), (draft.flag, "int32")]
     scalars = scalars_of(layer, [(indices[0], True)], True, large)
     draft.steps.append(step_of(claim, [str(indices[0].dtype)], {}, layer, buffers, scalars, large))
-    magic = grid.magic64 if large else grid.magic32
+    magic = grid.magic_of(large)
     _, out_h, out_w = (axis.out for axis in plan.axes)  # type: ignore[attr-defined]
     scalars = scalars_of(layer, read, False, large) + (magic(out_w), magic(out_h))
     name = name_of(x[0].dtype)
@@ -188,7 +190,7 @@ def _gather(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ..
     read = [(x[0], False), (indices[0], True)]
     large = is_large(plan, read, plan.planes * plan.out_plane_size)
     layer = Layer(plan, "planes", 1)
-    magic = grid.magic64 if large else grid.magic32
+    magic = grid.magic_of(large)
     _, in_h, in_w = (axis.length for axis in plan.axes)  # type: ignore[attr-defined]
     scalars = scalars_of(layer, read, True, large) + (magic(in_w), magic(in_h))
     name = name_of(x[0].dtype)
@@ -257,7 +259,7 @@ def _fill(
     draft: Draft, plan: Plan, grad: tuple[Operand, int], indices: tuple[Operand, int], out: tuple[Operand, int]
 ) -> None:
     dtype, name_of_out, kind = grad[0].dtype, name_of(out[0].dtype), str(indices[0].dtype)
-    names = element_of(dtype) | sum_of(dtype) | {"narrowed": element_of(out[0].dtype)["narrowed"]}
+    names = element_of(dtype) | written_as(out[0].dtype) | sum_of(dtype)
     words, read = [name_of(dtype), name_of_out, kind], [(grad[0], True), (indices[0], True)]
     buffers = [(out[1], name_of_out), (grad[1], name_of(dtype)), (indices[1], kind)]
     draft.steps.append(fill_step(max_fill, words, names, plan, read, out[0], buffers))
@@ -277,14 +279,12 @@ def _hold(
     read = [(grad[0], True), (indices[0], True)]
     large = is_large(plan, read, size_of(plan, False))
     placement = grid.placement_of(plan)
-    names = element_of(dtype) | sum_of(dtype) | grid.PLACEMENTS[placement]
+    names = element_of(dtype) | written_as(out[0].dtype) | sum_of(dtype) | grid.PLACEMENTS[placement]
     tiling = gradient_tiling_of(plan, grad[0], out[0])
     if tiling is not None and function is max_holders:
         _hold_tiles(draft, plan, tiling, grad, indices, out, names, large)
         return
     layer, word, steps = _layer_of_indexed(plan, grad[0], indices[0], out[0])
-    if out[0].dtype != dtype:
-        names |= {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
     names |= mark_names(kind, large) | {"wanted": wanted_tap if kind.kind == "u" else wanted_position}
     draft.steps.append(
         step_of(
@@ -304,11 +304,15 @@ def _layer_of_indexed(
 ) -> tuple[Layer, str, dict[str, Any]]:
     """The lanes for gradients and indices, a word for how these are read, and the step that does so if 16 bytes at a time."""
     layer = layer_of(plan, [(grad, True), (indices, True)], INDEXED_LANES, out=out)
-    at_once = WIDE // indices.dtype.itemsize
-    is_wide = indices.dtype.itemsize >= 4 and at_once <= layer.lanes and has_aligned_pixels(plan, indices, True)
-    if layer.kind != "channels" or not is_wide:
-        return layer, str(indices.dtype), {}
-    return layer, f"{indices.dtype}r", wide_marks(at_once, layer.lanes)
+    is_aligned = layer.kind == "channels" and has_aligned_pixels(plan, indices, True)
+    return layer, *_marks_steps(indices.dtype, layer.lanes, is_aligned)
+
+
+def _marks_steps(kind: np.dtype[Any], lanes: int, is_aligned: bool) -> tuple[str, dict[str, Any]]:
+    at_once = WIDE // kind.itemsize
+    if not (is_aligned and at_once in WIDE_MARKS and at_once <= lanes):
+        return str(kind), {}
+    return f"{kind}r", wide_marks(at_once, lanes)
 
 
 def mark_names(kind: np.dtype[Any], is_large: bool) -> dict[str, Any]:
@@ -328,14 +332,12 @@ def _hold_tiles(
 ) -> None:
     name, kind = name_of(grad[0].dtype), indices[0].dtype
     layer, read = Layer(plan, "planes", 1), [(grad[0], True), (indices[0], True)]
-    steps, at_once = tiling.gradient_steps, WIDE // kind.itemsize
-    is_wide = kind.itemsize >= 4 and at_once <= tiling.outputs and has_aligned_rows(plan, indices[0], True)
-    if is_wide:
-        steps |= wide_marks(at_once, tiling.outputs)
+    word, marks_steps = _marks_steps(kind, tiling.outputs, has_aligned_rows(plan, indices[0], True))
+    steps = tiling.gradient_steps | marks_steps
     names |= mark_names(kind, large) | {"wanted": wanted_position, "BESIDE": 2}
     if kind.kind == "u":
         names |= {"wanted": wanted_tap, "BESIDE": 0}
-    words = [tiling.word(True), name, f"{kind}{'r' * is_wide}"]
+    words = [tiling.word(True), name, word]
     buffers = [(out[1], name), (grad[1], name), (indices[1], str(kind))]
     scalars = tiling.scalars(scalars_of(layer, read, False, large), large, True)
     draft.steps.append(step_of(max_holders_tiles, words, names, layer, buffers, scalars, large, steps))
@@ -401,7 +403,7 @@ def counted(
     scalars: tuple[int, ...], pixels: int, counts: tuple[int, int, int], more: tuple[int, ...], is_large: bool
 ) -> tuple[int, ...]:
     """Scalars of a step whose threads are counted along so many positions instead of those of a result."""
-    fields, magic = list(scalars), grid.magic64 if is_large else grid.magic32
+    fields, magic = list(scalars), grid.magic_of(is_large)
     fields[UNITS] = pixels * prod(counts)
     for at, count in zip((grid.GRID_D, grid.GRID_H, grid.GRID_W), counts):
         fields[at], fields[at + 1] = count, magic(count)
@@ -418,8 +420,7 @@ def scatter_to_maxima(
 ) -> None:
     """Steps from gradients and the input to the gradient of the input."""
     outputs = size_of(plan, True)
-    values = Operand(x[0].dtype, None, WIDE), draft.room(outputs, x[0].dtype)
-    positions = draft.positions(plan, outputs)
+    values, positions = draft.elements(x[0].dtype, outputs), draft.positions(plan, outputs)
     find_max(draft, plan, x, values, positions, is_reversed)
     gather_gradients(draft, plan, grad, positions, out, True)
 

@@ -226,7 +226,7 @@ def scalars_of(
 ) -> tuple[int, ...]:
     """All scalars of a kernel whose threads are counted along the output of the plan, or along its input."""
     plan = layer.plan
-    magic = grid.magic64 if is_large else grid.magic32
+    magic = grid.magic_of(is_large)
     d, h, w = lengths_of(plan, of_output)
     outer, inner = layer.planes
     by = layer.lanes if layer.kind == "planes" else 1
@@ -270,6 +270,11 @@ def element_of(dtype: np.dtype[Any], is_reversed: bool = False) -> dict[str, Any
     turn = negated if dtype.kind == "f" else flipped if name == "bool" else inverted
     names["turned"] = turn if is_reversed else as_it_is
     return names
+
+
+def written_as(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """How elements of another dtype than the source's are written."""
+    return {"narrowed": element_of(dtype)["narrowed"]}
 
 
 def sum_of(dtype: np.dtype[Any], is_rounded: bool = False) -> dict[str, Any]:
@@ -378,7 +383,7 @@ class Tiling:
         fields = list(scalars)
         groups = fields[grid.GRID_W] // written
         fields[grid.UNITS] = fields[grid.UNITS] // fields[grid.GRID_W] * groups
-        fields[grid.GRID_W], fields[grid.GRID_W_M] = groups, (grid.magic64 if is_large else grid.magic32)(groups)
+        fields[grid.GRID_W], fields[grid.GRID_W_M] = groups, grid.magic_of(is_large)(groups)
         fields[grid.TO_UNIT] = written
         return (*fields, read)
 
@@ -494,15 +499,17 @@ class Draft:
         self.extras.append(max(WIDE, size * np.dtype(dtype).itemsize))
         return self.fixed + len(self.extras) - 1
 
+    def elements(self, dtype: np.dtype[Any], size: int) -> tuple[Operand, int]:
+        """Scratch for elements of a dtype; with the number of its buffer."""
+        return Operand(dtype, None, WIDE), self.room(size, dtype)
+
     def sums(self, dtype: np.dtype[Any], size: int) -> tuple[Operand, int]:
-        """Scratch for sums of elements of a dtype, in the precision in which they are added; with the number of its buffer."""
-        kind = dtype if dtype.kind == "c" else plain_total(dtype)
-        return Operand(kind, None, WIDE), self.room(size, kind)
+        """Scratch for sums of elements of a dtype, in the precision in which they are added."""
+        return self.elements(dtype if dtype.kind == "c" else plain_total(dtype), size)
 
     def positions(self, plan: Plan, size: int) -> tuple[Operand, int]:
         """Scratch for positions in planes."""
-        kind = np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64)
-        return Operand(kind, None, WIDE), self.room(size, kind)
+        return self.elements(np.dtype(np.int32 if plan.plane_size < 1 << 31 else np.int64), size)
 
     def program(self) -> Program:
         """The program, done."""

@@ -35,9 +35,10 @@ from numbapool.kernels.cuda.launch import (
     size_of,
     step_of,
     sum_of,
+    written_as,
 )
 from numbapool.kernels.cuda.max import find_max, fold_max
-from numbapool.kernels.cuda.passes import pass_over, put_other
+from numbapool.kernels.cuda.passes import pass_over
 
 MORE = SOURCE + SOURCE_FIELDS
 F64 = np.float64
@@ -57,8 +58,7 @@ def lp_pool(
     powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), draft.sums(sources[0].dtype, outputs)
     _fold(draft, plan, powers, sums, power, is_norm)
     out, name = results[0], name_of(results[0].dtype)
-    names = element_of(powers[0].dtype) | sum_of(out.dtype) | {"put": put_other}
-    names |= {"narrowed_out": element_of(out.dtype)["narrowed"]}
+    names = element_of(powers[0].dtype) | sum_of(out.dtype) | written_as(out.dtype)
     function = not_below_zero if power == math.inf else take_root
     words = [name, exponent_word(1 / power)]
     names["raised"] = RAISED[words[1]]

@@ -48,7 +48,6 @@ from numbapool.kernels.cuda.lanes import (
 from numbapool.kernels.cuda.launch import (
     LARGEST,
     NO_BUFFER,
-    WIDE,
     Draft,
     Layer,
     Operand,
@@ -133,10 +132,9 @@ def fold_max(draft: Draft, plan: Plan, x: tuple[Operand, int], out: tuple[Operan
         return
     *first, last = passes_of(plan)
     for each in first:
-        between = Operand(x[0].dtype, None, 16)
-        room = draft.room(size_of(each, True), x[0].dtype)
-        fold_max(draft, each, x, (between, room), is_reversed)
-        x = between, room
+        between = draft.elements(x[0].dtype, size_of(each, True))
+        fold_max(draft, each, x, between, is_reversed)
+        x = between
     read, placement = [(x[0], False)], grid.placement_of(last)
     large = is_large(last, read, size_of(last, True))
     tiling = tiling_of(last, x[0], out[0])
@@ -166,7 +164,6 @@ def find_max(
     """Steps from x to the maxima of its windows and where they are."""
     name, kind = name_of(x[0].dtype), indices[0].dtype
     word, names = f"{name}{'.reversed' * is_reversed}", element_of(x[0].dtype, is_reversed) | index_output(kind)
-    outputs = size_of(plan, True)
     if is_whole(plan, x[0]) and numbers_positions(plan, kind):
         fold_whole(draft, plan, x, out, indices, is_reversed)
         return
@@ -175,7 +172,7 @@ def find_max(
         _find_by_passes(draft, plan, passes, x, out, indices, is_reversed)
         return
     read, placement = [(x[0], False)], grid.placement_of(plan)
-    large = is_large(plan, read, outputs)
+    large = is_large(plan, read, size_of(plan, True))
     names |= grid.PLACEMENTS[placement] | {"numbering": by_position, "BESIDE": 2}
     if kind.kind == "u":
         names |= {"numbering": by_tap, "BESIDE": 0}
@@ -217,7 +214,7 @@ def _find_by_passes(
     for i, each in enumerate(passes):
         size = size_of(each, True)
         if i < len(passes) - 1:
-            values = Operand(x[0].dtype, None, 16), draft.room(size, x[0].dtype)
+            values = draft.elements(x[0].dtype, size)
             positions = draft.positions(plan, size)
         else:
             values, positions = out, final
@@ -250,7 +247,7 @@ def fold_whole(
     parts, positions, marks = parts_of(plan), plan.plane_size, None
     if parts.number > 1:
         size = plan.planes * parts.number
-        found = Operand(x[0].dtype, None, WIDE), draft.room(size, x[0].dtype)
+        found = draft.elements(x[0].dtype, size)
         marks = draft.positions(plan, size) if indices is not None else None
         _fold_teams(draft, plan, parts, x, found, marks, None, is_reversed, positions)
         plan, x = plan_of_parts(plan, parts), found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.kernels.cuda.elements import element, put
-from numbapool.kernels.cuda.launch import LARGEST, Draft, Operand, Step, element_of, index_names, name_of
+from numbapool.kernels.cuda.launch import LARGEST, Draft, Operand, Step, element_of, index_names, name_of, written_as
 from numbapool.kernels.cuda.variants import Kernel
 
 UNITS, FILLING = range(2)
@@ -39,7 +39,7 @@ def clear(draft: Draft, buffer: int, size: int, dtype: np.dtype[Any], filling: i
 
 def convert(draft: Draft, source: tuple[Operand, int], out: tuple[Operand, int], size: int) -> None:
     """Floats to another precision."""
-    names = element_of(source[0].dtype) | {"put": put_other, "narrowed_out": element_of(out[0].dtype)["narrowed"]}
+    names = element_of(source[0].dtype) | written_as(out[0].dtype)
     buffers = [(out[1], name_of(out[0].dtype)), (source[1], name_of(source[0].dtype))]
     pass_over(draft, copy, [name for _, name in buffers], names, buffers, size)
 
@@ -49,15 +49,6 @@ def flag_of(draft: Draft) -> int:
     flag = draft.room(1, np.int32)
     clear(draft, flag, 1, np.dtype(np.int32), 0)
     return flag
-
-
-def narrowed_out(each):
-    """Bound by the variant."""
-    return each
-
-
-def put_other(out, i, each):
-    out[i] = narrowed_out(each)
 
 
 def fill(t, buffers, g):

@@ -105,7 +105,7 @@ def team_step(
     """
     read, teams = [(x, False)], plan.planes * parts.number
     large = is_large(plan, read, max(teams, counts_to))
-    magic = grid.magic64 if large else grid.magic32
+    magic = grid.magic_of(large)
     scalars = list(scalars_of(Layer(plan, "planes", 1), read, True, large, *options))
     scalars[UNITS] = teams
     scalars += [parts.number, magic(parts.number), parts.size]
@@ -134,7 +134,7 @@ def fill_step(
     """A launch of a thread for every 16 bytes of gradients of planes; `options` are those of `scalars_of`."""
     total, at_once = plan.planes * plan.plane_size, WIDE // out.dtype.itemsize
     large, layer = is_large(plan, read, total), Layer(plan, "planes", 1)
-    magic = grid.magic64 if large else grid.magic32
+    magic = grid.magic_of(large)
     scalars = list(scalars_of(layer, read, True, large, *options))
     scalars[UNITS] = -(-total // at_once)
     scalars += [total, plan.plane_size, magic(plan.plane_size)]
