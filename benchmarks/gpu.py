@@ -131,6 +131,8 @@ def test(pattern: str) -> None:
             "-m",
             "pytest",
             "tests",
+            "-m",
+            "not large_memory",
             "-k",
             selected(pattern),
             "-v",

@@ -1,4 +1,7 @@
-"""Geometries of pooling calls: `CASES`, small ones for the tests, and `NETWORK_CASES`, networks' pools in full size."""
+"""Geometries of pooling calls: `CASES`, small ones for the tests, and `NETWORK_CASES`, networks' pools in full size.
+
+The first of `CASES` are `WITNESSES`, with which every kind of array and every dtype is tried, see tests/selection.py.
+"""
 
 from __future__ import annotations
 
@@ -41,19 +44,30 @@ class Case:
         return f"{self.rank}d-{self.name}"
 
 
+# One geometry for each algorithm of the CPU (`kernels.cpu.schedule`), in one, two and three dimensions.
+WITNESSES = (
+    Case("flat", (3, 6, 7, 9), 3, 1, 1),
+    Case("resnet-odd", (1, 3, 11, 13), 3, 2, 1, count_include_pad=False),
+    Case("spp-5", (1, 2, 10, 10), 5, 1, 2),
+    Case("asymmetric-1d", (2, 2, 17), 4, 3, ((3, 1),)),
+    Case("dilation-beyond-input-ceil", (1, 2, 4, 5), 3, 3, ((1, 0), (6, 5)), (3, 7), ceil_mode=True),
+    Case("whole", (2, 3, 17, 19), (17, 19)),
+    Case("i3d", (1, 2, 5, 8, 8), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    Case("windows", (1, 2, 3, 9), (90, 2), 1, (45, 1)),
+)
+
 CASES = (
+    *WITNESSES,
     # Pools of networks, scaled down.
     Case("vgg", (2, 3, 8, 8), 2),
     Case("vgg-odd", (2, 3, 7, 9), 2),
     Case("vgg-stride-1", (1, 2, 6, 7), 2, 1),
     Case("resnet", (2, 3, 12, 12), 3, 2, 1),
-    Case("resnet-odd", (1, 3, 11, 13), 3, 2, 1, count_include_pad=False),
     Case("googlenet", (2, 2, 12, 14), 3, 2, ceil_mode=True),
     Case("googlenet-overhang", (2, 2, 14, 16), 3, 2, ceil_mode=True, count_include_pad=False),
     Case("alexnet", (1, 3, 13, 13), 3, 2),
     Case("inception", (2, 2, 7, 7), 3, 1, 1),
     Case("inception-no-pad", (2, 2, 7, 7), 3, 1, 1, count_include_pad=False),
-    Case("spp-5", (1, 2, 10, 10), 5, 1, 2),
     Case("spp-9", (1, 2, 10, 10), 9, 1, 4, count_include_pad=False),
     Case("spp-13", (1, 2, 10, 10), 13, 1, 6),
     Case("global", (2, 5, 7, 7), 7),
@@ -62,7 +76,6 @@ CASES = (
     Case("audio-overlap", (2, 2, 37), 3, 2, 1),
     Case("c3d", (1, 3, 4, 8, 8), 2),
     Case("c3d-first", (1, 2, 4, 9, 8), (1, 2, 2)),
-    Case("i3d", (1, 2, 5, 8, 8), (1, 3, 3), (1, 2, 2), (0, 1, 1)),
     Case("i3d-branch", (2, 1, 4, 5, 6), 3, 1, 1),
     # Window and stride.
     Case("kernel-1", (2, 2, 5, 6), 1),
@@ -114,7 +127,6 @@ CASES = (
     Case("asymmetric", (1, 2, 8, 9), 3, 2, ((0, 1), (2, 1))),
     Case("asymmetric-before", (1, 2, 8, 9), 3, 1, ((2, 0), (1, 0)), count_include_pad=False),
     Case("asymmetric-ceil", (1, 2, 9, 8), 3, 2, ((0, 2), (1, 0)), ceil_mode=True),
-    Case("asymmetric-1d", (2, 2, 17), 4, 3, ((3, 1),)),
     Case("asymmetric-3d", (1, 2, 4, 5, 6), 3, 2, ((1, 0), (0, 2), (1, 1)), count_include_pad=False),
     Case("same", (1, 2, 9, 10), (3, 4), 1, "same"),
     Case("same-stride-2", (1, 2, 9, 10), (3, 4), 2, "same", count_include_pad=False),
@@ -140,7 +152,6 @@ CASES = (
     Case("dilation-without-taps", (1, 6, 1, 1), 2, 1, 1, 2),
     Case("dilation-without-taps-1d", (2, 2, 3), 2, 1, 4, 5, count_include_pad=False),
     Case("dilation-beyond-input", (1, 2, 4, 5), 2, 1, 6, 9),
-    Case("dilation-beyond-input-ceil", (1, 2, 4, 5), 3, 3, ((1, 0), (6, 5)), (3, 7), ceil_mode=True),
     # Divisor.
     Case("sum", (1, 2, 6, 7), 3, 2, 1, divisor_override=1),
     Case("divisor", (1, 2, 6, 7), 3, 1, 1, ceil_mode=True, divisor_override=7, count_include_pad=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -18,19 +18,13 @@ from tests.cases import Case
 Array = NDArray[Any]
 
 FLOATS = ("float32", "float64")
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+INTEGERS = ("uint8", "int16", "int8", "uint16", "int32", "uint32", "int64", "uint64")
 
 
 def public(operation: str, rank: int) -> Callable[..., Any]:
     """The public function of an operation: `public("max_pool_backward", 2)` is `numbapool.max_pool2d_backward`."""
     function: Callable[..., Any] = getattr(numbapool, operation.replace("pool", f"pool{rank}d"))
     return function
-
-
-def widths_of(dtypes: Iterable[str]) -> list[Any]:
-    """One dtype of each size, both floats; the others only in a full run, for each compiles every kernel once more."""
-    core = ("float32", "float64", "int16", "uint8", "bool")
-    return [dtype if dtype in core else pytest.param(dtype, marks=pytest.mark.full) for dtype in dtypes]
 
 
 def tied_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Array:

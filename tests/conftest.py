@@ -1,16 +1,20 @@
-"""The `backend` fixture: every test that takes it runs once for each kind of array that numbapool accepts."""
+"""The `backend` fixture: every test that takes it runs once for each kind of array that numbapool accepts and this machine has."""
 
 from __future__ import annotations
 
-import zlib
+import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.selection import left_out
 
 # The first example of a kind compiles a kernel, which takes seconds: no deadline can hold.
 hypothesis.settings.register_profile("numbapool", deadline=None)
@@ -26,6 +30,7 @@ class ArrayKind:
     to_numpy: Callable[[Any], NDArray[Any]] = np.asarray
     library: str = "numpy"
     refuses_out: type[Exception] | None = None  # what is raised if such an array is to be written to
+    needs_gpu: bool = False
     prepare: Callable[[pytest.MonkeyPatch], None] = lambda _: None  # before the test
 
     def __str__(self) -> str:
@@ -118,10 +123,14 @@ def _imitated_channels_last(array: NDArray[Any]) -> Any:
     return imitation.like(_channels_last(array))
 
 
-def _needs_gpu(_: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
+def has_gpu() -> bool:
+    """Whether there is a driver, and a GPU that it knows."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def _cupy(array: NDArray[Any]) -> Any:
@@ -155,7 +164,7 @@ def _of_imitated(array: Any) -> NDArray[Any]:
     return plain
 
 
-# A library joins with one entry; where it is not installed its tests are skipped, under its name.
+# A library joins with one entry.
 ARRAY_KINDS = (
     ArrayKind("numpy", np.array),
     ArrayKind("numpy_readonly", _readonly, refuses_out=ValueError),
@@ -172,24 +181,30 @@ ARRAY_KINDS = (
     ArrayKind("cupy_imitated_channels_last", _imitated_channels_last, _of_imitated, library="tests.imitation"),
     ArrayKind("torch_imitated", _torch, library="torch", prepare=_imitate_cuda_tensors),
     ArrayKind("torch_imitated_channels_last", _torch_channels_last, library="torch", prepare=_imitate_cuda_tensors),
-    ArrayKind("cupy_on_gpu", _cupy, _of_cupy, library="cupy", prepare=_needs_gpu),
-    ArrayKind("torch_on_gpu", _torch_on_gpu, _of_torch_on_gpu, library="torch", prepare=_needs_gpu),
     ArrayKind("array_api_strict", _array_api_strict, np.from_dlpack, library="array_api_strict"),
+    ArrayKind("cupy_on_gpu", _cupy, _of_cupy, library="cupy", needs_gpu=True),
+    ArrayKind("torch_on_gpu", _torch_on_gpu, _of_torch_on_gpu, library="torch", needs_gpu=True),
 )
+HAS_GPU = has_gpu()
+PRESENT = [kind for kind in ARRAY_KINDS if find_spec(kind.library) and (HAS_GPU or not kind.needs_gpu)]
+collect_ignore = [] if HAS_GPU else ["test_on_gpu.py"]
+
+
+def pytest_report_header() -> str:
+    """Kinds of arrays that no test has, because their library is not installed or there is no GPU."""
+    return f"absent kinds of arrays: {', '.join(str(kind) for kind in ARRAY_KINDS if kind not in PRESENT) or 'none'}"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the tests on imitated arrays, whose kernels are emulated, one in 32 is in the core run."""
-    for item in items:
-        if "_imitated" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 32:
-            item.add_marker(pytest.mark.full)
+    """What the default run does without is marked `full`."""
+    for item in left_out(items):
+        item.add_marker(pytest.mark.full)
 
 
-@pytest.fixture(params=ARRAY_KINDS, ids=str)
+@pytest.fixture(params=PRESENT, ids=str)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ArrayKind:
     """A kind of array, with its conversions from and to plain NumPy arrays."""
     kind: ArrayKind = request.param
-    pytest.importorskip(kind.library)
     kind.prepare(monkeypatch)
     return kind

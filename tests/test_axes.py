@@ -39,7 +39,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "sum": ({},),
     "lp": ({}, {"norm_type": 3, "true_norm": True}, {"norm_type": math.inf}),
 }
-ALL = [(*case, kind, options) for case in CASES for kind in KINDS for options in OPTIONS[kind]]
+PRODUCT = [(*case, kind, options) for case in CASES for kind in KINDS for options in OPTIONS[kind]]
+# First another kind of each case: those are tried with every kind of array, see tests/selection.py.
+ALL = PRODUCT[:: len(CASES)] + [each for number, each in enumerate(PRODUCT) if number % len(CASES)]
 
 
 def moved(x: Array, axes: tuple[int, ...]) -> Array:
@@ -83,8 +85,9 @@ def assert_equal(kind: str, actual: Array, wanted: Array, dtype: str = "float64"
         np.testing.assert_allclose(actual, wanted, rtol=eps, atol=100 * eps if dtype != "float16" else 0)
 
 
-@pytest.mark.parametrize(("shape", "axes", "window", "kind", "options"), ALL)
-def test_values(shape: Any, axes: Any, window: Any, kind: Any, options: Any, backend: ArrayKind) -> None:
+@pytest.mark.parametrize("call", ALL)
+def test_values(call: Any, backend: ArrayKind) -> None:
+    shape, axes, window, kind, options = call
     x = inputs(shape, kind)
     out = numbapool.pool(backend.from_numpy(x), kind, **window, axes=axes, **options)
     wanted, _ = expected(x, axes, kind, window | options)
@@ -92,8 +95,9 @@ def test_values(shape: Any, axes: Any, window: Any, kind: Any, options: Any, bac
     assert_equal(kind, backend.to_numpy(out), wanted)
 
 
-@pytest.mark.parametrize(("shape", "axes", "window", "kind", "options"), ALL)
-def test_gradients(shape: Any, axes: Any, window: Any, kind: Any, options: Any, backend: ArrayKind) -> None:
+@pytest.mark.parametrize("call", ALL)
+def test_gradients(call: Any, backend: ArrayKind) -> None:
+    shape, axes, window, kind, options = call
     x = inputs(shape, kind)
     out, _ = expected(x, axes, kind, window | options)
     grad = np.random.default_rng(1).integers(-4, 5, out.shape).astype(np.float64)

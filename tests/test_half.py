@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
@@ -25,7 +24,7 @@ from tests.test_max_pool import torch_calls
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
-every_half = pytest.mark.parametrize("half", HALVES)
+every_half = pytest.mark.parametrize("dtype", HALVES)
 every_case = pytest.mark.parametrize("case", SELECTED, ids=str)
 
 LAYOUTS: dict[str, Callable[[Array], Array]] = {"contiguous": np.ascontiguousarray, "strided": gapped}
@@ -60,8 +59,8 @@ def assert_rounded(actual: Array, exact: Array, magnitude: Array) -> None:
 @every_layout
 @every_half
 @every_case
-def test_maxima_and_minima(case: Case, half: str, layout: str) -> None:
-    x = tied_values(case.shape, "float32").astype(HALVES[half])
+def test_maxima_and_minima(case: Case, dtype: str, layout: str) -> None:
+    x = tied_values(case.shape, "float32").astype(HALVES[dtype])
     for operation in ("max_pool", "min_pool"):
         definition = getattr(reference, operation)
         expected, expected_indices = definition(widened(x), **case.max_arguments, rank=case.rank)
@@ -76,8 +75,8 @@ def test_maxima_and_minima(case: Case, half: str, layout: str) -> None:
 @every_layout
 @every_half
 @every_case
-def test_means_and_sums(case: Case, half: str, layout: str) -> None:
-    x = spread_values(case.shape, "float32").astype(HALVES[half])
+def test_means_and_sums(case: Case, dtype: str, layout: str) -> None:
+    x = spread_values(case.shape, "float32").astype(HALVES[dtype])
     for operation, arguments in (("avg_pool", case.avg_arguments), ("sum_pool", case.max_arguments)):
         definition = getattr(reference, operation)
         out = public(operation, case.rank)(LAYOUTS[layout](x), **arguments)
@@ -89,10 +88,10 @@ def test_means_and_sums(case: Case, half: str, layout: str) -> None:
 @every_layout
 @every_half
 @every_case
-def test_gradients(case: Case, half: str, layout: str) -> None:
-    x = tied_values(case.shape, "float32").astype(HALVES[half])
+def test_gradients(case: Case, dtype: str, layout: str) -> None:
+    x = tied_values(case.shape, "float32").astype(HALVES[dtype])
     _, indices = reference.max_pool(widened(x), **case.max_arguments, rank=case.rank)
-    grad = spread_values(indices.shape, "float32", seed=1).astype(HALVES[half])
+    grad = spread_values(indices.shape, "float32", seed=1).astype(HALVES[dtype])
     view = LAYOUTS[layout]
     for operation, arguments, more in (
         ("max_pool", case.max_arguments, {}),
@@ -109,15 +108,15 @@ def test_gradients(case: Case, half: str, layout: str) -> None:
 
 @every_half
 @pytest.mark.parametrize("call", test_family.MEANS, ids=str)
-def test_adaptive(call: test_family.Call, half: str) -> None:
-    x = tied_values(call.shape, "float32").astype(HALVES[half])
+def test_adaptive(call: test_family.Call, dtype: str) -> None:
+    x = tied_values(call.shape, "float32").astype(HALVES[dtype])
     maxima = test_family.Call("adaptive_max_pool", call.shape, call.args)
     expected, expected_indices = maxima.reference(widened(x))
     out, indices = maxima.forward(x, return_indices=True)
     assert_equal(out, expected)
     np.testing.assert_array_equal(indices, expected_indices)
     assert_equal(maxima.forward(x), expected)
-    x, grad = (spread_values(shape, "float32").astype(HALVES[half]) for shape in (call.shape, expected.shape))
+    x, grad = (spread_values(shape, "float32").astype(HALVES[dtype]) for shape in (call.shape, expected.shape))
     assert_rounded(call.forward(x), call.reference(widened(x)), call.reference(np.abs(widened(x))))
     for each in (call, maxima):
         exact = each.reference_backward(widened(grad), widened(x))
@@ -127,19 +126,19 @@ def test_adaptive(call: test_family.Call, half: str) -> None:
 
 @every_half
 @pytest.mark.parametrize("call", test_family.NORMS, ids=str)
-def test_norms(call: test_family.Call, half: str) -> None:
-    x = test_family.positive(call, "float32").astype(HALVES[half])
+def test_norms(call: test_family.Call, dtype: str) -> None:
+    x = test_family.positive(call, "float32").astype(HALVES[dtype])
     expected = call.reference(widened(x))
     assert_rounded(call.forward(x), expected, 16 * np.abs(expected))
-    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(HALVES[half])
+    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(HALVES[dtype])
     exact = call.reference_backward(widened(grad), widened(x))
     size = call.reference_backward(np.abs(widened(grad)), np.abs(widened(x)))
     assert_rounded(call.backward(grad, x), exact, 16 * np.abs(size) + 1e-3 * (not np.isfinite(call.args[0])))
 
 
 @every_half
-def test_unpool_fractional_and_global(half: str) -> None:
-    x = tied_values((2, 3, 9, 8), "float32").astype(HALVES[half])
+def test_unpool_fractional_and_global(dtype: str) -> None:
+    x = tied_values((2, 3, 9, 8), "float32").astype(HALVES[dtype])
     samples = np.random.default_rng(0).random((2, 3, 2))
     out, indices = numbapool.fractional_max_pool2d(x, 2, (4, 5), return_indices=True, _random_samples=samples)
     expected, expected_indices = numbapool.fractional_max_pool2d(
@@ -156,14 +155,14 @@ def test_unpool_fractional_and_global(half: str) -> None:
         gradient, np.take_along_axis(widened(back).reshape(2, 3, -1), indices.reshape(2, 3, -1), 2).reshape(out.shape)
     )
     assert_equal(numbapool.global_max_pool(x), widened(x).max((2, 3), keepdims=True))
-    finite = spread_values((2, 3, 50, 41), "float32").astype(HALVES[half])
+    finite = spread_values((2, 3, 50, 41), "float32").astype(HALVES[dtype])
     mean = widened(finite).mean((2, 3), keepdims=True)
     assert_rounded(numbapool.global_avg_pool(finite), mean, np.abs(widened(finite)).mean((2, 3), keepdims=True))
 
 
-def check_conversions(half: str) -> None:
+def check_conversions(dtype: str) -> None:
     """Every number there is, and every rounding of means of two: they are exact in float32 but for bits beyond half's."""
-    dtype = HALVES[half]
+    dtype = HALVES[dtype]
     every = np.arange(1 << 16, dtype=np.uint16).view(dtype)
     for pool in (numbapool.max_pool1d, numbapool.min_pool1d, numbapool.sum_pool1d):
         assert_equal(pool(every[None], 1)[0], widened(every))
@@ -180,46 +179,46 @@ def check_conversions(half: str) -> None:
 
 
 @every_half
-def test_conversions(half: str) -> None:
-    check_conversions(half)
+def test_conversions(dtype: str) -> None:
+    check_conversions(dtype)
 
 
-def check_generic_processor(half: str) -> None:
+def check_generic_processor(dtype: str) -> None:
     from numba.core import registry
 
     _, name, features = registry.cpu_target.target_context.codegen().magic_tuple()
     assert name == "generic"
     assert "f16c" not in features
-    check_conversions(half)
+    check_conversions(dtype)
 
 
 @every_half
-def test_conversions_without_the_instruction(half: str) -> None:
+def test_conversions_without_the_instruction(dtype: str) -> None:
     """Where the processor cannot convert, or is not known to, bits are computed with."""
-    call_in_process(check_generic_processor, half, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    call_in_process(check_generic_processor, dtype, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
 
 
-def check_without_compiler(half: str) -> None:
+def check_without_compiler(dtype: str) -> None:
     with np.errstate(invalid="ignore"):  # what NumPy says of NaNs that would raise it
-        check_conversions(half)
+        check_conversions(dtype)
     for case in SELECTED:
         for check in (test_maxima_and_minima, test_means_and_sums, test_gradients):
-            check(case, half, "strided")
+            check(case, dtype, "strided")
     for call in test_family.MEANS:
-        test_adaptive(call, half)
+        test_adaptive(call, dtype)
     for call in test_family.NORMS:
-        test_norms(call, half)
+        test_norms(call, dtype)
 
 
 @every_half
-def test_without_compiler(half: str) -> None:
-    call_in_process(check_without_compiler, half, NUMBA_DISABLE_JIT=1)
+def test_without_compiler(dtype: str) -> None:
+    call_in_process(check_without_compiler, dtype, NUMBA_DISABLE_JIT=1)
 
 
 @every_half
-def test_sums_do_not_grow_in_half_precision(half: str) -> None:
+def test_sums_do_not_grow_in_half_precision(dtype: str) -> None:
     """In float16 a sum of ones ends at 2048, in bfloat16 at 256."""
-    ones = np.ones((1, 1, 4096), HALVES[half])
+    ones = np.ones((1, 1, 4096), HALVES[dtype])
     assert numbapool.sum_pool1d(ones, 4096).item() == 4096
     assert numbapool.avg_pool1d(ones, 4096).item() == 1
     assert numbapool.lp_pool1d(ones, 1, 4096).item() == 4096
@@ -230,9 +229,9 @@ def test_sums_do_not_grow_in_half_precision(half: str) -> None:
 
 
 @every_half
-def test_results_go_where_they_are_asked_to(half: str) -> None:
-    x = tied_values((1, 2, 6, 6), "float32").astype(HALVES[half])
-    out = np.empty((1, 2, 3, 3), HALVES[half])
+def test_results_go_where_they_are_asked_to(dtype: str) -> None:
+    x = tied_values((1, 2, 6, 6), "float32").astype(HALVES[dtype])
+    out = np.empty((1, 2, 3, 3), HALVES[dtype])
     assert numbapool.max_pool2d(x, 2, out=out) is out
     assert_equal(out, widened(numbapool.max_pool2d(x, 2)))
     with pytest.raises(TypeError, match="out must have the dtype of the result"):
@@ -244,9 +243,9 @@ def test_results_go_where_they_are_asked_to(half: str) -> None:
 
 
 @every_half
-def test_byte_swapped(half: str) -> None:
+def test_byte_swapped(dtype: str) -> None:
     """Arrays of the other byte order are read as what they say; results are in the native one."""
-    dtype = HALVES[half]
+    dtype = HALVES[dtype]
     x = spread_values((2, 3, 6, 7), "float32").astype(dtype)
     swapped = x.astype(dtype.newbyteorder())
     assert not swapped.dtype.isnative
@@ -281,21 +280,22 @@ def test_bfloat16_without_ml_dtypes() -> None:
         assert_equal(gradient.view(x.dtype), widened(numbapool.pool_backward(out.view(x.dtype), x, kind, 2)))
 
 
-@given(torch_calls(), st.sampled_from([*HALVES]))
+@every_half
+@given(torch_calls())
 @settings(max_examples=100)
-def test_against_torch(call: tuple[Array, dict[str, Any]], half: str) -> None:
+def test_against_torch(call: tuple[Array, dict[str, Any]], dtype: str) -> None:
     """torch in float32, on the same values in any order of memory, with windows of any kind."""
     torch = pytest.importorskip("torch")
     (values, arguments), rank = call, len(call[1]["kernel_size"])
     with np.errstate(over="ignore"):
-        x = values.astype(HALVES[half])
+        x = values.astype(HALVES[dtype])
     leaf = torch.from_numpy(np.ascontiguousarray(widened(x))).requires_grad_()
     expected, positions = getattr(torch.nn.functional, f"max_pool{rank}d")(leaf, **arguments, return_indices=True)
     out, indices = public("max_pool", rank)(x, **arguments, return_indices=True)
     assert_equal(out, expected.detach().numpy())
     np.testing.assert_array_equal(indices, positions.numpy())
     assert_equal(public("max_pool", rank)(x, **arguments), expected.detach().numpy())
-    grad = spread_values(out.shape, "float32").astype(HALVES[half])
+    grad = spread_values(out.shape, "float32").astype(HALVES[dtype])
     expected.backward(torch.from_numpy(widened(grad)))
     actual = public("max_pool_backward", rank)(grad, x, **arguments)
     size = reference.max_pool_backward(np.abs(widened(grad)), widened(x), **arguments)
@@ -304,11 +304,11 @@ def test_against_torch(call: tuple[Array, dict[str, Any]], half: str) -> None:
 
 @every_half
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_tensors(half: str, channels_last: bool) -> None:
+def test_tensors(dtype: str, channels_last: bool) -> None:
     """torch's own results: maxima and their gradients without windows that overlap are exact, means rounded once."""
     torch = pytest.importorskip("torch")
     functional: Any = torch.nn.functional
-    x = torch.randn(2, 3, 8, 10, dtype=getattr(torch, half))
+    x = torch.randn(2, 3, 8, 10, dtype=getattr(torch, dtype))
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     leaves = [x.clone().requires_grad_() for _ in range(2)]
