@@ -162,7 +162,6 @@ def compare_engines(workers: dict[str, Worker], case: Timed, pass_: str, rounds:
         "pass": pass_,
         "moved_bytes": moved,
         "seconds": {name: median(each) for name, each in turns.items()},
-        "turns": turns,
         "disturbed_turns": sum(disturbances),
         "refused": refused,
     }

@@ -65,7 +65,7 @@ def record(
     page, data = folder / "performance.md", folder / "performance.json"
     folder.mkdir(exist_ok=True)
     written = json.loads(data.read_text()) if data.exists() else {}
-    data.write_text(json.dumps(written | {name: results}, indent=1) + "\n")
+    data.write_text(lines(written | {name: results}) + "\n")
 
     images = []
     for file, (shown, figure) in plots.items():
@@ -77,6 +77,17 @@ def record(
     before = page.read_text() if page.exists() else "# Performance\n"
     marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
     page.write_text(marked.sub(lambda _: block, before) if marked.search(before) else f"{before.rstrip()}\n\n{block}\n")
+
+
+def lines(value: Any, margin: str = "") -> str:
+    """JSON with a line for each case, so that a change shows which: what holds no list of cases is one line."""
+    inner = margin + " "
+    if isinstance(value, dict) and any(isinstance(each, dict | list) for each in value.values()):
+        parts = [f"{inner}{json.dumps(key)}: {lines(each, inner)}" for key, each in value.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{margin}}}"
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return "[\n" + ",\n".join(f"{inner}{json.dumps(each)}" for each in value) + f"\n{margin}]"
+    return json.dumps(value)
 
 
 def markdown(source: Table) -> str:

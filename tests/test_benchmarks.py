@@ -226,6 +226,8 @@ def test_report_of_peers(tmp_path: Path) -> None:
     assert re.search(r"max-small-1x6x6 .* 1 ms .* 0.50 .* 4.00x .* 4.00x", page)
     assert_plots(tmp_path, page, "performance-speedup.png", "performance-bandwidth.png")
     assert [row["pass"] for row in data["peers"]["cases"]] == list(PASSES)
+    rows = [line for line in (tmp_path / "performance.json").read_text().splitlines() if '"case"' in line]
+    assert [json.loads(row.rstrip(",")) for row in rows] == data["peers"]["cases"]  # a line each
     assert set(data["peers"]["machine"]["versions"]) == {"python", "numpy", "numba", "torch", "jax"}
 
 
