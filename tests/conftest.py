@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.compilations import Compilations
 from tests.selection import left_out
 
 # The first example of a kind compiles a kernel, which takes seconds: no deadline can hold.
@@ -193,6 +194,11 @@ collect_ignore = [] if HAS_GPU else ["test_on_gpu.py"]
 def pytest_report_header() -> str:
     """Kinds of arrays that no test has, because their library is not installed or there is no GPU."""
     return f"absent kinds of arrays: {', '.join(str(kind) for kind in ARRAY_KINDS if kind not in PRESENT) or 'none'}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count what is compiled."""
+    config.pluginmanager.register(Compilations(config))
 
 
 @pytest.hookimpl(tryfirst=True)

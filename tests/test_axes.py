@@ -69,14 +69,14 @@ def expected_backward(grad: Array, x: Array, axes: tuple[int, ...], kind: str, a
     return moved_back(result, axes)
 
 
-def inputs(shape: tuple[int, ...], kind: str, dtype: str = "float64") -> Array:
+def inputs(shape: tuple[int, ...], kind: str, dtype: str = "float32") -> Array:
     """Ties where elements are chosen; else values of which no sum hides another."""
     if kind in ("max", "min"):
         return tied_values(shape, dtype)
     return spread_values(shape, dtype) if kind != "lp" else np.abs(spread_values(shape, dtype)) + 0.1
 
 
-def assert_equal(kind: str, actual: Array, wanted: Array, dtype: str = "float64") -> None:
+def assert_equal(kind: str, actual: Array, wanted: Array, dtype: str = "float32") -> None:
     if kind in ("max", "min") or np.dtype(dtype).kind in "biu":
         assert_same(actual, wanted)
     else:
@@ -100,7 +100,7 @@ def test_gradients(call: Any, backend: ArrayKind) -> None:
     shape, axes, window, kind, options = call
     x = inputs(shape, kind)
     out, _ = expected(x, axes, kind, window | options)
-    grad = np.random.default_rng(1).integers(-4, 5, out.shape).astype(np.float64)
+    grad = np.random.default_rng(1).integers(-4, 5, out.shape).astype(np.float32)
     arguments = window | options
     result = numbapool.pool_backward(backend.from_numpy(grad), backend.from_numpy(x), kind, axes=axes, **arguments)
     assert_equal("", backend.to_numpy(result), expected_backward(grad, x, axes, kind, arguments))
@@ -115,7 +115,7 @@ def test_indices(shape: Any, axes: Any, window: Any, kind: Any, backend: ArrayKi
     assert_same(backend.to_numpy(out), wanted)
     assert positions is not None
     np.testing.assert_array_equal(backend.to_numpy(indices), positions)
-    grad = np.random.default_rng(1).integers(-4, 5, wanted.shape).astype(np.float64)
+    grad = np.random.default_rng(1).integers(-4, 5, wanted.shape).astype(np.float32)
     arrays = backend.from_numpy(grad), backend.from_numpy(x)
     result = numbapool.pool_backward(*arrays, kind, axes=axes, indices=indices, **window)
     assert_equal("", backend.to_numpy(result), expected_backward(grad, x, axes, kind, window))
@@ -199,7 +199,7 @@ def test_out(kind: Any, axes: tuple[int, ...], backend: ArrayKind) -> None:
         return
     assert numbapool.pool(backend.from_numpy(x), kind, 2, axes=axes, out=target) is target
     assert_same(backend.to_numpy(target), fresh)
-    gradient = backend.from_numpy(np.full(x.shape, 7.0))
+    gradient = backend.from_numpy(np.full_like(x, 7))
     arrays = backend.from_numpy(fresh), backend.from_numpy(x)
     assert numbapool.pool_backward(*arrays, kind, 2, axes=axes, out=gradient) is gradient
     assert_same(backend.to_numpy(gradient), backend.to_numpy(numbapool.pool_backward(*arrays, kind, 2, axes=axes)))
@@ -297,7 +297,7 @@ def test_any_axes(data: st.DataObject) -> None:
     out = numbapool.pool(x, kind, axes=axes, **window)
     wanted, _ = expected(x, axes, kind, window)
     assert_equal(kind, out, wanted)
-    grad = np.random.default_rng(1).integers(-4, 5, out.shape).astype(np.float64)
+    grad = np.random.default_rng(1).integers(-4, 5, out.shape).astype(np.float32)
     result = numbapool.pool_backward(grad, x, kind, axes=axes, **window)
     assert_equal("", result, expected_backward(grad, x, axes, kind, window))
 

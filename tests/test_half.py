@@ -281,7 +281,7 @@ def test_bfloat16_without_ml_dtypes() -> None:
 
 
 @every_half
-@given(torch_calls())
+@given(call=torch_calls())
 @settings(max_examples=100)
 def test_against_torch(call: tuple[Array, dict[str, Any]], dtype: str) -> None:
     """torch in float32, on the same values in any order of memory, with windows of any kind."""

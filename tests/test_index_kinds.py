@@ -84,7 +84,7 @@ def test_sliding_windows(operation: str, shape: Any, window: Any, backend: Array
         assert_same(backend.to_numpy(result), gradient)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "float16", "float64"])
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int16", "float16", "float64"])
 def test_dtypes(dtype: str) -> None:
     x = tied_values((2, 3, 9, 10), dtype) if dtype != "float16" else tied_values((2, 3, 9, 10), "float32").astype("f2")
     window = {"kernel_size": 3, "stride": 2, "padding": 1}

@@ -114,7 +114,9 @@ def test_without_compiler(dtype: str) -> None:
     assert "jit off" in call_in_process(check_cases, dtype, NUMBA_DISABLE_JIT=1)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("int64", marks=pytest.mark.full), "uint8"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", *(pytest.param(each, marks=pytest.mark.full) for each in ("float32", "int64"))]
+)
 def test_with_checked_indices(dtype: str) -> None:
     # One thread, because an IndexError in another would not surface.
     assert "bounds 1" in call_in_process(check_cases, dtype, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)

@@ -556,7 +556,7 @@ def test_default_device_is_not_asked() -> None:
         assert numbapool.max_pool2d(x, 2).is_cpu
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.full)])
 @pytest.mark.parametrize(("kind", "case"), JUDGED)
 def test_compile(kind: str, case: Case, dynamic: bool) -> None:
     ours, theirs = functions(kind, case)
