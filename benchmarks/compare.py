@@ -47,6 +47,9 @@ def compare(base: str, head: str, everything: bool) -> None:
     if not git_succeeds("cat-file", "-e", f"{commits[base]}:numbapool/__init__.py"):
         console.print(f"Nothing to compare: {base} has no numbapool.")
         return
+    if git_succeeds("diff", "--quiet", str(commits[base]), str(commits[head]), "--", "numbapool"):
+        console.print(f"Nothing to compare: {base} and {head} have the same numbapool.")
+        return
     with TemporaryDirectory() as temporary, Progress(console=console, transient=True) as progress:
         folder = Path(temporary)
         suite = copy_suite(folder / "suite")
