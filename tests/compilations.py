@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from numba.core import event
 
-KERNELS, EMULATED, CALLERS = "kernels", "emulated kernels of GPUs", "functions around numbapool.jit and parts of kernels"
+from tests.selection import DEFAULT_RUN
+
+KERNELS, EMULATED, CALLERS = (
+    "kernels",
+    "emulated kernels of GPUs",
+    "functions around numbapool.jit and parts of kernels",
+)
 # What the default run may compile, all processes together; two of them may compile the same at the same time.
 BUDGET = {KERNELS: 230, EMULATED: 230, CALLERS: 170}
 
@@ -21,7 +27,7 @@ class Compilations(event.Listener):  # type: ignore[misc]
     """A plugin of pytest, and what Numba tells of each compilation."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.is_default = config.option.markexpr == "not full and not large_memory"
+        self.is_default = config.option.markexpr == DEFAULT_RUN
         self.depth = 0
         self.counts: dict[str, Counter[str]] = {kind: Counter() for kind in BUDGET}
         event.register("numba:compile", self)

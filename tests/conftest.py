@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.compilations import Compilations
-from tests.selection import left_out
+from tests.selection import DEFAULT_RUN, left_out
 
 # The first example of a kind compiles a kernel, which takes seconds: no deadline can hold.
 hypothesis.settings.register_profile("numbapool", deadline=None)
@@ -201,11 +201,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Compilations(config))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the default run does without is marked `full`."""
-    for item in left_out(items):
-        item.add_marker(pytest.mark.full)
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector) -> Any:
+    """The tests of a function, without those that the default run leaves out: kept until then they take 200 MB."""
+    tests = yield
+    if not isinstance(tests, list):
+        return tests
+    others = list(left_out(tests))
+    if collector.config.option.markexpr == DEFAULT_RUN:
+        return [test for test in tests if test not in others]
+    for test in others:
+        test.add_marker(pytest.mark.full)
+    return tests
 
 
 @pytest.fixture(params=PRESENT, ids=str)

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+# What pytest's -m is in the default run, see pyproject.toml.
+DEFAULT_RUN = "not full and not large_memory"
 # How many geometries of a list are ordinary; see `cases.WITNESSES`.
 ORDINARY = 8
 # What a parameter that is a geometry is called.
@@ -24,23 +26,22 @@ ORDINARY_EMULATED = 3
 RARE = ("bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bfloat16", "complex128")
 
 
-def left_out(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """The tests that the default run does without."""
-    places: dict[Any, dict[str, int]] = {}
-    for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        place = {}
-        for name in ("dtype", *GEOMETRIES):
+def left_out(tests: list[pytest.Function]) -> Iterator[pytest.Function]:
+    """Those of a test function's tests that the default run does without."""
+    met: dict[str, list[Any]] = {name: [] for name in ("dtype", *GEOMETRIES)}
+    for test in tests:
+        parameters = test.callspec.params if hasattr(test, "callspec") else {}
+        place = dict.fromkeys(met, 0)
+        for name, values in met.items():
             if name in parameters:
-                # Where a value stands in the list that the test is parametrised by.
-                met = places.setdefault((item.parent, item.originalname, name), {})
-                place[name] = met.setdefault(repr(parameters[name]), len(met))
+                # Where a value stands in the list that the function is parametrised by.
+                if parameters[name] not in values:
+                    values.append(parameters[name])
+                place[name] = values.index(parameters[name])
         kind = parameters["backend"].name if "backend" in parameters else "numpy"
         ordinary = ORDINARY_EMULATED if "imitated" in kind else ORDINARY
-        departures = (
-            kind != "numpy",
-            place.get("dtype", 0) > 0,
-            any(place.get(name, 0) >= ordinary for name in GEOMETRIES),
-        )
-        if sum(departures) > 1 or (departures[1] and parameters["dtype"] in RARE):
-            yield item
+        is_far = any(place[name] >= ordinary for name in GEOMETRIES)
+        if (kind != "numpy") + (place["dtype"] > 0) + is_far > 1 or (
+            place["dtype"] > 0 and parameters["dtype"] in RARE
+        ):
+            yield test
