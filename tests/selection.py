@@ -21,7 +21,7 @@ ORDINARY = 8
 # What a parameter that is a geometry is called.
 GEOMETRIES = ("case", "call", "shape")
 # How many of them are so for kinds of arrays whose kernels are emulated: each is compiled for each geometry and layout anew.
-ORDINARY_EMULATED = 3
+ORDINARY_EMULATED = 2
 # Dtypes that only tests/test_rare_dtypes.py and the fuzzer draw: every kernel is compiled for each of them once more.
 RARE = ("bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bfloat16", "complex128")
 
