@@ -15,7 +15,7 @@ import numpy as np
 
 from numbapool import functional
 from numbapool.dispatch import Spec
-from numbapool.geometry import AUTOMATIC_PADDING, LARGEST_EXTENT, dtype_name
+from numbapool.geometry import AUTOMATIC_PADDING, LARGEST_EXTENT, dtype_name, shown
 
 # What should not be less than this, in elements.
 LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0, "output_size": 1}
@@ -25,6 +25,9 @@ FALLBACKS = {"kernel_size": 2, "norm_type": 2.0, "output_size": 1, "output_ratio
 
 # Wrong arguments are mended one after the other, at most so many.
 MOST_MENDED = 6
+
+# Pairs of padding are lists in a list; nothing deeper can be mended.
+MOST_NESTED = 2
 
 # Padding that is added is searched for up to this.
 MOST_PADDING = 1 << 20
@@ -171,7 +174,8 @@ def _other_inputs(request: Request, message: str) -> Iterator[tuple[str, Request
 
 def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> Iterator[Any]:
     words = AUTOMATIC_PADDING if name == "padding" and isinstance(value, str) else _words(request.name).get(name, ())
-    yield from sorted((word for word in words if word != value), key=lambda word: -_likeness(shown(value), word))
+    others = [word for word in words if not (isinstance(value, str) and word == value)]
+    yield from sorted(others, key=lambda word: -_likeness(written(value), word))
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
         yield bool(value)
     if name == "axes":
@@ -183,6 +187,8 @@ def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> 
     if name not in LEAST or words:
         return
     least = LEAST[name]
+    if _depth(value) > MOST_NESTED:
+        value = least
     yield _mended(value, least, _rank(request))
 
     def works(each: Any) -> bool:
@@ -234,6 +240,14 @@ def _mended(value: Any, least: int, rank: int | None) -> Any:
     return tuple(given)
 
 
+def _depth(value: Any) -> int:
+    """How deep lists are nested in each other, as far as it matters: they may hold themselves."""
+    depth, level = 0, [value]
+    while depth <= MOST_NESTED and (lists := [each for each in level if isinstance(each, (tuple, list))]):
+        depth, level = depth + 1, [each for some in lists for each in some]
+    return depth
+
+
 def _mapped(value: Any, function: Callable[[int], int]) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_mapped(each, function) for each in value)
@@ -243,7 +257,7 @@ def _mapped(value: Any, function: Callable[[int], int]) -> Any:
 def _largest(value: Any) -> int:
     if isinstance(value, (tuple, list)):
         return max(map(_largest, value), default=0)
-    return value if isinstance(value, int) else 0
+    return min(value, LARGEST_EXTENT + 1) if isinstance(value, int) else 0
 
 
 def _likeness(given: str, word: str) -> float:
@@ -260,23 +274,20 @@ def _difference(before: Request, after: Request) -> str:
         texts.append(f"x as {dtype_name(after.spec[1])}")
     for name, value in after.arguments.items():
         if name not in before.arguments or value is not before.arguments[name]:
-            texts.append(f"{name}={shown(value)}")
+            texts.append(f"{name}={written(value)}")
     gone = [name for name in before.arguments if name not in after.arguments]
     new = [name for name in after.arguments if name not in before.arguments]
     if gone and not new:
         texts.append(f"without {', '.join(gone)}")
     if before.surplus and not new:
-        texts.append(f"without {', '.join(map(shown, before.surplus))}")
+        texts.append(f"without {', '.join(map(written, before.surplus))}")
     return ", ".join(texts)
 
 
-def shown(value: Any) -> str:
+def written(value: Any) -> str:
     """An argument, for people."""
-    if hasattr(value, "__dlpack__"):
-        return f"<array of shape {tuple(value.shape)}>"
+    if hasattr(value, "__dlpack__") and isinstance(shape := getattr(value, "shape", None), tuple):
+        return f"<array of shape {tuple(shape)}>"
     if isinstance(value, np.random.Generator):
         return "<generator>"
-    try:
-        return f"{value!r}"
-    except ValueError:  # Python refuses to print ints of thousands of digits
-        return "<an int of thousands of digits>"
+    return shown(value)

@@ -200,7 +200,13 @@ def _value(text: str) -> Any:
     """What an argument stands for in Python; a word stands for itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # the last ones of what is nested too deep
         return text
 
 

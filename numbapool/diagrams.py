@@ -7,14 +7,19 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from numbapool.geometry import shown
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from numbapool.explanation import AxisWindows, Explanation
 
-# Elements of an axis that are drawn, unless the first two windows need more; and slices of a third axis.
+# Elements of an axis that are drawn, unless the first two windows need more; and slices of a third axis, which are panels.
 MOST_CELLS, MOST_SLICES = 20, 8
+
+# Windows along an axis, and panels, that are drawn at most, whatever the first two windows need.
+MOST_WINDOWS, MOST_PANELS = 64, 24
 
 # Axes of more elements are drawn without lines between them, and windows of more taps without their taps.
 MOST_LINES, MOST_TAPS = 64, 400
@@ -27,7 +32,7 @@ COLOURS = "#0b6bcb", "#d1480f", "#2d7d46"  # of the windows that are picked out
 def draw(explanation: Explanation, figure: Figure | None = None) -> Figure:
     """Draw up to three pooled axes: one as a strip with all its windows, two as planes, three as slices of planes."""
     try:
-        from matplotlib.figure import Figure  # without pyplot, which would look for a screen
+        from matplotlib.figure import Figure, FigureBase  # without pyplot, which would look for a screen
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError("a picture needs matplotlib: pip install 'numbapool[demo]'") from error
@@ -40,8 +45,12 @@ def draw(explanation: Explanation, figure: Figure | None = None) -> Figure:
         raise ValueError(f"pictures have up to three pooled axes, got {len(axes)}")
     if explanation.windows == 0:
         raise ValueError(f"there is nothing to draw: {explanation.call} has no windows")
-    extents = [_Extent(axis, MOST_SLICES if len(axes) == 3 and i == 0 else MOST_CELLS) for i, axis in enumerate(axes)]
+    extents = [_Extent(axis, MOST_CELLS) for axis in axes[-2:]]
+    if len(axes) == 3:
+        extents.insert(0, _Extent(axes[0], MOST_SLICES, MOST_PANELS))
     figure = Figure() if figure is None else figure
+    if not isinstance(figure, FigureBase):
+        raise TypeError(f"figure must be a matplotlib Figure, got {shown(figure)} of type {type(figure).__name__}")
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     if len(axes) == 1:
         _draw_strip(figure, explanation, extents[0])
@@ -55,23 +64,24 @@ def draw(explanation: Explanation, figure: Figure | None = None) -> Figure:
 class _Extent:
     """The part of an axis that is drawn: from the first padding or tap on, to the end or to a whole window."""
 
-    def __init__(self, axis: AxisWindows, most: int) -> None:
+    def __init__(self, axis: AxisWindows, most: int, limit: int | None = None) -> None:
         self.axis = axis
         self.first = min(-axis.padding[0], axis.window(0).start, 0)
         end = max(axis.length + axis.padding[1], axis.window(axis.out - 1)[-1] + 1)
         least = axis.window(min(1, axis.out - 1))[-1] + 1  # of the second window
-        self.is_whole = end - self.first <= most
-        self.end = end if self.is_whole else min(end, max(self.first + most, least))
-        self.is_whole = self.end == end
-        self.outs = axis.out
-        if not self.is_whole:
+        self.end = min(end, max(self.first + most, least))
+        if limit is not None:
+            self.end = min(self.end, self.first + limit)
+        numbers = range(min(axis.out, MOST_WINDOWS if limit is None else limit))
+        self.outs = len(numbers)
+        if self.end < end:
             # Windows begin one after the other.
-            self.outs = next((o for o in range(axis.out) if axis.window(o)[-1] >= self.end), axis.out)
+            self.outs = max(1, next((o for o in numbers if axis.window(o)[-1] >= self.end), self.outs))
 
     @property
     def input_end(self) -> int:
         """Where the input ends, or what is drawn of it."""
-        return min(self.axis.length, self.end)
+        return max(0, min(self.axis.length, self.end))
 
     @property
     def padded_end(self) -> int:

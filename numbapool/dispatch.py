@@ -29,11 +29,8 @@ class Backend(Protocol):
     def to_numpy(self, array: Any) -> np.ndarray:
         """The values of a small array."""
 
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """An array of this library, or what it takes for one, with these values."""
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1) by the library's own generator."""
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Any:
+        """Random numbers in [0, 1) of float32 or float64, by a generator or else by the library's own."""
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """Distance in memory of neighbours along each axis of what is called `name`, in any unit."""

@@ -7,29 +7,44 @@ every plan is the function's own; what is here counts and words them.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, partial
-from itertools import pairwise
-from math import prod
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from math import gcd, prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numbapool import functional
-from numbapool.advice import Change, Request, changes_that_help, parameters_of, shown
+from numbapool.advice import Change, Request, changes_that_help, parameters_of, written
+from numbapool.backends.numpy import standard_dtype
 from numbapool.backends.outline import Call, Outline
 from numbapool.dispatch import Spec, backend_of
-from numbapool.geometry import BinPlan, Plan, WindowPlan, as_axes, as_int, dtype_name, unpooled_windows
+from numbapool.geometry import (
+    LARGEST_INT64,
+    BinPlan,
+    Plan,
+    WindowPlan,
+    as_axes,
+    as_int,
+    bin_sizes,
+    dtype_name,
+    shown,
+    unpooled_windows,
+)
 from numbapool.kernels.elements import BFLOAT16
-from numbapool.kernels.windows import Axis
+from numbapool.kernels.windows import Axis, Bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Operations that only renumber indices, after the pooling or before it.
 RENUMBERING = ("to_global", "from_global")
+
+# Of an array of NumPy.
+MOST_AXES = 64
 
 LETTERS = {1: "L", 2: "HW", 3: "DHW"}
 
@@ -52,6 +67,13 @@ class AxisWindows:
         Number of a window -> range of the positions of its taps; positions outside 0 to `length` are padding, or beyond it.
     regular : numbapool.kernels.windows.Axis or None
         Kernel, stride and dilation, unless windows lie where bins or samples say.
+    kernel : int or None
+        Taps of every window; those of bins differ.
+
+    Notes
+    -----
+    Nothing is counted one by one, so axes may be as long as they like. Figures of windows that are drawn are those of exact
+    arithmetic.
     """
 
     name: str
@@ -61,55 +83,72 @@ class AxisWindows:
     padding: tuple[int, int]
     window: Callable[[int], range] = field(repr=False, compare=False)
     regular: Axis | None
+    kernel: int | None
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Taps of the smallest and of the largest window."""
-        if self.regular is not None:
-            return self.regular.kernel, self.regular.kernel
-        lengths = [len(self.window(number)) for number in range(self.out)]
-        return min(lengths, default=0), max(lengths, default=0)
+        return bin_sizes(self._bins) if self.kernel is None else (self.kernel, self.kernel)
 
     @cached_property
     def shared(self) -> tuple[int, int]:
         """Fewest and most taps that a window has in common with the next one; (0, 0) for a single window."""
+        if self.out < 2:
+            return 0, 0
         if self.regular is not None:
             axis = self.regular
             both = 0 if axis.stride % axis.dilation else max(0, axis.kernel - axis.stride // axis.dilation)
-            return (both, both) if axis.out > 1 else (0, 0)
-        windows = [self.window(number) for number in range(self.out)]
-        counts = [max(0, a.stop - b.start) for a, b in pairwise(windows)]
-        return min(counts, default=0), max(counts, default=0)
+            return both, both
+        if self.kernel is None:  # the bins before and after i * length / out share the element that it is within
+            return int(gcd(self.length, self.out) == 1), int(self.length % self.out > 0)
+        shortest, rest = divmod(
+            self.length - self.kernel, self.out - 1
+        )  # steps, which all together lead to the last window
+        return max(0, self.kernel - shortest - (rest > 0)), max(0, self.kernel - shortest)
 
     @cached_property
     def whole(self) -> int:
         """Windows of which every tap is inside the input."""
         if self.regular is None:
             return self.out
-        return _between(self._starts, 0, self.length - self._span)
+        return max(0, _below(self._starts, self.length - self._span) - _below(self._starts, 0))
 
     @cached_property
     def with_input(self) -> int:
         """Windows of which a tap is inside the input."""
         if self.regular is None:
             return self.out
-        from_inside, from_before = _between(self._starts, 0, self.length), _between(self._starts, -self._span, 0)
-        if self.regular.dilation > self.length:  # then windows that start before the input may step over it
-            first = _between(self._starts, self._starts[0], -self._span)
-            numbers = range(first, first + from_before)
-            from_before = sum(1 for number in numbers if _between(self.window(number), 0, self.length))
-        return from_inside + from_before
+        starts = self._starts
+        before = starts[_below(starts, -self._span) : _below(starts, 0)]
+        if self.regular.dilation <= self.length:
+            from_before = len(before)
+        else:
+            # These may step over the input. One at s has a tap inside if s mod dilation is below length, which is the
+            # difference of floor(s / dilation) and floor((s - length) / dilation).
+            floors = _sum_of_floors(before, self.regular.dilation)
+            from_before = floors - _sum_of_floors(_moved(before, -self.length), self.regular.dilation)
+        return from_before + _below(starts, self.length) - _below(starts, 0)
 
     @cached_property
     def visits(self) -> int:
         """Taps inside the input, of all windows together."""
-        if self.regular is None:
-            return sum(len(self.window(number)) for number in range(self.out))
-        axis = self.regular
-        if axis.out <= axis.kernel:
-            return sum(_between(self.window(number), 0, self.length) for number in range(self.out))
-        reach = axis.out * axis.stride
-        return sum(_between(range(tap, tap + reach, axis.stride), 0, self.length) for tap in self.window(0))
+        if self.regular is not None:
+            return self._taps_below(self.length) - self._taps_below(0)
+        if self.kernel is not None:
+            return self.out * self.kernel
+        return self.length + self.out - gcd(self.length, self.out) if self.out else 0  # each element, and those shared
+
+    def _taps_below(self, end: int) -> int:
+        """Taps before a position, of all windows together."""
+        assert self.regular is not None
+        starts, whole = self._starts, _below(self._starts, end - self._span)
+        # Of a window at s that is not whole it is ceil((end - s) / dilation).
+        parts = _moved(starts[whole : _below(starts, end)], -end)
+        return whole * self.regular.kernel - _sum_of_floors(parts, self.regular.dilation)
+
+    @property
+    def _bins(self) -> Bins:
+        return Bins(self.length, self.out)
 
     @property
     def _starts(self) -> range:
@@ -373,8 +412,8 @@ def explain(
     padding=2 (1, 1, 1, 1)
     """
     name = _name_of(op)
-    spec = _spec_of(shape, dtype)
-    _check_bandwidth(bandwidth)
+    spec = _spec_of("shape", shape, dtype)
+    speed = _as_bandwidth(bandwidth)
     request = _request(name, spec, args, kwargs)
     try:
         run = _run(request)
@@ -395,7 +434,7 @@ def explain(
         planes=planes,
         bytes_read=read,
         bytes_written=written,
-        bandwidth=bandwidth,
+        bandwidth=speed,
     )
 
 
@@ -430,13 +469,16 @@ def _run(request: Request) -> Run:
         arrays.append(Outline(spec[0], _index_dtype(request), calls))
     given = dict(request.arguments)
     if given.get("indices") is not None:
-        shape, dtype = _spec_of(given["indices"], None)
+        shape, dtype = _spec_of("indices", given["indices"], None)
         if isinstance(given["indices"], (tuple, list)):
             dtype = _index_dtype(request)
         given["indices"] = Outline(shape, dtype, calls)
     if given.get("_random_samples") is not None:
         samples = given["_random_samples"]
-        given["_random_samples"] = backend_of("_random_samples", samples).to_numpy(samples)
+        try:
+            given["_random_samples"] = backend_of("_random_samples", samples).to_numpy(samples)
+        except Exception as error:  # of a library, about an array without values
+            raise TypeError(f"_random_samples must be an array with values, got {written(samples)}") from error
     results = function(*arrays, **given)
     names = ["grad_input"] if name.endswith("_backward") else ["out", "indices"]
     outlines = results if isinstance(results, tuple) else (results,)
@@ -453,7 +495,8 @@ def _run_forward(request: Request, **more: Any) -> Run:
 
 def _index_dtype(request: Request) -> np.dtype[Any]:
     """The dtype of indices that nobody has made yet."""
-    if request.arguments.get("index_kind") != "window":
+    kind = request.arguments.get("index_kind")
+    if not isinstance(kind, str) or kind != "window":
         return np.dtype(np.int64)
     if "unpool" in request.name:
         plan = _run_forward(request.without("index_kind")).calls[0].plan
@@ -482,40 +525,56 @@ def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any
 def _name_of(op: Any) -> str:
     name = getattr(op, "__name__", op)
     if not isinstance(name, str):
-        raise TypeError(f"op must be a pooling function or its name, got {op!r} of type {type(op).__name__}")
+        raise TypeError(f"op must be a pooling function or its name, got {shown(op)} of type {type(op).__name__}")
     if name not in functional.__all__ or (callable(op) and op is not getattr(functional, name)):
         like = ", ".join(map(repr, get_close_matches(name, functional.__all__, n=3, cutoff=0)))
-        raise ValueError(f"op must be a pooling function of numbapool or its name, got {op!r}; the nearest are {like}")
+        raise ValueError(
+            f"op must be a pooling function of numbapool or its name, got {shown(op)}; the nearest are {like}"
+        )
     return name
 
 
-def _check_bandwidth(value: Any) -> None:
+def _as_bandwidth(value: Any) -> float | None:
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        raise TypeError(f"bandwidth must be a number, got {value!r} of type {type(value).__name__}")
-    if not float(value) > 0:
-        raise ValueError(f"bandwidth must be greater than 0, in bytes a second, got {value!r}")
+        return None
+    try:
+        number = math.nan if isinstance(value, (bool, np.bool_, str, bytes)) else float(value)
+    except Exception:  # whatever a library says of what is no number, or has no value
+        number = math.nan
+    if math.isnan(number):
+        raise TypeError(f"bandwidth must be a number, got {shown(value)} of type {type(value).__name__}")
+    if not number > 0:
+        raise ValueError(f"bandwidth must be greater than 0, in bytes a second, got {shown(value)}")
+    return number
 
 
-def _spec_of(shape: Any, dtype: Any) -> Spec:
+def _spec_of(name: str, shape: Any, dtype: Any) -> Spec:
     """Shape and dtype of an array, or of one that is given by them."""
     if isinstance(shape, (str, int)):
-        raise TypeError(f"shape must be ints such as (1, 3, 224, 224), or an array, got {shape!r}")
+        raise TypeError(f"{name} must be ints such as (1, 3, 224, 224), or an array, got {shown(shape)}")
     if not isinstance(shape, (tuple, list)):
-        spec = backend_of("shape", shape).describe("shape", shape)
+        spec = backend_of(name, shape).describe(name, shape)
         if dtype is not None:
-            raise TypeError(f"dtype must not be given beside an array, which has one, got {dtype!r}")
+            raise TypeError(f"dtype must not be given beside an array, which has one, got {shown(dtype)}")
         return spec
-    lengths = tuple(as_int("shape", each) for each in shape)
+    lengths = tuple(as_int(name, each) for each in shape)
     if any(length < 0 for length in lengths):
-        raise ValueError(f"shape must have lengths of at least 0, got {shape!r}")
-    if f"{dtype}" == "bfloat16":
-        return lengths, BFLOAT16
+        raise ValueError(f"{name} must have lengths of at least 0, got {shown(shape)}")
+    if len(lengths) > MOST_AXES:
+        raise ValueError(f"{name} must have at most {MOST_AXES} axes, got {len(lengths)}")
+    found = _as_dtype(dtype)
+    if found.itemsize * prod(max(length, 1) for length in lengths) > LARGEST_INT64:
+        raise ValueError(f"{name} must be of an array of at most 2**63 - 1 bytes, got {shown(shape)}")
+    return lengths, found
+
+
+def _as_dtype(value: Any) -> np.dtype[Any]:
+    if isinstance(value, str) and value == "bfloat16":
+        return BFLOAT16
     try:
-        return lengths, np.dtype(np.float32 if dtype is None else dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be NumPy's or the name of one, got {dtype!r}") from None
+        return standard_dtype(np.dtype(np.float32 if value is None else value))
+    except Exception:
+        raise TypeError(f"dtype must be NumPy's or the name of one, got {shown(value)}") from None
 
 
 def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...], int]:
@@ -539,6 +598,7 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
     for number, (plan, i) in enumerate(along):
         pooled = plan.pooled[i]
         regular = pooled if isinstance(pooled, Axis) else None
+        drawn = plan.kernel[i] if isinstance(plan, BinPlan) and plan.kernel else None
         axes.append(
             AxisWindows(
                 names[number],
@@ -548,6 +608,7 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
                 (regular.before, regular.after) if regular is not None else (0, 0),
                 partial(plan.window, i),
                 regular,
+                drawn if regular is None else regular.kernel,
             )
         )
     return tuple(axes), planes
@@ -586,17 +647,28 @@ def _written(request: Request) -> str:
         key for key in inspect.signature(getattr(functional, request.name)).parameters if key in ("grad_output", "x")
     ]
     arrays += ["indices"] * ("unpool" in request.name)
-    return (
-        f"{request.name}({', '.join([*arrays, *(f'{key}={shown(each)}' for key, each in request.arguments.items())])})"
-    )
+    return f"{request.name}({', '.join([*arrays, *(f'{key}={written(each)}' for key, each in request.arguments.items())])})"
 
 
-def _between(positions: range, low: int, high: int) -> int:
-    """How many of ascending positions are at least `low` and below `high`."""
-    step = positions.step
-    first = max(0, -((positions.start - low) // step))
-    end = min(len(positions), -((positions.start - high) // step))
-    return max(0, end - first)
+def _below(positions: range, end: int) -> int:
+    """How many of ascending positions are below `end`."""
+    return min(max(0, -((positions.start - end) // positions.step)), len(positions))
+
+
+def _moved(positions: range, by: int) -> range:
+    return range(positions.start + by, positions.stop + by, positions.step)
+
+
+def _sum_of_floors(positions: range, divisor: int) -> int:
+    """Sum of floor(position / divisor) over ascending positions, in as many rounds as Euclid's algorithm takes."""
+    count, start, step, total = len(positions), positions.start, positions.step, 0
+    while count > 0:
+        total += count * (count - 1) // 2 * (step // divisor) + count * (start // divisor)
+        step, start = step % divisor, start % divisor
+        # What is left are the points below a line, which are counted again along the other axis.
+        count, start = divmod(count * step + start, divisor)
+        step, divisor = divisor, step
+    return total
 
 
 def _in_columns(rows: list[tuple[str, str]]) -> list[str]:

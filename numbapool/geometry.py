@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from math import prod
+from math import gcd, prod
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -39,9 +39,12 @@ AUTOMATIC_PADDING = ("same", "same_lower", "valid")
 # Kernels compute positions in int64: with every extent below 2**62 no sum or difference of two of them overflows.
 LARGEST_EXTENT = 2**62
 LARGEST_INT64 = 2**63 - 1
+# Results of up to so many elements have at most 2**63 - 1 bytes, whatever their dtype: to no library larger ones are arrays.
+LARGEST_SIZE = 2**59 - 1
 
-# Arrays of up to so many elements are printed in messages, of others the shape.
+# Arrays of up to so many elements are printed in messages, of others the shape; and of anything so many characters.
 MOST_SHOWN = 8
+MOST_CHARACTERS = 200
 
 # A last axis of up to this length, shorter than the window, is likely to hold the channels of an image.
 MOST_COLORS = 4
@@ -168,16 +171,26 @@ class WindowPlan(Plan):
 
 @dataclass(frozen=True, eq=False)
 class BinPlan(Plan):
-    """Windows where a rule says: the bins of adaptive pooling, or where `starts` says, with windows of `kernel`."""
+    """Windows where a rule says: the bins of adaptive pooling, or windows of `kernel` where `samples` places them."""
 
     pooled: tuple[Bins, ...]
     kernel: tuple[int, ...] = ()  # none: adaptive bins
-    starts: tuple[np.ndarray, ...] = ()  # for each pooled axis, shape (planes, windows)
+    samples: np.ndarray | None = None  # shape (planes, pooled axes)
 
     @property
     def serves_once(self) -> bool:
         """Whether it is made for one call, and nothing about it is worth remembering."""
-        return len(self.starts) > 0
+        return self.samples is not None
+
+    @cached_property
+    def starts(self) -> tuple[np.ndarray, ...]:
+        """Where the windows of `samples` start: for each pooled axis, shape (planes, windows)."""
+        if self.samples is None:
+            return ()
+        return tuple(
+            _fractional_starts(self.samples[:, i], axis.length, self.kernel[i], axis.out)
+            for i, axis in enumerate(self.pooled)
+        )
 
     @cached_property
     def axes(self) -> tuple[Bins, ...]:
@@ -187,23 +200,32 @@ class BinPlan(Plan):
     @cached_property
     def taps(self) -> int:
         """Elements of the largest window."""
-        if self.kernel:
-            return prod(self.kernel)
-        sizes = ([bin_end(o, *axis) - bin_start(o, *axis) for o in range(axis.out)] for axis in self.pooled)
-        return prod(max(each, default=0) for each in sizes)
+        return prod(self.kernel or [bin_sizes(axis)[1] for axis in self.pooled])
 
     def window(self, axis: int, number: int) -> range:
-        """Where the elements of a window are along one pooled axis; with `starts`, of the first plane, or at 0 without planes."""
-        if self.kernel:
-            start = int(self.starts[axis][0, number]) if self.planes else 0
-            return range(start, start + self.kernel[axis])
-        return range(bin_start(number, *self.pooled[axis]), bin_end(number, *self.pooled[axis]))
+        """Where the elements of a window are along one pooled axis; with `samples`, of the first plane, or at 0 without planes."""
+        bins = self.pooled[axis]
+        if self.samples is None:
+            return range(bin_start(number, *bins), bin_end(number, *bins))
+        first = _fractional_starts(self.samples[:1, axis], bins.length, self.kernel[axis], bins.out, number)
+        start = int(first[0, 0]) if self.planes else 0
+        return range(start, start + self.kernel[axis])
 
     def batched(self, size: int) -> BinPlan:
-        """The same for `size` inputs, one after the other along the first axis; starts are those of the first."""
+        """The same for `size` inputs, one after the other along the first axis; samples are those of the first."""
         first, *others = self.leading
-        starts = tuple(np.tile(each, (size, 1)) for each in self.starts)
-        return replace(self, leading=(size * first, *others), starts=starts)
+        samples = None if self.samples is None else np.tile(self.samples, (size, 1))
+        return replace(self, leading=(size * first, *others), samples=samples)
+
+
+def bin_sizes(axis: Bins) -> tuple[int, int]:
+    """Elements of the smallest and of the largest bin along an axis.
+
+    With r = i * length mod out, bin i has ceil((length + r) / out) elements, and r takes every multiple of their greatest
+    common divisor below out.
+    """
+    length, out = axis
+    return (-(-length // out), -(-(length + out - gcd(length, out)) // out)) if out else (0, 0)
 
 
 def window_plan(
@@ -271,14 +293,16 @@ def _window_plan(
         raise ValueError(
             f"padding must make axes of at most 2**62 elements, got padding={padding} for x of shape {shape}"
         )
-    _check_out_size(plan.out_shape, shape)
+    check_size(plan.out_shape, shape, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
     return plan
 
 
-def _check_out_size(out_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    if prod(max(length, 1) for length in out_shape) > LARGEST_INT64:  # NumPy, too, refuses such shapes if empty
+def check_size(out_shape: tuple[int, ...], shape: tuple[int, ...], **causes: Any) -> None:
+    """Refuse an output that no memory holds; `causes` are the arguments it comes from."""
+    if prod(max(length, 1) for length in out_shape) > LARGEST_SIZE:  # NumPy, too, refuses such shapes if empty
+        given = ", ".join(f"{name}={shown(value)}" for name, value in causes.items())
         raise ValueError(
-            f"Output size is too large: {out_shape} has more than 2**63 - 1 elements (x has shape {shape})"
+            f"Output size is too large: {out_shape} has more than 2**59 - 1 elements, of x of shape {shape} by {given}"
         )
 
 
@@ -323,7 +347,7 @@ def pooled_axes(
     if any(length < 1 for length in out_lengths):
         text = (
             f"Output size is too small: windows of kernel_size={kernel} with dilation={dilation} do not fit into x of shape "
-            f"{shape} with padding={padding!r}; the pooled axes would have lengths {out_lengths}"
+            f"{shape} with padding={shown(padding)}; the pooled axes would have lengths {out_lengths}"
         )
         if rank > 1 and min(out_lengths[:-1]) > 0 and lengths[-1] <= MOST_COLORS < shape[-rank - 1]:
             text += (
@@ -339,7 +363,7 @@ def _adaptive_plan(shape: tuple[int, ...], sizes: tuple[int | None, ...]) -> Pla
     out = adaptive_lengths(shape, sizes)
     rank = len(out)
     lengths = shape[-rank:]
-    _check_out_size(shape[:-rank] + out, shape)
+    check_size(shape[:-rank] + out, shape, output_size=sizes)
     bins = tuple(zip(lengths, out, strict=True))
     if all(0 < count <= length and length % count <= 1 for length, count in bins):
         # Then bins are windows of equal size and stride: start and end of bin i are i * (length // count) and that plus
@@ -372,7 +396,7 @@ def adaptive_sizes(rank: int, output_size: Any) -> tuple[int | None, ...]:
     if isinstance(output_size, (tuple, list)):
         if len(output_size) != rank:
             raise ValueError(
-                f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {output_size!r}"
+                f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {shown(output_size)}"
             )
         sizes = tuple(output_size)
     else:
@@ -410,8 +434,8 @@ def fractional_lengths(
     lengths = shape[-rank:]
     if (output_size is None) == (output_ratio is None):
         raise ValueError(
-            f"output_size or output_ratio must be given, and not both, got output_size={output_size!r} and "
-            f"output_ratio={output_ratio!r}"
+            f"output_size or output_ratio must be given, and not both, got output_size={shown(output_size)} and "
+            f"output_ratio={shown(output_ratio)}"
         )
     if output_size is not None:
         out = per_axis("output_size", output_size, rank)
@@ -425,6 +449,7 @@ def fractional_lengths(
                 f"output_size={out} is too large for kernel_size={kernel} on x of shape {shape}: output_size + kernel_size "
                 f"- 1 must be {'at most' if room else 'less than'} the length of the axis"
             )
+    check_size((*shape[:-rank], *out), shape, output_size=out)
     return kernel, out
 
 
@@ -432,13 +457,13 @@ def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
     ratios = tuple(output_ratio) if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * rank
     if len(ratios) != rank:
         raise ValueError(
-            f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {output_ratio!r}"
+            f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {shown(output_ratio)}"
         )
     for each in ratios:
         if isinstance(each, (bool, np.bool_)) or not isinstance(each, (int, float, np.integer, np.floating)):
             raise TypeError(f"output_ratio must be a float, got {_described(each)}")
         if not 0 < each < 1:
-            raise ValueError(f"output_ratio must be between 0 and 1, got {output_ratio!r}")
+            raise ValueError(f"output_ratio must be between 0 and 1, got {shown(output_ratio)}")
     return ratios
 
 
@@ -450,28 +475,28 @@ def fractional_plan(
     torch's rule: in 2-d the first sample is that of the width, in 3-d of the depth; arithmetic in the dtype of the samples.
     """
     rank = len(kernel)
-    lengths, leading = shape[-rank:], shape[:-rank]
     flat = samples.reshape(-1, rank)
-    if not bool(np.all((flat >= 0) & (flat < 1))):
-        bad = flat[~((flat >= 0) & (flat < 1))]
+    different = flat[:1] if flat.strides[0] == 0 else flat
+    if not bool(np.all((different >= 0) & (different < 1))):
+        bad = different[~((different >= 0) & (different < 1))]
         raise ValueError(f"_random_samples must be in [0, 1), got {bad.flat[0]}")
-    columns = range(rank) if rank == 3 else range(rank - 1, -1, -1)
-    starts = tuple(
-        _fractional_starts(flat[:, column], *axis)
-        for column, axis in zip(columns, zip(lengths, kernel, out, strict=True), strict=True)
-    )
-    return BinPlan(leading, tuple(Bins(*each) for each in zip(lengths, out, strict=True)), kernel, starts)
+    bins = tuple(Bins(*each) for each in zip(shape[-rank:], out, strict=True))
+    return BinPlan(shape[:-rank], bins, kernel, flat if rank == 3 else flat[:, ::-1])
 
 
-def _fractional_starts(samples: np.ndarray, length: int, kernel: int, out: int) -> np.ndarray:
-    """Where the windows of each plane start along one axis: shape (planes, windows)."""
-    starts = np.full((len(samples), out), length - kernel, np.int64)
+def _fractional_starts(
+    samples: np.ndarray, length: int, kernel: int, out: int, number: int | None = None
+) -> np.ndarray:
+    """Where the windows of each plane start along one axis, or one of them: shape (planes, windows)."""
+    numbers = np.arange(out) if number is None else np.array([number])
+    starts = np.full((len(samples), len(numbers)), length - kernel, np.int64)
     if out > 1:
         scalar = samples.dtype.type
         alpha = scalar(length - kernel) / scalar(out - 1)
-        steps = (np.arange(out - 1).astype(samples.dtype) + samples[:, None]) * alpha
-        starts[:, :-1] = steps.astype(np.int64) - (samples * alpha).astype(np.int64)[:, None]
-        np.minimum(starts, length - kernel, out=starts)  # float32 rounds up along axes of more than 2**24 elements
+        steps = (numbers.astype(samples.dtype) + samples[:, None]) * alpha
+        drawn = steps.astype(np.int64) - (samples * alpha).astype(np.int64)[:, None]
+        np.minimum(starts, drawn, out=starts)  # float32 rounds up along axes of more than 2**24 elements
+        starts[:, numbers == out - 1] = length - kernel
     return starts
 
 
@@ -509,7 +534,7 @@ def check_options(kind: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         default = DEFAULTS[name]
         if name not in KINDS[kind] and not (type(value) is type(default) and value == default):
-            raise ValueError(f"{name} has no meaning for kind={kind!r}, got {name}={value!r}")
+            raise ValueError(f"{name} has no meaning for kind={kind!r}, got {name}={shown(value)}")
 
 
 def as_axes(axes: Any, kernel_size: Any, ndim: int) -> tuple[int, ...]:
@@ -519,14 +544,16 @@ def as_axes(axes: Any, kernel_size: Any, ndim: int) -> tuple[int, ...]:
     if axes is None:
         number = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else ndim
         if not 0 < number <= ndim:
-            raise ValueError(f"kernel_size must have 1 to {ndim} ints, as many as x has axes, got {kernel_size!r}")
+            raise ValueError(f"kernel_size must have 1 to {ndim} ints, as many as x has axes, got {shown(kernel_size)}")
         return tuple(range(ndim - number, ndim))
     given = tuple(as_int("axes", each) for each in axes) if isinstance(axes, (tuple, list)) else (as_int("axes", axes),)
     if not given or any(not -ndim <= each < ndim for each in given):
-        raise ValueError(f"axes must be ints of {-ndim} to {ndim - 1} for an array of {ndim} axes, got {axes!r}")
+        raise ValueError(
+            f"axes must be ints of {-ndim} to {ndim - 1} for an array of {ndim} axes, got {shown(axes)} for x"
+        )
     chosen = tuple(each % ndim for each in given)
     if len(set(chosen)) < len(chosen):
-        raise ValueError(f"axes must be different, got {axes!r}")
+        raise ValueError(f"axes must be different, got {shown(axes)}")
     return chosen
 
 
@@ -588,6 +615,8 @@ def unpool_plan(
         these parameters could have had.
     """
     sizes = unpool_lengths(shape, rank, kernel_size, stride, padding, output_size)
+    causes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "output_size": output_size}
+    check_size((*shape[:-rank], *sizes), shape, **causes)
     return placed_plan(shape, sizes)
 
 
@@ -595,7 +624,6 @@ def unpool_plan(
 def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
     """The plan for an output of `shape` whose elements have their places in planes of `sizes`."""
     rank = len(sizes)
-    _check_out_size(shape[:-rank] + sizes, shape)
     return BinPlan(shape[:-rank], tuple(Bins(*each) for each in zip(sizes, shape[-rank:], strict=True)))
 
 
@@ -643,13 +671,13 @@ def unpool_lengths(
         if not isinstance(output_size, (tuple, list)) or len(output_size) not in (rank, rank + 2):
             raise ValueError(
                 f"output_size must be {rank} ints, one for each unpooled axis, or those after batch and channels, got "
-                f"{output_size!r}"
+                f"{shown(output_size)}"
             )
         sizes = tuple(as_int("output_size", each) for each in output_size[-rank:])
         for size, usual, step in zip(sizes, default, strides, strict=True):
             if not usual - step < size < usual + step:
                 raise ValueError(
-                    f"output_size must be less than a stride ({strides}) from the default {default}, got {_shown(sizes)}"
+                    f"output_size must be less than a stride ({strides}) from the default {default}, got {shown(sizes)}"
                 )
     if min(sizes) < 1:
         raise ValueError(
@@ -706,7 +734,7 @@ def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
     """`value`, an int or one int an axis, as one Python int an axis."""
     if isinstance(value, (tuple, list)):
         if len(value) != rank:
-            raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value!r}")
+            raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {shown(value)}")
         return tuple([as_int(name, each) for each in value])
     return (as_int(name, value),) * rank
 
@@ -716,14 +744,14 @@ def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | 
         return ((padding, padding),) * rank
     if isinstance(padding, str):
         if padding not in AUTOMATIC_PADDING:
-            raise ValueError(f"padding by name must be one of {AUTOMATIC_PADDING}, got {padding!r}")
+            raise ValueError(f"padding by name must be one of {AUTOMATIC_PADDING}, got {shown(padding)}")
         return padding
     if not isinstance(padding, (tuple, list)):
         return ((as_int("padding", padding),) * 2,) * rank
     if len(padding) != rank:
         raise ValueError(
             f"padding must be an int, {rank} ints or {rank} pairs (before, after), one for each pooled axis, or one of "
-            f"{AUTOMATIC_PADDING}, got {padding!r}"
+            f"{AUTOMATIC_PADDING}, got {shown(padding)}"
         )
     pairs = []
     for each in padding:
@@ -731,7 +759,7 @@ def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | 
             each = (each, each)
         elif len(each) != 2:
             raise ValueError(
-                f"padding of one axis must be an int or a pair (before, after), got {each!r} in {padding!r}"
+                f"padding of one axis must be an int or a pair (before, after), got {shown(each)} in {shown(padding)}"
             )
         pairs.append((as_int("padding", each[0]), as_int("padding", each[1])))
     return tuple(pairs)
@@ -741,20 +769,22 @@ def as_int(name: str, value: Any) -> int:
     """`value` as a Python int; bool, float, str and None are refused."""
     if type(value) is int:
         return value
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an int, got {_described(value)}")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, got {_described(value)}") from None
+    cause = None
+    # Tensors of bool are ints to torch.
+    if not isinstance(value, (bool, np.bool_)) and "bool" not in str(getattr(value, "dtype", "")):
+        try:
+            return operator.index(value)
+        except Exception as error:  # whatever a library says of an array of several elements, or without values
+            cause = error
+    raise TypeError(f"{name} must be an int, got {_described(value)}") from cause
 
 
 def _described(value: Any) -> str:
     """A value of the wrong type, for messages: of an array of more than a few elements the shape."""
     shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) and prod(shape) > MOST_SHOWN:
-        return f"an array of shape {tuple(shape)}"
-    return f"{value!r} of type {type(value).__name__}"
+    if type(shape) is tuple and len(shape) > 0 and prod(shape) > MOST_SHOWN:
+        return f"an array of shape {shape}"
+    return f"{shown(value)} of type {type(value).__name__}"
 
 
 def as_flag(name: str, value: Any) -> bool:
@@ -791,7 +821,7 @@ def _as_word(name: str, value: Any, words: tuple[str, ...]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {_described(value)}")
     if value not in words:
-        raise ValueError(f"{name} must be one of {words}, got {value!r}")
+        raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
     return value
 
 
@@ -803,7 +833,7 @@ def as_divisor(value: Any) -> int | None:
     if divisor == 0:
         raise ValueError("divisor must be not zero, got divisor_override=0")
     if not -LARGEST_INT64 <= divisor <= LARGEST_INT64:
-        raise ValueError(f"divisor_override must fit into 64 bits, got {_shown([divisor])}")
+        raise ValueError(f"divisor_override must fit into 64 bits, got {shown(divisor)}")
     return divisor
 
 
@@ -812,11 +842,18 @@ def as_norm_type(value: Any) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"norm_type must be a number, got {_described(value)}")
     if not value > 0:
-        raise ValueError(f"norm_type must be greater than 0, got {value!r}")
+        raise ValueError(f"norm_type must be greater than 0, got {shown(value)}")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"norm_type must fit into a float, got {_shown([int(value)])}") from None
+        raise ValueError(f"norm_type must fit into a float, got {shown(value)}") from None
+
+
+def as_generator(value: Any) -> np.random.Generator:
+    """`generator` as one of NumPy's."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(f"generator must be a numpy.random.Generator, got {_described(value)}")
+    return value
 
 
 def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -845,14 +882,20 @@ def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...
 
 def _check_extents(name: str, values: Sequence[int], least: int, phrase: str) -> None:
     if any(value < least for value in values):
-        raise ValueError(f"{phrase}, got {name}={_shown(values)}")
+        raise ValueError(f"{phrase}, got {name}={shown(values)}")
     if any(value > LARGEST_EXTENT for value in values):
-        raise ValueError(f"{name} must be at most 2**62, got {_shown(values)}")
+        raise ValueError(f"{name} must be at most 2**62, got {shown(values)}")
 
 
-def _shown(values: Sequence[int]) -> str:
-    """Values for a message; Python refuses to print ints of thousands of digits."""
-    return str(tuple(values)) if max(map(int.bit_length, values)) < 1000 else "an int of more than 1,000 bits"
+def shown(value: Any) -> str:
+    """An argument, for messages: cut where it is long, and never an error of its own."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "<ints of thousands of digits>"  # which Python refuses to print
+    except Exception:
+        return f"<a {type(value).__name__} that cannot be printed>"
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
 def _is_empty(value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from numbapool import functional
-from numbapool.geometry import DataFormat, Extent, Padding, Rounding, Sizes
+from numbapool.geometry import DataFormat, Extent, Padding, Rounding, Sizes, as_flag
 
 Pullback = Callable[..., Any]
 
@@ -40,12 +40,13 @@ class _MaxPool:
 
         The indices are kept for the pullback, so backward does not search the maxima again.
         """
+        shows_indices = as_flag("return_indices", self.return_indices)
         out, indices = self._forward(x, *self._window(), True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
             return self._backward(grad_output, x, *self._window(), indices=indices, data_format=self.data_format)
 
-        return ((out, indices) if self.return_indices else out), pullback
+        return ((out, indices) if shows_indices else out), pullback
 
     def _window(self) -> tuple[Any, ...]:
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
@@ -169,12 +170,13 @@ class _AdaptiveMaxPool:
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
+        shows_indices = as_flag("return_indices", self.return_indices)
         out, indices = self._forward(x, self.output_size, True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
             return self._backward(grad_output, x, self.output_size, indices=indices, data_format=self.data_format)
 
-        return ((out, indices) if self.return_indices else out), pullback
+        return ((out, indices) if shows_indices else out), pullback
 
 
 @dataclass(frozen=True)
@@ -221,12 +223,13 @@ class _FractionalMaxPool:
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
+        shows_indices = as_flag("return_indices", self.return_indices)
         out, indices = self._forward(x, *self._sizes(), True, generator=self.generator, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
             return self._backward(grad_output, x, *self._sizes(), indices=indices, data_format=self.data_format)
 
-        return ((out, indices) if self.return_indices else out), pullback
+        return ((out, indices) if shows_indices else out), pullback
 
     def _sizes(self) -> tuple[Any, ...]:
         return self.kernel_size, self.output_size, self.output_ratio
@@ -813,12 +816,13 @@ class GlobalMaxPool:
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
+        shows_indices = as_flag("return_indices", self.return_indices)
         out, indices = functional.global_max_pool(x, True, data_format=self.data_format)
 
         def pullback(grad_output: Any) -> Any:
             return functional.global_max_pool_backward(grad_output, x, indices=indices, data_format=self.data_format)
 
-        return ((out, indices) if self.return_indices else out), pullback
+        return ((out, indices) if shows_indices else out), pullback
 
 
 @dataclass(frozen=True)

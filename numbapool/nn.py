@@ -49,6 +49,7 @@ from numbapool.functional import (
     max_unpool2d,
     max_unpool3d,
 )
+from numbapool.geometry import shown
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -312,6 +313,11 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     replaced : dict
         The modules that were replaced, by their qualified names in the model; a shared one by each of its names.
 
+    Raises
+    ------
+    TypeError
+        `model` is no module.
+
     Examples
     --------
     >>> import torch, numbapool.nn
@@ -321,6 +327,8 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     >>> numbapool.nn.replace_pooling(model)
     {}
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {shown(model)} of type {type(model).__name__}")
     named = model.named_modules(remove_duplicate=False)
     replaced = {name: module for name, module in named if type(module) in MODULES}
     for module in set(replaced.values()):

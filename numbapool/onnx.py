@@ -6,14 +6,17 @@ many of the operator's outputs the node has. Source of all rules: https://onnx.a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from numbapool.dispatch import backend_of
 from numbapool.functional import global_avg_pool, global_lp_pool, global_max_pool, pool
 from numbapool.functional.arrangement import to_global
 from numbapool.functional.calls import unpool_embedded
-from numbapool.geometry import as_int, unpool_lengths
+from numbapool.geometry import as_int, shown, unpool_lengths
 
 __all__ = [
     "AveragePool",
@@ -92,11 +95,11 @@ def AveragePool(  # noqa: N802
     >>> AveragePool(np.arange(4.0).reshape(1, 1, 4), kernel_shape=[2])
     array([[[0.5, 1.5, 2.5]]])
     """
-    _check(
-        "AveragePool", opset, n_outputs, count_include_pad=count_include_pad, ceil_mode=ceil_mode, dilations=dilations
-    )
     window = _window(X, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-    return pool(X, "avg", **window, count_include_pad=_flag("count_include_pad", count_include_pad))
+    counts = _flag("count_include_pad", count_include_pad)
+    _check("AveragePool", opset, n_outputs, **_optional(window), count_include_pad=counts)
+    with _as_called("AveragePool", X=X, kernel_shape=kernel_shape, strides=strides, pads=pads, dilations=dilations):
+        return pool(X, "avg", **window, count_include_pad=counts)
 
 
 def MaxPool(  # noqa: N802
@@ -147,18 +150,18 @@ def MaxPool(  # noqa: N802
             [4., 5.]]]), array([[[1, 1],
             [3, 5]]]))
     """
-    has_indices = as_int("n_outputs", n_outputs) == 2
-    given = {"ceil_mode": ceil_mode, "dilations": dilations, "storage_order": storage_order}
-    _check("MaxPool", opset, 1 if has_indices else n_outputs, **given, Indices=has_indices)
     window = _window(X, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-    is_column_major = _flag("storage_order", storage_order)
-    if not has_indices:
-        return pool(X, "max", **window)
-    if not is_column_major:
-        return pool(X, "max", **window, return_indices=True, index_kind="global")
-    values, indices = pool(X, "max", **window, return_indices=True)
-    backend = backend_of("X", X)
-    return values, to_global(backend, indices, backend.describe("X", X)[0], window["axes"], is_column_major=True)
+    is_column_major, has_indices = _flag("storage_order", storage_order), as_int("n_outputs", n_outputs) == 2
+    given = _optional(window) | {"storage_order": is_column_major, "Indices": has_indices}
+    _check("MaxPool", opset, 1 if has_indices else n_outputs, **given)
+    with _as_called("MaxPool", X=X, kernel_shape=kernel_shape, strides=strides, pads=pads, dilations=dilations):
+        if not has_indices:
+            return pool(X, "max", **window)
+        if not is_column_major:
+            return pool(X, "max", **window, return_indices=True, index_kind="global")
+        values, indices = pool(X, "max", **window, return_indices=True)
+        backend = backend_of("X", X)
+        return values, to_global(backend, indices, backend.describe("X", X)[0], window["axes"], is_column_major=True)
 
 
 def LpPool(  # noqa: N802
@@ -203,9 +206,10 @@ def LpPool(  # noqa: N802
     >>> LpPool(np.array([[[3.0, -4.0, 0.0]]]), kernel_shape=[2])
     array([[[5., 4.]]])
     """
-    _check("LpPool", opset, n_outputs, ceil_mode=ceil_mode, dilations=dilations)
     window = _window(X, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-    return pool(X, "lp", **window, norm_type=p, true_norm=True)
+    _check("LpPool", opset, n_outputs, **_optional(window))
+    with _as_called("LpPool", X=X, kernel_shape=kernel_shape, strides=strides, pads=pads, dilations=dilations, p=p):
+        return pool(X, "lp", **window, norm_type=p, true_norm=True)
 
 
 def GlobalAveragePool(X: Any, *, n_outputs: int = 1, opset: int = NEWEST) -> Any:  # noqa: N802, N803
@@ -235,7 +239,8 @@ def GlobalAveragePool(X: Any, *, n_outputs: int = 1, opset: int = NEWEST) -> Any
     array([[[3.]]])
     """
     _check("GlobalAveragePool", opset, n_outputs)
-    return global_avg_pool(X)
+    with _as_called("GlobalAveragePool", X=X):
+        return global_avg_pool(X)
 
 
 def GlobalMaxPool(X: Any, *, n_outputs: int = 1, opset: int = NEWEST) -> Any:  # noqa: N802, N803
@@ -265,7 +270,8 @@ def GlobalMaxPool(X: Any, *, n_outputs: int = 1, opset: int = NEWEST) -> Any:  #
     array([[[6.]]])
     """
     _check("GlobalMaxPool", opset, n_outputs)
-    return global_max_pool(X)
+    with _as_called("GlobalMaxPool", X=X):
+        return global_max_pool(X)
 
 
 def GlobalLpPool(X: Any, *, p: float = 2, n_outputs: int = 1, opset: int = NEWEST) -> Any:  # noqa: N802, N803
@@ -297,7 +303,8 @@ def GlobalLpPool(X: Any, *, p: float = 2, n_outputs: int = 1, opset: int = NEWES
     array([[[5.]]])
     """
     _check("GlobalLpPool", opset, n_outputs)
-    return global_lp_pool(X, p)
+    with _as_called("GlobalLpPool", X=X, p=p):
+        return global_lp_pool(X, p)
 
 
 def MaxUnpool(  # noqa: N802
@@ -347,47 +354,68 @@ def MaxUnpool(  # noqa: N802
     shape, _ = backend_of("X", X).describe("X", X)
     rank = _rank(shape)
     kernel = _ints("kernel_shape", kernel_shape, rank)
-    strides = _ints("strides", strides, rank, 1)
+    steps = _ints("strides", strides, rank, 1)
     pairs = _pairs(pads, rank)
-    lengths = unpool_lengths((1, *shape[2:]), rank, kernel, strides, 0, None)
-    sizes = tuple(length - sum(pair) for length, pair in zip(lengths, pairs, strict=True))
-    if min(sizes) < 1:
-        raise ValueError(f"pads must leave every axis an element, got {pads} for default lengths {lengths}")
-    outer = sizes
-    if output_shape is not None:
-        wanted = _ints("output_shape", output_shape, rank + 2)
+    wanted = None if output_shape is None else _ints("output_shape", output_shape, rank + 2)
+    with _as_called(
+        "MaxUnpool", X=X, I=I, output_shape=output_shape, kernel_shape=kernel_shape, strides=strides, pads=pads
+    ):
+        lengths = unpool_lengths((1, *shape[2:]), rank, kernel, steps, 0, None)
+        sizes = tuple(length - sum(pair) for length, pair in zip(lengths, pairs, strict=True))
+        if min(sizes) < 1:
+            raise ValueError(f"pads must leave every axis an element of the default lengths {lengths}")
+        if wanted is None:
+            wanted = (*shape[:2], *sizes)
         if wanted[:2] != shape[:2] or any(have < size for have, size in zip(wanted[2:], sizes, strict=True)):
             default = (*shape[:2], *sizes)
-            raise ValueError(f"output_shape must be at least the default {default}, and equal in N and C, got {wanted}")
-        outer = wanted[2:]
-    return unpool_embedded(X, I, sizes, outer)
+            raise ValueError(f"output_shape must be at least the default {default}, and equal in N and C")
+        return unpool_embedded(X, I, sizes, wanted[2:])
 
 
-def _check(operator: str, opset: int, n_outputs: int, **given: Any) -> None:
+@contextmanager
+def _as_called(operator: str, **arguments: Any) -> Iterator[None]:
+    """Errors about arguments of the functions within are given the words of ONNX: the call by its own names."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        given = ", ".join(
+            name if hasattr(each, "shape") else f"{name}={shown(each)}" for name, each in arguments.items()
+        )
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"{error}; the call is {operator}({given})"
+        ) from error
+
+
+def _optional(window: dict[str, Any]) -> dict[str, Any]:
+    """What windows did not have from the beginning, by the names of ONNX."""
+    return {"ceil_mode": window["ceil_mode"], "dilations": window["dilation"]}
+
+
+def _check(operator: str, opset: Any, n_outputs: Any, **given: Any) -> None:
     """Refuse what the operator does not have in this operator set, unless it is the default."""
-    since = SINCE[operator]
-    if as_int("opset", opset) < since[""]:
-        raise ValueError(f"{operator} exists since opset {since['']}, got opset={opset}")
+    since, version = SINCE[operator], as_int("opset", opset)
+    if version < since[""]:
+        raise ValueError(f"{operator} exists since opset {since['']}, got opset={shown(version)}")
     if as_int("n_outputs", n_outputs) != 1:
-        raise ValueError(f"n_outputs must be {'1 or 2' if operator == 'MaxPool' else 1}, got {n_outputs}")
+        raise ValueError(f"n_outputs must be {'1 or 2' if operator == 'MaxPool' else 1}, got {shown(n_outputs)}")
     for name, value in given.items():
-        is_default = value is None or (set(value) == {1} if name == "dilations" else value == 0)
-        if not is_default and opset < since[name]:
-            raise ValueError(f"{operator} has {name} since opset {since[name]}, got {name}={value!r} and opset={opset}")
+        is_default = set(value) == {1} if name == "dilations" else not value
+        if not is_default and version < since[name]:
+            raise ValueError(f"{operator} has {name} since opset {since[name]}, got {name}={value} and opset={version}")
 
 
 def _window(
-    x: Any, auto_pad: Any, ceil_mode: int, dilations: Any, kernel_shape: Any, pads: Any, strides: Any
+    x: Any, auto_pad: Any, ceil_mode: Any, dilations: Any, kernel_shape: Any, pads: Any, strides: Any
 ) -> dict[str, Any]:
     """The arguments of `pool` for a window in terms of ONNX."""
     shape, _ = backend_of("X", x).describe("X", x)
     rank = _rank(shape)
-    name = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
+    name = auto_pad.decode(errors="replace") if isinstance(auto_pad, bytes) else auto_pad
     if not isinstance(name, str) or name not in AUTO_PAD:
-        raise ValueError(f"auto_pad must be one of {tuple(AUTO_PAD)}, got {auto_pad!r}")
+        raise ValueError(f"auto_pad must be one of {tuple(AUTO_PAD)}, got {shown(auto_pad)}")
     pairs = _pairs(pads, rank)
     if name != "NOTSET" and any(map(any, pairs)):
-        raise ValueError(f"pads must not be given beside auto_pad={name!r}, got {pads}")
+        raise ValueError(f"pads must not be given beside auto_pad={name!r}, got {shown(pads)}")
     return {
         "kernel_size": _ints("kernel_shape", kernel_shape, rank),
         "stride": _ints("strides", strides, rank, 1),
@@ -413,18 +441,21 @@ def _pairs(pads: Any, rank: int) -> tuple[tuple[int, int], ...]:
 def _ints(name: str, values: Any, number: int, default: int | None = None) -> tuple[int, ...]:
     if values is None and default is not None:
         return (default,) * number
+    given = values
     if hasattr(values, "shape"):  # a tensor, of whatever library
-        values = backend_of(name, values).to_numpy(values).tolist()
-    try:
-        given = tuple(values)
-    except TypeError:
-        raise TypeError(f"{name} must be a sequence of {number} ints, got {values!r}") from None
+        try:
+            given = backend_of(name, values).to_numpy(values).tolist()
+        except Exception as error:  # by a library, of one without values
+            raise TypeError(f"{name} must be {number} ints, got {shown(values)}") from error
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise TypeError(f"{name} must be a sequence of {number} ints, got {shown(values)}")
     if len(given) != number:
-        raise ValueError(f"{name} must have {number} ints, got {values!r}")
+        raise ValueError(f"{name} must have {number} ints, got {shown(values)}")
     return tuple(as_int(name, each) for each in given)
 
 
 def _flag(name: str, value: Any) -> bool:
-    if value not in (0, 1):
-        raise ValueError(f"{name} must be 0 or 1, got {value!r}")
-    return bool(value)
+    number = int(value) if isinstance(value, (bool, np.bool_)) else as_int(name, value)
+    if number not in (0, 1):
+        raise ValueError(f"{name} must be 0 or 1, got {shown(value)}")
+    return bool(number)

@@ -71,13 +71,9 @@ class EmulatingBackend(NumpyBackend):
         """The array within."""
         return np.asarray(unwrapped(array))
 
-    def from_numpy(self, array: NDArray[Any]) -> Any:
-        """A wrapper around it."""
-        return EmulatedArray(array)
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Any:
         """Random numbers."""
-        return EmulatedArray(super().draw(shape, dtype))
+        return EmulatedArray(super().draw(shape, dtype, generator))
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In bytes."""
@@ -116,7 +112,7 @@ class EmulatingBackend(NumpyBackend):
             parameters = (True,)
         if operation in numpy_backend.RENUMBERING:
             first, steps = parameters
-            parameters = tuple(first.tolist()), steps
+            parameters = tuple(first.table().tolist()), steps
         return self._run(operation, plan, inputs, [spec], None if out is None else [out], parameters)[0]
 
     def _run(

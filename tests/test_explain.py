@@ -19,6 +19,7 @@ from numbapool import functional, reference
 from numbapool.explanation import Explanation, explain
 
 BANDWIDTH = 20e9
+X1, X2, X4 = (1, 2, 9), (1, 2, 6, 6), (6, 6, 6, 6)
 
 
 def test_the_example_of_the_promise() -> None:
@@ -119,6 +120,25 @@ def test_windows_are_counted_right(
 
 
 @given(
+    length=st.integers(1, 12),
+    window=st.tuples(st.integers(1, 6), st.integers(1, 9)),
+    padding=st.tuples(st.integers(0, 50), st.integers(0, 50)),
+    dilation=st.integers(1, 20),
+    ceil_mode=st.booleans(),
+)
+def test_windows_that_step_over_the_input_are_counted_right(
+    length: int, window: tuple[int, int], padding: tuple[int, int], dilation: int, ceil_mode: bool
+) -> None:
+    found = explain("sum_pool1d", (1, 1, length), *window, [padding], dilation, ceil_mode)
+    if found.error is not None:
+        return
+    (axis,) = found.axes
+    inside = [sum(0 <= tap < length for tap in axis.window(number)) for number in range(axis.out)]
+    assert (axis.whole, axis.with_input) == (inside.count(window[0]), axis.out - inside.count(0))
+    assert axis.visits == sum(inside)
+
+
+@given(
     st.lists(st.tuples(st.integers(1, 12), st.integers(0, 14)), min_size=1, max_size=3), st.sampled_from(["max", "avg"])
 )
 def test_bins_are_counted_right(axes: list[tuple[int, int]], kind: str) -> None:
@@ -136,6 +156,11 @@ def test_bins_are_counted_right(axes: list[tuple[int, int]], kind: str) -> None:
         for where in np.ndindex(*out_shape)
     ]
     assert positions == listed
+    for axis in found.axes:
+        bins = [axis.window(number) for number in range(axis.out)]
+        shared = [a.stop - b.start for a, b in pairwise(bins)] or [0]
+        assert axis.shared == (min(shared), max(shared))
+        assert axis.sizes == (min(map(len, bins), default=0), max(map(len, bins), default=0))
 
 
 @pytest.mark.parametrize("rank", [2, 3])
@@ -151,6 +176,74 @@ def test_drawn_windows_are_those_of_the_call(rank: int) -> None:
     np.testing.assert_array_equal(out[0, 0], x[0, 0][np.ix_(*last)])
     for axis, length in zip(found.axes, lengths, strict=True):
         assert f"floor({length} * 0.6) = {axis.out}" in axis.formula
+        windows = [axis.window(number) for number in range(axis.out)]
+        shared = [max(0, a.stop - b.start) for a, b in pairwise(windows)]
+        assert (axis.shared, axis.visits) == ((min(shared), max(shared)), sum(map(len, windows)))
+
+
+def test_a_generator_is_left_as_it_is() -> None:
+    """And the windows that are explained are those that the call will draw from it for the first plane."""
+    generator, x = np.random.default_rng(5), np.arange(400.0).reshape(1, 1, 20, 20)
+    rows, columns = explain("fractional_max_pool2d", (9, 9, 20, 20), 2, 9, generator=generator).axes
+    out = numbapool.fractional_max_pool2d(x, 2, 9, generator=generator)
+    last = [[axis.window(number)[-1] for number in range(9)] for axis in (rows, columns)]
+    np.testing.assert_array_equal(out[0, 0], x[0, 0][np.ix_(*last)])
+
+
+# Sizes ------------------------------------------------------------------------------------------------------------------
+
+
+def test_axes_of_any_length_are_counted() -> None:
+    """One by one, none of these would come to an end."""
+    bins = explain("adaptive_avg_pool1d", (1, 1, 10), 10**9)
+    assert (bins.windows, bins.windows_per_element, bins.axes[0].sizes) == (10**9, 10**8, (1, 1))
+    wide = explain("avg_pool2d", (1, 1, 2**30, 2**30), 2**29, 1)
+    assert (wide.windows, wide.windows_touching_padding) == ((2**29 + 1) ** 2, 0)
+    assert wide.windows_per_element == ((2**29 + 1) / 2) ** 2
+    same = explain("max_pool1d", (1, 1, 2**50), 2**30, 1, "same")
+    before, after = 2**29 - 1, 2**29
+    assert (same.windows, same.windows_touching_padding) == (2**50, before + after)
+    outside = before * (before + 1) // 2 + after * (after + 1) // 2
+    assert same.axes[0].visits == 2**50 * 2**30 - outside
+    sparse = explain(
+        "max_pool1d", (1, 1, 3), 2, 1, 10**8, 10**7
+    )  # each of 3 elements is the one tap inside of 2 windows
+    assert sparse.windows - sparse.windows_without_input == sparse.axes[0].visits == 6
+
+
+@pytest.mark.parametrize("backward", ["", "_backward"])
+def test_planes_and_tables_of_any_length_are_not_made(backward: str) -> None:
+    many, two = (10**9, 1, 10**4), (10**9, 1, 5000)
+    back = bool(backward)
+    for name, shape, arguments in (
+        ("max_pool1d", many, {"kernel_size": 2} | ({"indices": two} if back else {"return_indices": True})),
+        ("pool", many, {"kind": "min", "kernel_size": 2, "axes": 2} | ({} if back else {"return_indices": True})),
+        ("max_unpool1d", two, {"kernel_size": 2}),
+        ("global_max_pool", many, {"indices": (10**9, 1, 1)} if back else {"return_indices": True}),
+    ):
+        found = explain(f"{name}{backward}", shape, **arguments, index_kind="global")
+        assert found.error is None
+        assert found.planes == 10**9
+    for index_kind in ("plane", "window"):
+        bins = {"indices": (1, 1, 10**9)} if back else {"return_indices": True}
+        found = explain(f"adaptive_max_pool1d{backward}", (1, 1, 10**10), 10**9, **bins, index_kind=index_kind)
+        assert (found.error, found.windows) == (None, 10**9)
+    for planes, length in ((1, 10**8), (10**9, 100)):
+        drawn = (
+            {"indices": (planes, 1, length // 10, length // 10)} if back else {"generator": np.random.default_rng(0)}
+        )
+        found = explain(f"fractional_max_pool2d{backward}", (planes, 1, length, length), 2, length // 10, **drawn)
+        assert (found.error, found.windows) == (None, (length // 10) ** 2)
+
+
+def test_arguments_of_any_size_are_explained() -> None:
+    huge = explain("max_pool2d", X2, 10**5000)
+    assert [str(each) for each in huge.changes] == ["kernel_size=6"]
+    assert "<ints of thousands of digits>" in str(huge)
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    assert [str(each) for each in explain("max_pool1d", X1, cycle).changes] == ["kernel_size=1"]
+    assert len(str(explain("max_pool2d", X2, (1,) * 10**5))) < 2000
 
 
 def test_undone_windows_are_those_of_the_pooling() -> None:
@@ -301,8 +394,6 @@ def test_an_array_is_looked_at() -> None:
 
 # Errors -----------------------------------------------------------------------------------------------------------------
 
-X1, X2, X4 = (1, 2, 9), (1, 2, 6, 6), (6, 6, 6, 6)
-
 # A call that raises, and the changes that are proposed.
 MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("max_pool2d", X2, {"kernel_size": 7}, ["kernel_size=6", "padding=1"]),
@@ -377,14 +468,14 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("pool", X4, {"kind": "lp", "kernel_size": 2, "norm_type": 3}, ["axes=(2, 3)", "without norm_type"]),
     ("pool", X4, {"kind": "max", "kernel_size": 2, "return_indices": True}, ["axes=(2, 3)", "without return_indices"]),
     ("pool_backward", X4, {"kind": "max", "kernel_size": 2, "indices": (3, 3, 3, 3)}, ["without indices"]),
-    ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**62}, [f"padding={2**31 - 4}"]),
-    ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**40}, [f"padding={2**31 - 4}"]),
+    ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**62}, [f"padding={2**29 - 4}"]),
+    ("max_pool2d", X2, {"kernel_size": 2, "padding": 2**40}, [f"padding={2**29 - 4}"]),
     ("max_pool2d", X2, {"kernel_size": 2**40, "dilation": 2**40}, ["kernel_size=1"]),
     ("max_pool2d", X2, {"kernel_size": [2, 2], "stride": (1.0, 2)}, ["stride=(1, 2)"]),
     ("max_pool2d", X2, {"kernel_size": 2, "padding": (1, 2, 3)}, ["padding=(1, 2)"]),
     ("max_pool2d", X2, {"kernel_size": 2, "data_format": 1}, ["data_format='channels_first'"]),
     ("max_pool2d", X2, {"kernel_size": 7, "dilation": 0}, ["kernel_size=6, dilation=1", "dilation=1, padding=1"]),
-    ("adaptive_max_pool2d", X2, {"output_size": 2**61}, ["output_size=2147483647"]),
+    ("adaptive_max_pool2d", X2, {"output_size": 2**61}, [f"output_size={2**29 - 1}"]),
     ("adaptive_avg_pool2d", (1, 2, 0, 4), {"output_size": 2}, ["x of shape (1, 2, 1, 4)"]),
     ("max_unpool2d", X2, {"kernel_size": 2, "output_size": (12,)}, ["output_size=(12, 12)"]),
     ("avg_pool2d", X2, {"kernel_size": 2, "divisor_override": 2**70}, ["without divisor_override"]),
@@ -511,6 +602,8 @@ def test_junk_is_explained(name: str, shape: list[int], arguments: dict[str, Any
         (ValueError, "op must be a pooling function", (reference.max_pool, X2), {}),
         (TypeError, "op must be a pooling function or its name", (3, X2), {}),
         (ValueError, "shape must have lengths of at least 0", ("max_pool2d", (1, 1, -4, 4), 2), {}),
+        (ValueError, "shape must be of an array of at most .* bytes", ("max_pool2d", (1, 1, 2**31, 2**31), 2), {}),
+        (ValueError, "shape must have at most 64 axes, got 65", ("pool", (1,) * 65, "max", 1), {}),
         (TypeError, "shape must be ints such as .*, or an array, got '1x3x8x8'", ("max_pool2d", "1x3x8x8", 2), {}),
         (TypeError, "shape must be ints such as .*, or an array, got 8", ("max_pool2d", 8, 2), {}),
         (
@@ -583,6 +676,16 @@ def test_a_long_axis_is_cut() -> None:
     pytest.importorskip("matplotlib")
     found = explain("max_pool2d", (1, 1, 3, 10**9), 3, stride=1)
     assert found.plot().axes[0].get_title().endswith("20 of 1000000000")
+
+
+def test_pictures_of_any_size_are_small() -> None:
+    pytest.importorskip("matplotlib")
+    bins = explain("adaptive_max_pool2d", (1, 1, 6, 6), 10**8).plot()
+    assert bins.axes[1].get_title().endswith("64 of 100000000 \N{MULTIPLICATION SIGN} 64 of 100000000")
+    slices = explain("max_pool3d", (1, 1, 2000, 8, 8), (1000, 2, 2), 1).plot()
+    assert len(slices.axes) == 2 * 24
+    padded = explain("max_pool1d", (1, 1, 64), 3, 1, 30).plot()  # of which only the padding is drawn
+    assert any("0 of 64" in text.get_text() for text in padded.axes[0].texts)
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ class Runner:
             parameters = (checks,)
         elif operation in RENUMBERING:
             first, steps = parameters
-            parameters = tuple(first.tolist()), steps
+            parameters = tuple(first.table().tolist()), steps
         self.parameters = parameters
         self.arranged = self._arrange if plan.serves_once else lru_cache(maxsize=64)(self._arrange)
         self.ready: dict[Any, Ready] = {}
@@ -359,9 +359,6 @@ def runner(
     """What runs an operation; remembered, with what it has found out, unless it serves once."""
     if plan.serves_once:
         return Runner(library, operation, plan, specs, parameters, checks)
-    if operation in RENUMBERING:
-        first, steps = parameters
-        return _renumbering(library, operation, plan, specs, checks, first.tobytes(), steps)
     return _remembered(library, operation, plan, specs, checks, *parameters)
 
 
@@ -370,19 +367,6 @@ def _remembered(
     library: Library, operation: str, plan: Plan, specs: tuple[Spec, ...], checks: bool, *parameters: Any
 ) -> Runner:
     return Runner(library, operation, plan, specs, parameters, checks)
-
-
-@lru_cache(maxsize=256)
-def _renumbering(
-    library: Library,
-    operation: str,
-    plan: Plan,
-    specs: tuple[Spec, ...],
-    checks: bool,
-    first: bytes,
-    steps: tuple[int, ...],
-) -> Runner:
-    return Runner(library, operation, plan, specs, (np.frombuffer(first, np.int64), steps), checks)
 
 
 def check_devices(devices: Iterable[tuple[str, Any]]) -> None:

@@ -18,10 +18,6 @@ class EagerBackend:
         """Never called."""
         raise NotImplementedError
 
-    def from_numpy(self, array: np.ndarray) -> Any:
-        """The array itself: NumPy's are taken beside the library's own."""
-        return array
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Random numbers in [0, 1), others at every call."""
-        return np.random.default_rng().random(shape).astype(dtype)
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Any:
+        """Random numbers in [0, 1) by a generator, or others at every call."""
+        return (np.random.default_rng() if generator is None else generator).random(shape, dtype.type)

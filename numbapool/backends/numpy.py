@@ -138,6 +138,8 @@ class NumpyBackend(EagerBackend):
         """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
         if operation in RENUMBERING:
             inputs = [np.asarray(inputs[0]).astype(np.int64, copy=False)]  # a library may have cut them
+            first, steps = parameters
+            parameters = first.table(), steps
         kept, axis = _channels(operation, plan, *inputs)
         given, arrays = _results(inputs, [spec], None if out is None else [out], kept, axis)
         if spec[1].kind == "c" and not _are_channels(plan, axis, inputs[0]):

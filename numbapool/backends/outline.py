@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,10 @@ class OutlineBackend(EagerBackend):
     def to_numpy(self, array: Any) -> np.ndarray:
         """Samples, which have values."""
         return np.asarray(array)
+
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Any:
+        """What the first plane will be given, for all: nobody looks at the others, and the generator stays as it is."""
+        return np.broadcast_to(super().draw(shape[-1:], dtype, deepcopy(generator)), shape)
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In elements."""

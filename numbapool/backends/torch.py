@@ -239,15 +239,13 @@ class TorchBackend:
             values: np.ndarray = array.numpy(force=True)
         return values
 
-    def from_numpy(self, array: np.ndarray) -> Tensor:
-        """A tensor of the same memory."""
-        return from_numpy(array)
-
-    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
-        """Random numbers in [0, 1) by torch's own generator, as its own functions draw them.
+    def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Tensor:
+        """Random numbers in [0, 1) by a generator, or by torch's own, as its own functions draw them.
 
         Always on the CPU, where their windows are computed: else that would wait for a GPU.
         """
+        if generator is not None:
+            return from_numpy(generator.random(shape, dtype.type))
         return torch.rand(shape, dtype=TORCH_DTYPES[dtype], device="cpu")
 
     def strides(self, name: str, array: Tensor) -> tuple[int, ...]:
@@ -317,10 +315,8 @@ class TorchBackend:
         shape, _ = spec
         tensors = inputs
         if not needs_derivatives(tensors[0]):  # in the others it is constant
-            is_remembered = not (plan.serves_once or operation in RENUMBERING)
-            job = (_remembered_backward if is_remembered else _backward_job)(
-                operation, plan, spec, self.checks, *parameters
-            )
+            make = _backward_job if plan.serves_once else _remembered_backward
+            job = make(operation, plan, spec, self.checks, *parameters)
             return _computed(job, tensors, given)
         _check_no_out(given)
         memory_format = format_of_any(tensors)

@@ -45,6 +45,7 @@ from numbapool.geometry import (
     as_rounding,
     check_dtype,
     check_same_shape,
+    check_size,
     check_whole,
     fractional_plan,
     padding_for,
@@ -217,7 +218,10 @@ def register(name: str, operation: Operation) -> None:
             raise ValueError(f"x and indices must be on the same device, got {devices}")
         check_dtype("x", DTYPES.get(arguments.x.dtype, arguments.x.dtype), operation.dtypes)
         shrinks = operation.result == "output"
-        check_same_shape("x", tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
+        first = (
+            "x" if operation.target in ("", "place") else "grad_output"
+        )  # what callers of the public functions call it
+        check_same_shape(first, tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
         if arguments.indices is not None:
             check_same_shape("indices", tuple(arguments.indices.shape), out_shape, "the shape of the output,")
             dtype = arguments.indices.dtype
@@ -401,6 +405,8 @@ def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any)
     *window, power, is_norm = arguments
     _check_gradient(x, grad_output)
     sliding = _sliding(rank, x, *window)
+    out_shape = _sliding_out_shape(Arguments(x, None, tuple(x.shape), sliding, (), "plane"))
+    check_same_shape("grad_output", tuple(grad_output.shape), out_shape, "the shape of the output,")
     return norm_gradient(_pool_of(x, sliding), prod(sliding[0]), grad_output, x, power, is_norm)
 
 
@@ -486,6 +492,7 @@ def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d` to `max_unpool3d`."""
     *window, check_indices = arguments
     sizes = _unpooled(rank, x, *window)
+    _check_indices(indices, "plane")
     check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
     return torch.ops.numbapool.max_unpool(
         x, indices, [*x.shape[:-rank], *sizes], rank, as_flag("check_indices", check_indices)
@@ -497,13 +504,17 @@ def _unpooled(rank: int, x: Tensor, *arguments: Any) -> tuple[int, ...]:
     *window, index_kind = arguments
     if index_kind == "window":
         raise NotImplementedError(NO_TAPS)
-    return unpool_lengths(tuple(x.shape), rank, *window)
+    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+    kernel_size, stride, padding, output_size = window
+    _check_size(x, sizes, kernel_size=kernel_size, stride=stride, padding=padding, output_size=output_size)
+    return sizes
 
 
 def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *arguments: Any) -> Any:
     """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
-    sizes = _unpooled(rank, x, *arguments)
     _check_gradient(x, grad_output)
+    sizes = _unpooled(rank, x, *arguments)
+    _check_indices(indices, "plane")
     check_same_shape("grad_output", tuple(grad_output.shape), (*x.shape[:-rank], *sizes), "the shape of the output,")
     return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)
 
@@ -515,7 +526,8 @@ def global_avg_pool(rank: int, x: Tensor, rounding: Rounding) -> Any:
 
 def global_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor) -> Any:
     """`numbapool.global_avg_pool_backward`."""
-    return adaptive_avg_pool_backward(1, _flat(x), grad_output.flatten(2), 1).reshape(x.shape)
+    grad = _flat_gradient(x, grad_output, FLOATING_OR_COMPLEX)
+    return adaptive_avg_pool_backward(1, _flat(x), grad, 1).reshape(x.shape)
 
 
 def global_max_pool(rank: int, x: Tensor, return_indices: bool, index_kind: IndexKind) -> Any:
@@ -528,8 +540,12 @@ def global_max_pool_backward(
     rank: int, x: Tensor, grad_output: Tensor, indices: Tensor | None, index_kind: IndexKind
 ) -> Any:
     """`numbapool.global_max_pool_backward`."""
-    flat = None if indices is None else indices.flatten(2)
-    return adaptive_max_pool_backward(1, _flat(x), grad_output.flatten(2), 1, flat, index_kind).reshape(x.shape)
+    grad, flat = _flat_gradient(x, grad_output), None
+    if indices is not None:
+        _check_indices(indices, index_kind)
+        check_same_shape("indices", tuple(indices.shape), tuple(grad_output.shape), "the shape of grad_output,")
+        flat = indices.flatten(2)
+    return adaptive_max_pool_backward(1, _flat(x), grad, 1, flat, index_kind).reshape(x.shape)
 
 
 def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
@@ -540,15 +556,25 @@ def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
 
 def global_lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, power: float, is_norm: bool) -> Any:
     """`numbapool.global_lp_pool_backward`."""
-    flat = _flat(x)
+    flat, grad = _flat(x), _flat_gradient(x, grad_output)
     window = flat.shape[2], None, 0, 1, False
-    return lp_pool_backward(1, flat, grad_output.flatten(2), *window, power, is_norm).reshape(x.shape)
+    return lp_pool_backward(1, flat, grad, *window, power, is_norm).reshape(x.shape)
 
 
 def _flat(x: Tensor) -> Tensor:
     """All axes of a channel as one."""
     check_whole(tuple(x.shape))
     return x.flatten(2)
+
+
+def _flat_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> Tensor:
+    """The gradient of a global pooling, of one element a channel."""
+    check_whole(tuple(x.shape))
+    _check_gradient(x, grad_output, accepted)
+    check_same_shape(
+        "grad_output", tuple(grad_output.shape), (*x.shape[:2], *(1,) * (x.dim() - 2)), "the shape of the output,"
+    )
+    return grad_output.flatten(2)
 
 
 def _of_channels(x: Tensor, pooled: Tensor) -> Tensor:
@@ -577,8 +603,7 @@ def _extremum_backward(
 ) -> Any:
     _check_gradient(x, grad_output)
     if indices is not None:
-        accepted = (torch.uint8, torch.uint16, torch.uint32, torch.uint64) if index_kind == "window" else (torch.int64,)
-        _check_tensor("indices", indices, accepted)
+        _check_indices(indices, index_kind)
     else:
         with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
         _, indices = with_indices(x.detach(), *windows, _saved_kind(rank, x))
@@ -593,6 +618,18 @@ def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> 
         raise TypeError(f"{name} has dtype {tensor.dtype}; accepted here: {', '.join(map(str, accepted))}")
 
 
+def _check_indices(indices: Any, index_kind: str) -> None:
+    unsigned = torch.uint8, torch.uint16, torch.uint32, torch.uint64
+    _check_tensor("indices", indices, unsigned if index_kind == "window" else (torch.int64,))
+
+
+def _check_size(x: Tensor, lengths: Sequence[int], **causes: Any) -> None:
+    """Refuse results that no memory holds, where lengths are no symbols."""
+    shape = (*x.shape[: -len(lengths)], *lengths)
+    if not torch.compiler.is_compiling() and all(type(length) is int for length in shape):
+        check_size(shape, tuple(x.shape), **causes)
+
+
 def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> None:
     _check_tensor("x", x, accepted)
     _check_tensor("grad_output", grad_output, accepted)
@@ -604,7 +641,9 @@ def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype,
 
 def _bins(rank: int, x: Tensor, output_size: Sizes) -> tuple[list[int]]:
     """Adaptive bins as operators take them."""
-    return (list(adaptive_lengths(tuple(x.shape), adaptive_sizes(rank, output_size))),)
+    lengths = adaptive_lengths(tuple(x.shape), adaptive_sizes(rank, output_size))
+    _check_size(x, lengths, output_size=output_size)
+    return (list(lengths),)
 
 
 def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
@@ -612,7 +651,9 @@ def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
     shape = tuple(x.shape)
     window = kernel, stride, padding, dilation, ceil_mode
-    pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)  # for its errors
+    axes = pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)
+    causes = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    _check_size(x, [axis.out for axis in axes], **causes)
     pairs = padding_for(padding, shape[-rank:], kernel, stride, dilation, torch.sym_max)
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
 

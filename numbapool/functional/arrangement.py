@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,20 @@ class Arrangement:
         return backend.permute("result", backend.reshape("result", result, lengths), inverse)
 
 
+class PlaneStarts(NamedTuple):
+    """Where each plane of an array starts in it: the axes that are not pooled, as lengths and steps in elements."""
+
+    lengths: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def table(self) -> np.ndarray:
+        """One number a plane, for those who look them up."""
+        starts = np.zeros((), np.int64)
+        for length, step in zip(self.lengths, self.steps, strict=True):
+            starts = np.add.outer(starts, np.arange(length) * step)
+        return np.ascontiguousarray(starts).ravel()
+
+
 def to_global(
     backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool = False
 ) -> Any:
@@ -66,10 +80,10 @@ def in_larger_plane(
 ) -> Any:
     """Positions in planes of `sizes` as those in larger ones, whose first corners they are."""
     shape, _ = backend.describe("indices", positions)
-    planes = np.zeros(prod(shape[: -len(axes)]), np.int64)
     lengths = shape[: -len(axes)]
     steps = _steps((*lengths, *outer), axes)
-    return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, planes)
+    first = PlaneStarts(lengths, (0,) * len(lengths))
+    return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, first)
 
 
 def refuse_traced(backend: Backend, array: Any) -> None:
@@ -85,16 +99,13 @@ def _steps(shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool 
     return tuple(prod(shape[axis + 1 :]) for axis in axes)
 
 
-def _first(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+def _first(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> PlaneStarts:
     """Where each plane starts."""
     given, _ = backend.describe("indices", indices)
     if len(given) != len(shape):
         raise ValueError(f"indices must have as many axes as x, which has shape {shape}, got shape {given}")
-    first = np.zeros((), np.int64)
-    for axis in range(len(shape)):
-        if axis not in axes:
-            first = np.add.outer(first, np.arange(given[axis]) * prod(shape[axis + 1 :]))
-    return np.ascontiguousarray(first).ravel()
+    others = [axis for axis in range(len(shape)) if axis not in axes]
+    return PlaneStarts(tuple(given[axis] for axis in others), tuple(prod(shape[axis + 1 :]) for axis in others))
 
 
 def _renumbered(
@@ -104,7 +115,7 @@ def _renumbered(
     shape: tuple[int, ...],
     axes: tuple[int, ...],
     steps: tuple[int, ...],
-    first: np.ndarray,
+    first: PlaneStarts,
 ) -> Any:
     given, dtype = backend.describe("indices", indices)
     check_dtype("indices", dtype, INDICES)

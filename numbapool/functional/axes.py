@@ -34,6 +34,7 @@ from numbapool.geometry import (
     as_axes,
     as_divisor,
     as_flag,
+    as_index_kind,
     as_kind,
     as_norm_type,
     as_rounding,
@@ -42,6 +43,7 @@ from numbapool.geometry import (
     check_options,
     dtype_name,
     pooled_axes,
+    shown,
     window_arguments,
 )
 from numbapool.kernels.windows import holds_all_windows, overhangs
@@ -141,8 +143,8 @@ def pool(
         "rounding": rounding,
         "norm_type": norm_type,
         "true_norm": true_norm,
-        "return_indices": return_indices,
-        "index_kind": index_kind,
+        "return_indices": as_flag("return_indices", return_indices),
+        "index_kind": as_index_kind(index_kind),
     }
     backend = backend_of("x", x)
     shape, _ = backend.describe("x", x)
@@ -150,7 +152,7 @@ def pool(
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options)
     check_options(kind, options)
     check_axes_not_empty(shape, chosen)
-    if return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
+    if pooling.return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
         raise ValueError("out must be two different arrays, got the same for values and indices")
     if len(chosen) <= MOST_AXES:
         return _forward(backend, pooling, x, out)
@@ -222,7 +224,7 @@ def pool_backward(
         "divisor_override": divisor_override,
         "norm_type": norm_type,
         "true_norm": true_norm,
-        "index_kind": index_kind,
+        "index_kind": as_index_kind(index_kind),
     }
     backend = backend_for_indices(x, check_indices)
     shape, _ = backend.describe("x", x)
@@ -365,7 +367,7 @@ def _handed_back(backend: Backend, results: Any, out: Any) -> Any:
 
 
 def _forward_in_passes(backend: Backend, pooling: Pooling, x: Any) -> Any:
-    if as_flag("return_indices", pooling.return_indices):
+    if pooling.return_indices:
         raise ValueError(f"return_indices must be False for more than {MOST_AXES} pooled axes, got axes={pooling.axes}")
     wide = _widened(backend, pooling, x)
     result = wide
@@ -421,14 +423,14 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     norm_type, true_norm = as_norm_type(pooling.norm_type), as_flag("true_norm", pooling.true_norm)
     if pooling.kind == "lp" and not true_norm and norm_type != inf and norm_type % 2 != 0:
         raise ValueError(
-            f"norm_type must be even for more than {MOST_AXES} pooled axes without true_norm, got {pooling.norm_type!r}"
+            f"norm_type must be even for more than {MOST_AXES} pooled axes without true_norm, got {shown(pooling.norm_type)}"
         )
     divisor, inner = pooling.divisor_override, pooling
     if pooling.kind == "avg" and dtype in INTEGERS and divisor is None:
         if any(map(overhangs, axes)) if pooling.count_include_pad else not all(map(holds_all_windows, axes)):
             raise ValueError(
                 f"means of integers over more than {MOST_AXES} axes need windows of the same number of elements, got "
-                f"padding={pooling.padding!r} and ceil_mode={ceil_mode} for lengths {lengths}"
+                f"padding={shown(pooling.padding)} and ceil_mode={ceil_mode} for lengths {lengths}"
             )
         divisor = prod(kernel)
     if pooling.kind == "avg" and divisor is not None:

@@ -29,12 +29,14 @@ from numbapool.geometry import (
     as_data_format,
     as_divisor,
     as_flag,
+    as_generator,
     as_index_kind,
     as_norm_type,
     as_rounding,
     check_dtype,
     check_rank,
     check_same_shape,
+    check_size,
     check_whole,
     dtype_name,
     fractional_lengths,
@@ -53,7 +55,18 @@ from numbapool.geometry import (
 INDEX = np.dtype(np.int64)
 OUTPUT = "the shape of the output,"
 CHANNELS_FIRST: DataFormat = "channels_first"
+PLANE: IndexKind = "plane"
 GLOBAL: IndexKind = "global"
+
+
+def is_global(index_kind: Any) -> bool:
+    """Whether indices count in the whole array. Asked of what is not the default itself, which small calls recognize sooner."""
+    return as_index_kind(index_kind) == GLOBAL
+
+
+def are_channels_last(data_format: Any) -> bool:
+    """Whether the channels are last by shape. Asked in the same way."""
+    return as_data_format(data_format) != CHANNELS_FIRST
 
 
 def extremum(
@@ -71,9 +84,9 @@ def extremum(
     out: Any,
 ) -> Any:
     """Maximum ("max_pool") or minimum ("min_pool") over sliding windows."""
-    if return_indices and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and as_flag("return_indices", return_indices):
         return _with_global_indices(extremum, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(extremum, locals())
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
@@ -159,9 +172,9 @@ def extremum_backward(
     out: Any,
 ) -> Any:
     """Gradient of `extremum`."""
-    if indices is not None and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and indices is not None:
         return _of_global_indices(extremum_backward, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
@@ -209,7 +222,7 @@ def mean(
     out: Any,
 ) -> Any:
     """Mean over sliding windows."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(mean, locals())
     backend = backend_of("x", x)
     spec = backend.describe("x", x)
@@ -288,7 +301,7 @@ def mean_backward(
     out: Any,
 ) -> Any:
     """Gradient of `mean`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -314,7 +327,7 @@ def window_sum(
     out: Any,
 ) -> Any:
     """Sum over sliding windows."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(window_sum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -338,7 +351,7 @@ def window_sum_backward(
     out: Any,
 ) -> Any:
     """Gradient of `window_sum`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(window_sum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -364,7 +377,7 @@ def norm(
     out: Any,
 ) -> Any:
     """Power mean or norm over sliding windows."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(norm, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -392,7 +405,7 @@ def norm_backward(
     out: Any,
 ) -> Any:
     """Gradient of `norm`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(norm_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -415,9 +428,9 @@ def adaptive_extremum(
     out: Any,
 ) -> Any:
     """Maximum over bins."""
-    if return_indices and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and as_flag("return_indices", return_indices):
         return _with_global_indices(adaptive_extremum, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(adaptive_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -441,9 +454,9 @@ def adaptive_extremum_backward(
     out: Any,
 ) -> Any:
     """Gradient of `adaptive_extremum`."""
-    if indices is not None and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and indices is not None:
         return _of_global_indices(adaptive_extremum_backward, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(adaptive_extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
@@ -456,7 +469,7 @@ def adaptive_extremum_backward(
 
 def adaptive_mean(rank: int, x: Any, output_size: Sizes, rounding: Rounding, data_format: DataFormat, out: Any) -> Any:
     """Mean over bins."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(adaptive_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -472,7 +485,7 @@ def adaptive_mean_backward(
     rank: int, grad_output: Any, x: Any, output_size: Sizes, data_format: DataFormat, out: Any
 ) -> Any:
     """Gradient of `adaptive_mean`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(adaptive_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -497,9 +510,9 @@ def fractional_extremum(
     out: Any,
 ) -> Any:
     """Maximum over windows that are drawn."""
-    if return_indices and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and as_flag("return_indices", return_indices):
         return _with_global_indices(fractional_extremum, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(fractional_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -507,25 +520,18 @@ def fractional_extremum(
     if samples is not None and generator is not None:
         raise ValueError("generator must not be given beside _random_samples, which leave nothing to draw")
     if generator is not None:
-        samples = backend.from_numpy(_drawn(generator, samples_shape(shape, rank)))
+        samples = backend.draw(samples_shape(shape, rank), np.dtype(np.float64), as_generator(generator))
     if backend.is_traced(x, samples):
         sizes_and_kind = kernel, sizes, return_indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool", rank, out, x, samples, *sizes_and_kind)
     check_dtype("x", dtype, ORDERED)
     if samples is None:
-        samples = backend.draw(
-            samples_shape(shape, rank), dtype if dtype in SINGLE_AND_DOUBLE else np.dtype(np.float64)
-        )
+        drawn_dtype = dtype if dtype in SINGLE_AND_DOUBLE else np.dtype(np.float64)
+        samples = backend.draw(samples_shape(shape, rank), drawn_dtype, None)
     plan = _fractional_plan(backend, shape, kernel, sizes, samples)
     arguments = _ordered("max_pool", plan, plan.out_shape, dtype, return_indices, index_kind)
     bound = backend.bind(*arguments)  # not remembered: the plan serves this call only
     return bound(x, None if out is None else outs_of(out, return_indices))
-
-
-def _drawn(generator: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(generator, np.random.Generator):
-        raise TypeError(f"generator must be a numpy.random.Generator, got {type(generator).__name__}")
-    return generator.random(shape)
 
 
 def _fractional_plan(
@@ -552,9 +558,9 @@ def fractional_extremum_backward(
     out: Any,
 ) -> Any:
     """Gradient of `fractional_extremum`."""
-    if indices is not None and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and indices is not None:
         return _of_global_indices(fractional_extremum_backward, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(fractional_extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
@@ -569,9 +575,10 @@ def fractional_extremum_backward(
     if backend.is_traced(x, grad_output, indices, samples):
         arguments = grad_output, samples, kernel, sizes, indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool_backward", rank, out, x, *arguments)
-    if samples is None:
-        samples = backend.from_numpy(np.zeros(samples_shape(shape, rank)))  # any will do, for the shapes of the plan
-    plan = _fractional_plan(backend, shape, kernel, sizes, samples)
+    if samples is None:  # indices say all but the shapes
+        plan: Plan = placed_plan((*shape[:-rank], *sizes), shape[-rank:])
+    else:
+        plan = _fractional_plan(backend, shape, kernel, sizes, samples)
     return _extremum_backward(backend, "max_pool", plan, grad_output, x, indices, index_kind, out, shape, dtype)
 
 
@@ -589,9 +596,9 @@ def unpool(
     out: Any,
 ) -> Any:
     """Elements back to where their indices say."""
-    if index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind):
         return _of_global_indices(unpool, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool, locals())
     backend = backend_for_indices(x, check_indices)
@@ -615,6 +622,7 @@ def unpool_embedded(x: Any, indices: Any, sizes: tuple[int, ...], outer: tuple[i
     check_dtype("x", dtype, ORDERED)
     index_shape, _ = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, shape, "the shape of x,")
+    check_size((*shape[:-rank], *outer), shape, output_shape=outer)
     axes = tuple(range(len(shape) - rank, len(shape)))
     positions = from_global(backend, indices, (*shape[:-rank], *sizes), axes)
     if outer != sizes:
@@ -638,9 +646,9 @@ def unpool_backward(
     out: Any,
 ) -> Any:
     """Gradient of `unpool`."""
-    if index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind):
         return _of_global_indices(unpool_backward, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         output_size = unpooled_sizes(rank, output_size)
         return _with_channels_last(unpool_backward, locals())
     backend = backend_for_indices(x, check_indices)
@@ -658,7 +666,7 @@ def unpool_backward(
 
 def whole_mean(x: Any, rounding: Rounding, data_format: DataFormat, out: Any) -> Any:
     """Mean over all axes of a channel."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_mean, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -672,7 +680,7 @@ def whole_mean(x: Any, rounding: Rounding, data_format: DataFormat, out: Any) ->
 
 def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: Any) -> Any:
     """Gradient of `whole_mean`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -685,9 +693,9 @@ def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: 
 
 def whole_extremum(x: Any, return_indices: bool, index_kind: IndexKind, data_format: DataFormat, out: Any) -> Any:
     """Maximum over all axes of a channel."""
-    if return_indices and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and as_flag("return_indices", return_indices):
         return _with_global_indices(whole_extremum, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_extremum, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -708,9 +716,9 @@ def whole_extremum_backward(
     out: Any,
 ) -> Any:
     """Gradient of `whole_extremum`."""
-    if indices is not None and index_kind == GLOBAL:
+    if index_kind is not PLANE and is_global(index_kind) and indices is not None:
         return _of_global_indices(whole_extremum_backward, locals())
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
@@ -723,7 +731,7 @@ def whole_extremum_backward(
 
 def whole_norm(x: Any, norm_type: float, data_format: DataFormat, out: Any) -> Any:
     """Norm over all axes of a channel."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_norm, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -737,7 +745,7 @@ def whole_norm(x: Any, norm_type: float, data_format: DataFormat, out: Any) -> A
 
 def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, data_format: DataFormat, out: Any) -> Any:
     """Gradient of `whole_norm`."""
-    if data_format != CHANNELS_FIRST:
+    if data_format is not CHANNELS_FIRST and are_channels_last(data_format):
         return _with_channels_last(whole_norm_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
@@ -799,9 +807,11 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
         pooled, output_size = tuple(shape[axis] for axis in axes), arguments["output_size"]
         if arguments["data_format"] != CHANNELS_FIRST:
             output_size = unpooled_sizes(len(axes), output_size)
-        window = arguments["kernel_size"], arguments["stride"], arguments["padding"], output_size
-        lengths = dict(zip(axes, unpool_lengths((1, *pooled), len(axes), *window), strict=True))
-        shape = tuple(lengths.get(axis, length) for axis, length in enumerate(shape))
+        window = {name: arguments[name] for name in ("kernel_size", "stride", "padding")} | {"output_size": output_size}
+        lengths = dict(zip(axes, unpool_lengths((1, *pooled), len(axes), **window), strict=True))
+        unpooled = tuple(lengths.get(axis, length) for axis, length in enumerate(shape))
+        check_size(unpooled, shape, **window)
+        shape = unpooled
     indices = from_global(backend, arguments["indices"], shape, axes)
     return function(**arguments | {"index_kind": "plane", "indices": indices})
 
