@@ -31,6 +31,7 @@ from numbapool.geometry import (
     as_int,
     bin_sizes,
     dtype_name,
+    entries,
     shown,
     unpooled_windows,
 )
@@ -604,7 +605,7 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
                 names[number],
                 pooled.length,
                 pooled.out,
-                _formula(name, arguments, plan, i, number),
+                _formula(name, arguments, plan, i),
                 (regular.before, regular.after) if regular is not None else (0, 0),
                 partial(plan.window, i),
                 regular,
@@ -614,7 +615,7 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
     return tuple(axes), planes
 
 
-def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int, number: int) -> str:
+def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int) -> str:
     """How the length of the output comes about."""
     length, out = plan.pooled[i][:2]
     if name.startswith("global"):
@@ -626,7 +627,7 @@ def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int, number: i
         kernel = plan.kernel[i]
         ratio = arguments.get("output_ratio")
         if ratio is not None:
-            each = ratio[number] if isinstance(ratio, (tuple, list)) else ratio
+            each = entries(ratio, len(plan.pooled))[i]
             return f"floor({length} * {each}) = {out}, windows of {kernel} are drawn"
         return f"output_size = {out}, windows of {kernel} are drawn"
     _, _, kernel, stride, dilation, before, after = plan.pooled[i]

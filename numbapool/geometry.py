@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from numbapool.kernels.elements import BFLOAT16
+from numbapool.kernels.elements import values as values_of
 from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
 
-# An int, or one int an axis.
+# An int, or one int an axis; a sequence of one int counts for every axis, here and below.
 Extent: TypeAlias = int | Sequence[int]
 # An int or None, or one of them an axis.
 Sizes: TypeAlias = int | Sequence[int | None] | None
@@ -393,14 +394,11 @@ def adaptive_plan(shape: tuple[int, ...], rank: int, output_size: Any) -> Plan:
 
 def adaptive_sizes(rank: int, output_size: Any) -> tuple[int | None, ...]:
     """`output_size` with one int or None an axis."""
-    if isinstance(output_size, (tuple, list)):
-        if len(output_size) != rank:
-            raise ValueError(
-                f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {shown(output_size)}"
-            )
-        sizes = tuple(output_size)
-    else:
-        sizes = (output_size,) * rank
+    sizes = entries(output_size, rank)
+    if len(sizes) != rank:
+        raise ValueError(
+            f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {shown(output_size)}"
+        )
     return tuple(None if each is None else as_int("output_size", each) for each in sizes)
 
 
@@ -453,7 +451,7 @@ def fractional_lengths(
 
 
 def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
-    ratios = tuple(output_ratio) if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * rank
+    ratios: tuple[Any, ...] = entries(output_ratio, rank)
     if len(ratios) != rank:
         raise ValueError(
             f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {shown(output_ratio)}"
@@ -471,16 +469,24 @@ def fractional_plan(
 ) -> BinPlan:
     """The plan for fractional pooling whose windows start where `samples`, of shape (N, C, rank) and in [0, 1), say.
 
-    torch's rule: in 2-d the first sample is that of the width, in 3-d of the depth; arithmetic in the dtype of the samples.
+    torch's rule: in 2-d the first sample is that of the width, in 3-d of the depth; arithmetic in the dtype of the samples,
+    of half precision in float32.
     """
     rank = len(kernel)
-    flat = samples.reshape(-1, rank)
+    flat = _as_numbers(samples).reshape(-1, rank)
     different = flat[:1] if flat.strides[0] == 0 else flat
     if not bool(np.all((different >= 0) & (different < 1))):
         bad = different[~((different >= 0) & (different < 1))]
         raise ValueError(f"_random_samples must be in [0, 1), got {bad.flat[0]}")
     bins = tuple(Bins(*each) for each in zip(shape[-rank:], out, strict=True))
     return BinPlan(shape[:-rank], bins, kernel, flat if rank == 3 else flat[:, ::-1])
+
+
+def _as_numbers(samples: np.ndarray) -> np.ndarray:
+    """Samples as numbers of which there are enough: those in half precision as float32."""
+    if samples.dtype.names:
+        return values_of(samples)
+    return samples.astype(np.float32) if samples.dtype.itemsize == 2 else samples
 
 
 def _fractional_starts(
@@ -601,7 +607,7 @@ def unpool_plan(
     kernel_size: Extent,
     stride: Extent | None,
     padding: Extent,
-    output_size: Sequence[int] | None,
+    output_size: Extent | None,
 ) -> BinPlan:
     """The plan whose *output* is unpooled: an array of `shape`, whose elements go to an input-shaped result.
 
@@ -641,11 +647,11 @@ def _undone_window(
     return kernel, strides, per_axis("padding", padding, rank)
 
 
-def unpooled_sizes(rank: int, output_size: Sequence[int] | None) -> Sequence[int] | None:
-    """`output_size` of unpooling with the channels first; only a whole shape, (N, H, W, C), is any different."""
-    if isinstance(output_size, (tuple, list)) and len(output_size) == rank + 2:
-        batch, *lengths, channels = output_size
-        return (batch, channels, *lengths)
+def unpooled_sizes(rank: int, output_size: Extent | None) -> Extent | None:
+    """`output_size` of unpooling with the channels first; only a whole shape, (N, H, W, C) or (H, W, C), is any different."""
+    if isinstance(output_size, (tuple, list)) and len(output_size) in (rank + 1, rank + 2):
+        *others, channels = output_size
+        return (*others[:-rank], channels, *others[-rank:])
     return output_size
 
 
@@ -655,7 +661,7 @@ def unpool_lengths(
     kernel_size: Extent,
     stride: Extent | None,
     padding: Extent,
-    output_size: Sequence[int] | None,
+    output_size: Extent | None,
 ) -> tuple[int, ...]:
     """Lengths of the unpooled axes: by default `(length - 1) * stride + kernel_size - 2 * padding`, at most a stride off."""
     kernel, strides, pads = _undone_window(rank, kernel_size, stride, padding)
@@ -667,12 +673,7 @@ def unpool_lengths(
     default = tuple((n - 1) * s + k - 2 * p for n, s, k, p in zip(shape[-rank:], strides, kernel, pads, strict=True))
     sizes = default
     if output_size is not None:
-        if not isinstance(output_size, (tuple, list)) or len(output_size) not in (rank, rank + 2):
-            raise ValueError(
-                f"output_size must be {rank} ints, one for each unpooled axis, or those after batch and channels, got "
-                f"{shown(output_size)}"
-            )
-        sizes = tuple(as_int("output_size", each) for each in output_size[-rank:])
+        sizes = _unpooled_lengths(output_size, len(shape), rank)
         for size, usual, step in zip(sizes, default, strides, strict=True):
             if not usual - step < size < usual + step:
                 raise ValueError(
@@ -684,6 +685,17 @@ def unpool_lengths(
             f"padding={pads} gives lengths {sizes}; every one must be at least 1"
         )
     return sizes
+
+
+def _unpooled_lengths(output_size: Any, ndim: int, rank: int) -> tuple[int, ...]:
+    """`output_size` with one int an axis; of a whole shape, unbatched only if x is, its last lengths."""
+    given = entries(output_size, rank)
+    if len(given) not in (rank, ndim, rank + 2):
+        raise ValueError(
+            f"output_size must be {rank} ints, one for each unpooled axis, or those after "
+            f"{'batch and channels' if ndim == rank + 2 else 'the channels'}, got {shown(output_size)}"
+        )
+    return tuple([as_int("output_size", each) for each in given[-rank:]])
 
 
 def output_length(
@@ -731,11 +743,19 @@ def padding_for(
 
 def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
     """`value`, an int or one int an axis, as one Python int an axis."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != rank:
-            raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {shown(value)}")
-        return tuple([as_int(name, each) for each in value])
-    return (as_int(name, value),) * rank
+    given = entries(value, rank)
+    if len(given) != rank:
+        raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {shown(value)}")
+    return tuple([as_int(name, each) for each in given])
+
+
+def entries(value: Any, rank: int) -> tuple[Any, ...]:
+    """One entry an axis of an argument that has one for every axis, alone or in a sequence, or one for each.
+
+    A sequence of another length comes back as it is, and so does a single pair: it may be meant as two ints.
+    """
+    given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return given * rank if len(given) == 1 and not isinstance(given[0], (tuple, list)) else given
 
 
 def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | str:
@@ -745,15 +765,14 @@ def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | 
         if padding not in AUTOMATIC_PADDING:
             raise ValueError(f"padding by name must be one of {AUTOMATIC_PADDING}, got {shown(padding)}")
         return padding
-    if not isinstance(padding, (tuple, list)):
-        return ((as_int("padding", padding),) * 2,) * rank
-    if len(padding) != rank:
+    given = entries(padding, rank)
+    if len(given) != rank:
         raise ValueError(
             f"padding must be an int, {rank} ints or {rank} pairs (before, after), one for each pooled axis, or one of "
             f"{AUTOMATIC_PADDING}, got {shown(padding)}"
         )
     pairs = []
-    for each in padding:
+    for each in given:
         if not isinstance(each, (tuple, list)):
             each = (each, each)
         elif len(each) != 2:

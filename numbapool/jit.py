@@ -214,6 +214,16 @@ def _each_3(values, fill):
 
 
 @inner
+def _same_2(values, fill):
+    return _all_2(values[0], fill)
+
+
+@inner
+def _same_3(values, fill):
+    return _all_3(values[0], fill)
+
+
+@inner
 def _pairs_1(pairs):
     return (0, 0, np.int64(pairs[0][0])), (0, 0, np.int64(pairs[0][1]))
 
@@ -236,6 +246,7 @@ def _pairs_3(pairs):
 
 PAIRS = {1: _pairs_1, 2: _pairs_2, 3: _pairs_3}
 ALL, EACH = {1: _all_1, 2: _all_2, 3: _all_3}, {1: _each_1, 2: _each_2, 3: _each_3}
+SAME = {2: _same_2, 3: _same_3}  # of the one in a tuple
 
 
 def _extents(name: str, value: Any, rank: int) -> Any:
@@ -243,10 +254,10 @@ def _extents(name: str, value: Any, rank: int) -> Any:
     if _is_int(value):
         return ALL[rank]
     if isinstance(value, types.BaseTuple):
-        if len(value) != rank:
+        if len(value) not in (1, rank):
             raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
         if all(map(_is_int, value)):
-            return EACH[rank]
+            return EACH[rank] if len(value) == rank else SAME[rank]
     raise TypingError(f"{name} must be an int or {rank} ints, got {value}")
 
 

@@ -247,11 +247,11 @@ class _MaxUnpool:
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
 
-    def __call__(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
+    def __call__(self, x: Any, indices: Any, output_size: Extent | None = None) -> Any:
         """Unpool `x`."""
         return self._forward(x, indices, *self._window(), output_size, **self._keywords())
 
-    def vjp(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> tuple[Any, Pullback]:
+    def vjp(self, x: Any, indices: Any, output_size: Extent | None = None) -> tuple[Any, Pullback]:
         """Unpool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:

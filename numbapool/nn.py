@@ -106,31 +106,26 @@ for _name in FUNCTIONS:
     torch.fx.wrap(_name)
 
 
-def per_axis(value: Any) -> Any:
-    """An argument as numbapool's functions take it: torch's let one value in a tuple stand for all axes."""
-    return value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value
-
-
 def _max_arguments(module: Any) -> tuple[Any, ...]:
-    window = map(per_axis, (module.kernel_size, module.stride, module.padding, module.dilation))
+    window = module.kernel_size, module.stride, module.padding, module.dilation
     return *window, module.ceil_mode, module.return_indices
 
 
 def _lp_arguments(module: Any) -> tuple[Any, ...]:
-    return module.norm_type, per_axis(module.kernel_size), per_axis(module.stride), module.ceil_mode
+    return module.norm_type, module.kernel_size, module.stride, module.ceil_mode
 
 
 def _fractional_arguments(module: Any) -> tuple[Any, ...]:
-    sizes = map(per_axis, (module.kernel_size, module.output_size, module.output_ratio))
+    sizes = module.kernel_size, module.output_size, module.output_ratio
     return *sizes, module.return_indices, module._random_samples
 
 
 def _unpool_arguments(module: Any, output_size: Any) -> tuple[Any, ...]:
-    return per_axis(module.kernel_size), per_axis(module.stride), per_axis(module.padding), output_size
+    return module.kernel_size, module.stride, module.padding, output_size
 
 
 def _avg_arguments(module: Any) -> tuple[Any, ...]:
-    window = map(per_axis, (module.kernel_size, module.stride, module.padding))
+    window = module.kernel_size, module.stride, module.padding
     divisor_override = getattr(module, "divisor_override", None)  # which torch's AvgPool1d has not
     return *window, module.ceil_mode, module.count_include_pad, divisor_override
 
@@ -188,7 +183,7 @@ class AdaptiveMaxPool1d(nn.AdaptiveMaxPool1d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        return adaptive_max_pool1d(input, per_axis(self.output_size), self.return_indices)
+        return adaptive_max_pool1d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
@@ -196,7 +191,7 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        return adaptive_max_pool2d(input, per_axis(self.output_size), self.return_indices)
+        return adaptive_max_pool2d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool3d(nn.AdaptiveMaxPool3d):
@@ -204,7 +199,7 @@ class AdaptiveMaxPool3d(nn.AdaptiveMaxPool3d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        return adaptive_max_pool3d(input, per_axis(self.output_size), self.return_indices)
+        return adaptive_max_pool3d(input, self.output_size, self.return_indices)
 
 
 class AdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
@@ -212,7 +207,7 @@ class AdaptiveAvgPool1d(nn.AdaptiveAvgPool1d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        return adaptive_avg_pool1d(input, per_axis(self.output_size))
+        return adaptive_avg_pool1d(input, self.output_size)
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
@@ -220,7 +215,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        return adaptive_avg_pool2d(input, per_axis(self.output_size))
+        return adaptive_avg_pool2d(input, self.output_size)
 
 
 class AdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
@@ -228,7 +223,7 @@ class AdaptiveAvgPool3d(nn.AdaptiveAvgPool3d):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`."""
-        return adaptive_avg_pool3d(input, per_axis(self.output_size))
+        return adaptive_avg_pool3d(input, self.output_size)
 
 
 class LPPool1d(nn.LPPool1d):
@@ -358,9 +353,9 @@ class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.
         x = args[0] if args else kwargs.get("input")
         if route is None or not isinstance(x, Tensor) or not _is_served(x) or "out" in kwargs:
             return func(*args, **kwargs)
-        kwargs = {name: per_axis(value) for name, value in kwargs.items()}
-        first = args[0] if args else kwargs.pop("input")
-        return route(first, *map(per_axis, args[1:]), **kwargs)
+        if not args:
+            args, kwargs = (x,), {name: value for name, value in kwargs.items() if name != "input"}
+        return route(*args, **kwargs)
 
 
 def _is_served(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ Arguments mean the same in every function:
 x : array, shape (..., length of each pooled axis)
     The last `rank` axes are pooled; any number of axes before them is left alone.
 kernel_size, stride, dilation : int or one int per pooled axis
-    In elements; `stride` defaults to `kernel_size`.
+    In elements; `stride` defaults to `kernel_size`. A sequence of one int counts for every axis, here and below.
 padding : int, one int per axis, one pair (before, after) per axis, 'same', 'same_lower' or 'valid'
     'same' makes ceil(length / stride) windows, an odd element of padding behind ('same_lower': in front).
 ceil_mode : bool
@@ -500,7 +500,7 @@ def fractional_max_pool(
     """Maximum over windows that start at `trunc((i + u) a) - trunc(u a)`, the last one at L - k; a = (L - k) / (O - 1).
 
     `samples`, of shape (planes, rank), hold u for each plane: in 2-d that of the last axis first, in 3-d that of the first.
-    Arithmetic is in their dtype.
+    Arithmetic is in their dtype, of half precision in float32; none starts behind L - k.
 
     Examples
     --------
@@ -508,6 +508,7 @@ def fractional_max_pool(
     (array([[[9]]]), array([[[4]]]))
     """
     lengths, kernel, out = x.shape[-rank:], _per_axis(kernel_size, rank), _per_axis(output_size, rank)
+    samples = samples.astype(np.float32) if samples.dtype.itemsize == 2 else samples
     windows = []
     for plane_samples in samples.reshape(-1, rank):
         ordered = plane_samples if rank == 3 else plane_samples[::-1]
@@ -516,7 +517,7 @@ def fractional_max_pool(
             scalar = samples.dtype.type
             alpha = scalar(length - k) / scalar(count - 1) if count > 1 else scalar(0)
             starts = [int((scalar(i) + u) * alpha) - int(u * alpha) for i in range(count - 1)] + [length - k]
-            axes.append([range(start, start + k) for start in starts])
+            axes.append([range(start, start + k) for start in (min(start, length - k) for start in starts)])
         windows.append([[_flat(tap, lengths) for tap in product(*window)] for window in product(*axes)])
     return _maxima(x, tuple(out), windows, rank)
 
@@ -596,8 +597,7 @@ def _maxima(x: Array, out_shape: tuple[int, ...], windows: list[list[list[int]]]
 def _bins(x: Array, output_size: Any, rank: int) -> tuple[tuple[int, ...], list[list[int]]]:
     """Shape of an output plane of adaptive pooling, and the flat positions in each of its bins."""
     lengths = x.shape[-rank:]
-    sizes = (output_size,) * rank if output_size is None or isinstance(output_size, int) else output_size
-    out = tuple(length if size is None else size for size, length in zip(sizes, lengths))
+    out = tuple(length if size is None else size for size, length in zip(_per_axis(output_size, rank), lengths))
     axes = [
         [range(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
         for length, count in zip(lengths, out)
@@ -638,7 +638,7 @@ def _windows(
             plane_shape,
             kernel_size,
             kernel_size if stride is None or stride == () else _per_axis(stride, rank),
-            [padding] * rank if isinstance(padding, str) else _per_axis(padding, rank),
+            _per_axis(padding, rank),
             _per_axis(dilation, rank),
         )
     ]
@@ -715,7 +715,10 @@ def _array(values: list[Any], dtype: np.dtype[Any], shape: tuple[int, ...]) -> A
 
 
 def _per_axis(value: Any, rank: int) -> tuple[Any, ...]:
-    return (value,) * rank if isinstance(value, int) else tuple(value)
+    """One entry an axis of what has one for all axes, alone or in a sequence, or one for each."""
+    if value is None or isinstance(value, (int, str)):
+        return (value,) * rank
+    return tuple(value) * rank if len(value) == 1 else tuple(value)
 
 
 def _flat(position: tuple[int, ...], shape: tuple[int, ...]) -> int:

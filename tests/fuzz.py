@@ -485,7 +485,7 @@ def taps_of(lengths: Sequence[int], p: dict[str, Any]) -> int:
 
 
 def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters as a caller may write them: ints for equal axes, lists, NumPy integers, defaults left out."""
+    """The parameters as a caller may write them: one int for equal axes, lists, NumPy integers, defaults left out."""
     spelled: dict[str, Any] = {}
     for name, value in parameters.items():
         if name == "padding" and not isinstance(value, str) and isinstance(value[0], tuple):
@@ -500,8 +500,10 @@ def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
                     value = rng.choice((np.int64, np.int32, np.uint64))(value)
             elif set(value) == {None} and rng.random() < 0.7:
                 value = None
-            elif rng.random() < 0.2:
+            elif (chance := rng.random()) < 0.2:
                 value = list(value)
+            elif chance > 0.7 and len(set(value)) == 1 and not isinstance(value[0], tuple):
+                value = value[:1]
         spelled[name] = value
     if rng.random() < 0.5:
         defaults = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "divisor_override": None}
@@ -547,7 +549,7 @@ def bad_extent(name: str, least: int, none_is_bad: bool = True) -> Drawer:
             full[spot] = rng.choice([*pool, *([None] if none_is_bad else [])])
             return tuple(full), Error(TypeError, name), {}
         if kind == "count":
-            wrong = rng.choice([n for n in (0, 1, 2, 3, 4, 5) if n != rank and not (n == 0 and name == "stride")])
+            wrong = rng.choice([n for n in (0, 2, 3, 4, 5) if n != rank and not (n == 0 and name == "stride")])
             return rng.choice((tuple, list))([1] * wrong), Error(ValueError, name), {}
         value = rng.choice((least - 1, least - 2, -(2**31), -(2**63), -(10**30)) if kind == "small" else TOO_LARGE)
         words = "pad" if name == "padding" else name
@@ -613,7 +615,7 @@ def bad_unpooled_size(rng: random.Random, rank: int) -> tuple[Any, Error, dict[s
     if rng.random() < 0.3:
         entry = rng.choice((True, 2.0, "2", None))
         return [entry] * rank, Error(TypeError, "output_size"), {}
-    wrong = ([4] * (rank + 1), [4] * (rank + 3), (), 4, [10**6] * rank, [2**63] * rank, [-(2**40)] * (rank + 2))
+    wrong = ([4] * (rank + 4), [4] * (rank + 3), (), 10**6, [10**6] * rank, [2**63] * rank, [-(2**40)] * (rank + 2))
     return rng.choice(wrong), Error(ValueError, "output_size"), {}
 
 
@@ -1392,7 +1394,7 @@ def draw(seed: int, number: int, most_threads: int, name: str | None = None, dty
         if rng.random() < 0.22:
             spoil(rng, call, results)
     is_last = axes == tuple(range(len(leading), len(leading) + rank))
-    has_number = isinstance(call.spelled.get("kernel_size"), (tuple, list))
+    has_number = isinstance(call.spelled.get("kernel_size"), (tuple, list)) and len(call.spelled["kernel_size"]) == call.rank
     if operation.is_of_any_axes and call.error is None and is_last and has_number and rng.random() < 0.3:
         del call.spelled["axes"]
     return call

@@ -479,7 +479,7 @@ def test_bad_data_format(name: str) -> None:
         (
             ValueError,
             "output_size must be 2 ints",
-            lambda: numbapool.max_unpool2d(X, np.zeros(X.shape, np.int64), 2, output_size=(12,), **LAST),
+            lambda: numbapool.max_unpool2d(X, np.zeros(X.shape, np.int64), 2, output_size=(12,) * 3, **LAST),
         ),
     ],
 )  # fmt: skip

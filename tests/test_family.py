@@ -526,7 +526,7 @@ GENERATOR = np.random.default_rng(0)
             "output_size must be less than a stride",
             lambda: numbapool.max_unpool2d(X, INDICES, 2, output_size=(14, 12)),
         ),
-        (ValueError, "output_size must be 2 ints", lambda: numbapool.max_unpool2d(X, INDICES, 2, output_size=(12,))),
+        (ValueError, "output_size must be 2 ints", lambda: numbapool.max_unpool2d(X, INDICES, 2, output_size=(12,) * 3)),
         (ValueError, "pad must be non-negative", lambda: numbapool.max_unpool2d(X, INDICES, 2, padding=-1)),
         (ValueError, "stride should not be zero", lambda: numbapool.max_unpool2d(X, INDICES, 2, 0)),
         (ValueError, "Output size is too small", lambda: numbapool.max_unpool2d(X, INDICES, 2, 1, 5)),

@@ -450,7 +450,7 @@ class CudaBackend(EagerBackend):
         """Shape, and dtype, of the argument called `name`."""
         if not self.is_own(array):
             if name == "_random_samples" and isinstance(array, np.ndarray):
-                return array.shape, array.dtype
+                return array.shape, standard_dtype(array.dtype)
             raise TypeError(f"{name} must be {self.kind} like the other arguments, got {_type_name(array)}")
         return tuple(array.shape), standard_dtype(array.dtype)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbapool.backends.eager import EagerBackend
+from numbapool.backends.numpy import standard_dtype
 from numbapool.geometry import Plan
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class OutlineBackend(EagerBackend):
         """Shape and dtype of an outline, or of a NumPy array beside it: samples have values."""
         if not isinstance(array, (Outline, np.ndarray)):
             raise TypeError(f"{name} must be an array, got {type(array).__name__}")
-        return array.shape, array.dtype
+        return array.shape, standard_dtype(array.dtype)
 
     def to_numpy(self, array: Any) -> np.ndarray:
         """Samples, which have values."""

@@ -236,8 +236,7 @@ class TorchBackend:
                 raise ValueError("_random_samples must be the same for the whole batch of torch.func.vmap")
             array = torch._C._functorch.get_unwrapped(array)
         with torch._C._DisableFuncTorch():
-            values: np.ndarray = array.numpy(force=True)
-        return values
+            return as_array(array)
 
     def draw(self, shape: tuple[int, ...], dtype: np.dtype[Any], generator: np.random.Generator | None) -> Tensor:
         """Random numbers in [0, 1) by a generator, or by torch's own, as its own functions draw them.

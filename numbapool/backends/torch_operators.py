@@ -22,6 +22,7 @@ from numbapool.backends.torch import (
     WIDE,
     Call,
     Operation,
+    as_array,
     computed,
     format_of_any,
     joined,
@@ -59,7 +60,7 @@ from numbapool.geometry import (
 )
 from numbapool.kernels.windows import overhangs
 
-# Of samples of fractional pooling: less exact ones would place windows outside.
+# Of samples of fractional pooling that are drawn.
 DRAWN = tuple(TORCH_DTYPES[dtype] for dtype in SINGLE_AND_DOUBLE)
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
@@ -128,7 +129,7 @@ def _largest_bin(arguments: Arguments) -> int:
 
 def _fractional_plan(arguments: Arguments) -> Plan:
     kernel, sizes, samples = arguments.windows
-    return fractional_plan(arguments.shape, tuple(kernel), tuple(sizes), samples.numpy(force=True))
+    return fractional_plan(arguments.shape, tuple(kernel), tuple(sizes), as_array(samples))
 
 
 def _placed_plan(arguments: Arguments) -> Plan:
@@ -483,7 +484,7 @@ def fractional_max_pool_backward(
 
 
 def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
-    _check_tensor("_random_samples", samples, DRAWN)
+    _check_tensor("_random_samples", samples, FLOATING)
     expected = samples_shape(tuple(x.shape), rank)
     check_same_shape("_random_samples", tuple(samples.shape), expected, "the shape (N, C, pooled axes)")
 

@@ -144,7 +144,8 @@ def adaptive_max_pool2d(
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     output_size : int, None, or 2 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
+        every axis, in a tuple too.
     return_indices : bool
         Also return where each maximum is.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -267,7 +268,8 @@ def adaptive_max_pool3d(
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     output_size : int, None, or 3 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
+        every axis, in a tuple too.
     return_indices : bool
         Also return where each maximum is.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -474,7 +476,8 @@ def adaptive_avg_pool2d(
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     output_size : int, None, or 2 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
+        every axis, in a tuple too.
     rounding : 'truncate' or 'nearest', keyword-only
         How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
         nothing else is affected.
@@ -570,7 +573,8 @@ def adaptive_avg_pool3d(
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
     output_size : int, None, or 3 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
+        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
+        every axis, in a tuple too.
     rounding : 'truncate' or 'nearest', keyword-only
         How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
         nothing else is affected.

@@ -85,7 +85,8 @@ def pool(
     kind : 'max', 'min', 'avg', 'sum' or 'lp'
         What is taken of a window: its maximum, minimum, mean, sum or norm.
     kernel_size : int or ints
-        Size of the window, in elements: one int for all pooled axes, or one for each.
+        Size of the window, in elements: one int for all pooled axes, or one for each. Here and below one int in a tuple
+        counts for all of `axes`.
     stride : int or ints, optional
         Step from one window to the next, in elements; `kernel_size` if not given.
     padding : int, ints, pairs or str

@@ -538,7 +538,7 @@ def _fractional_plan(
     backend: Backend, shape: tuple[int, ...], kernel: tuple[int, ...], sizes: tuple[int, ...], samples: Any
 ) -> Plan:
     given, dtype = backend.describe("_random_samples", samples)
-    check_dtype("_random_samples", dtype, SINGLE_AND_DOUBLE)
+    check_dtype("_random_samples", dtype, FLOATS)
     check_same_shape("_random_samples", given, samples_shape(shape, len(kernel)), "the shape (N, C, pooled axes)")
     return fractional_plan(shape, kernel, sizes, backend.to_numpy(samples))
 
@@ -589,7 +589,7 @@ def unpool(
     kernel_size: Extent,
     stride: Extent | None,
     padding: Extent,
-    output_size: Sequence[int] | None,
+    output_size: Extent | None,
     index_kind: IndexKind,
     check_indices: bool,
     data_format: DataFormat,
@@ -639,7 +639,7 @@ def unpool_backward(
     kernel_size: Extent,
     stride: Extent | None,
     padding: Extent,
-    output_size: Sequence[int] | None,
+    output_size: Extent | None,
     index_kind: IndexKind,
     check_indices: bool,
     data_format: DataFormat,

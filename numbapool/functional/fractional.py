@@ -31,7 +31,7 @@ def fractional_max_pool2d(
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     output_size : int or (int, int), optional
         Lengths of the pooled axes of the output; this or `output_ratio` must be given.
     output_ratio : float or 2 floats, optional
@@ -68,7 +68,7 @@ def fractional_max_pool2d(
     Notes
     -----
     Rules as in torch.nn.functional.fractional_max_pool2d, after Graham, Fractional Max-Pooling, 2014. Arithmetic on the
-    samples is in their own dtype.
+    samples is in their own dtype, on those of half precision in float32 (in torch windows of these may end outside `x`).
 
     Examples
     --------
@@ -174,7 +174,7 @@ def fractional_max_pool3d(
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
     kernel_size : int or (int, int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     output_size : int or (int, int, int), optional
         Lengths of the pooled axes of the output; this or `output_ratio` must be given.
     output_ratio : float or 3 floats, optional
@@ -211,7 +211,7 @@ def fractional_max_pool3d(
     Notes
     -----
     Rules as in torch.nn.functional.fractional_max_pool3d, after Graham, Fractional Max-Pooling, 2014. Arithmetic on the
-    samples is in their own dtype.
+    samples is in their own dtype, on those of half precision in float32 (in torch windows of these may end outside `x`).
 
     Examples
     --------

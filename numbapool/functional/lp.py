@@ -157,7 +157,7 @@ def lp_pool2d(
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     kernel_size : int or (int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int), optional
         Step from one window to the next, in elements; `kernel_size` if not given.
     ceil_mode : bool
@@ -284,7 +284,7 @@ def lp_pool3d(
     norm_type : float
         The power p > 0, or infinity, which gives the largest magnitude.
     kernel_size : int or (int, int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int, int), optional
         Step from one window to the next, in elements; `kernel_size` if not given.
     ceil_mode : bool

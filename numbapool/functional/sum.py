@@ -134,7 +134,7 @@ def sum_pool2d(
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
     kernel_size : int or (int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int), optional
         Step from one window to the next, in elements; `kernel_size` if not given.
     padding : int, ints, pairs or str
@@ -245,7 +245,7 @@ def sum_pool3d(
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
     kernel_size : int or (int, int, int)
-        Size of the window, in elements.
+        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int, int), optional
         Step from one window to the next, in elements; `kernel_size` if not given.
     padding : int, ints, pairs or str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from numbapool.functional.calls import unpool, unpool_backward
@@ -15,7 +14,7 @@ def max_unpool1d(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
@@ -32,7 +31,7 @@ def max_unpool1d(
         Position in the row of the result, as `max_pool1d` returns it.
     kernel_size, stride, padding : int or (int,)
         Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
-    output_size : ints, optional
+    output_size : int or ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -82,7 +81,7 @@ def max_unpool1d_backward(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
@@ -151,7 +150,7 @@ def max_unpool2d(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
@@ -167,8 +166,9 @@ def max_unpool2d(
     indices : int64 array (see `index_kind`), shape of `x`
         Flat position in the plane of the result, as `max_pool2d` returns it.
     kernel_size, stride, padding : int or (int, int)
-        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
-    output_size : ints, optional
+        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given. One int counts for
+        every axis, in a tuple too.
+    output_size : int or ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -217,7 +217,7 @@ def max_unpool2d_backward(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
@@ -286,7 +286,7 @@ def max_unpool3d(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
@@ -302,8 +302,9 @@ def max_unpool3d(
     indices : int64 array (see `index_kind`), shape of `x`
         Flat position in the volume of the result, as `max_pool3d` returns it.
     kernel_size, stride, padding : int or (int, int, int)
-        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
-    output_size : ints, optional
+        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given. One int counts for
+        every axis, in a tuple too.
+    output_size : int or ints, optional
         Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
         `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -351,7 +352,7 @@ def max_unpool3d_backward(
     kernel_size: Extent,
     stride: Extent | None = None,
     padding: Extent = 0,
-    output_size: Sequence[int] | None = None,
+    output_size: Extent | None = None,
     *,
     index_kind: IndexKind = "plane",
     check_indices: bool = True,
