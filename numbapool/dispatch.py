@@ -20,8 +20,12 @@ class Backend(Protocol):
     def describe(self, name: str, array: Any) -> Spec:
         """Shape and dtype (as a native NumPy dtype) of the argument called `name`; TypeError if it is not this library's."""
 
-    def is_traced(self, *arrays: Any) -> bool:
-        """Whether any has no values yet, or somebody records what is done with it; then the call goes to `trace`."""
+    def is_traced(self, x: Any, **others: Any) -> bool:
+        """Whether any has no values yet, or somebody records what is done with it; then the call goes to `trace`.
+
+        The arguments of the call that are arrays, or None, by their names. ValueError if some will never have values and
+        others do.
+        """
 
     def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
         """Record a call of a public function of pooled `rank` ("max_pool" stands for max_pool1d to max_pool3d)."""

@@ -90,6 +90,18 @@ def test_adaptive_and_drawn_windows_never_wait() -> None:
         numbapool.fractional_max_pool2d(x, 3, output_size=4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_samples_of_half_precision(dtype: str) -> None:
+    """On the device, or beside the arrays there."""
+    half = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype)
+    x, samples = numbers(2, 3, 8, 8), np.random.default_rng(0).random((2, 3, 2)).astype(half)
+    arguments = {"kernel_size": 3, "output_size": 4}
+    expected = numbapool.fractional_max_pool2d(x, **arguments, _random_samples=samples.astype(np.float32))
+    for each in (samples, imitation.like(samples)):
+        out = numbapool.fractional_max_pool2d(imitation.like(x), **arguments, _random_samples=each)
+        np.testing.assert_array_equal(out.memory, expected)
+
+
 def test_bad_indices_are_skipped_unless_checked() -> None:
     """Then in the words of the CPU."""
     x, grad = numbers(1, 1, 4, 4), np.ones((1, 1, 2, 2), np.float32)

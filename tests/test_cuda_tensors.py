@@ -267,6 +267,15 @@ def test_drawn_windows_do_not_wait() -> None:
     assert not any(each[0] == "synchronize" for each in events)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_samples_of_half_precision(dtype: Any) -> None:
+    x, samples = numbers(1, 2, 9, 9), torch.rand(1, 2, 2).to(dtype)
+    out = numbapool.fractional_max_pool2d(x, 2, output_size=4, _random_samples=samples)
+    assert launches()
+    expected = numbapool.fractional_max_pool2d(x.numpy(), 2, output_size=4, _random_samples=samples.float().numpy())
+    np.testing.assert_array_equal(out.numpy(), expected)
+
+
 def test_shapes_and_devices_of_results_before_there_are_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with torch._subclasses.FakeTensorMode():

@@ -160,6 +160,37 @@ def test_unpool_fractional_and_global(dtype: str) -> None:
     assert_rounded(numbapool.global_avg_pool(finite), mean, np.abs(widened(finite)).mean((2, 3), keepdims=True))
 
 
+@every_half
+def test_samples_of_fractional_pooling(dtype: str) -> None:
+    """They count as the float32 numbers that they are."""
+    x = tied_values((2, 3, 9, 8), "float32")
+    samples = np.random.default_rng(0).random((2, 3, 2)).astype(HALVES[dtype])
+    exact = samples.astype(np.float32)
+    expected, expected_indices = reference.fractional_max_pool(x, 2, (4, 5), exact, rank=2)
+    given: dict[str, Any] = {"kernel_size": 2, "output_size": (4, 5)}
+    forms = [samples, samples.copy(order="F")]
+    forms += [samples.astype(">f2")] if dtype == "float16" else [samples.view([("bfloat16", np.uint16)])]
+    for each in forms:
+        out, indices = numbapool.fractional_max_pool2d(x, **given, return_indices=True, _random_samples=each)
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(indices, expected_indices)
+        gradient = numbapool.fractional_max_pool2d_backward(out, x, **given, _random_samples=each)
+        by_indices = numbapool.fractional_max_pool2d_backward(out, x, **given, indices=indices)
+        np.testing.assert_array_equal(gradient, by_indices)
+    np.testing.assert_array_equal(reference.fractional_max_pool(x, 2, (4, 5), samples, rank=2)[1], expected_indices)
+
+
+@every_half
+def test_samples_round_no_window_out_of_the_input(dtype: str) -> None:
+    largest = np.array(1 - 2.0**-8, HALVES[dtype])
+    for length, out in ((5001, 4097), (2049, 2047)):
+        samples = np.full((1, 1, 2), largest)
+        call = numbapool.explain("fractional_max_pool2d", (1, 1, 4, length), 2, (1, out), _random_samples=samples)
+        starts = [call.axes[1].window(number).start for number in range(out)]
+        assert starts == sorted(starts)
+        assert (starts[0], starts[-1]) == (0, length - 2)
+
+
 def check_conversions(dtype: str) -> None:
     """Every number there is, and every rounding of means of two: they are exact in float32 but for bits beyond half's."""
     dtype = HALVES[dtype]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -948,12 +950,91 @@ def test_torch_is_not_imported_for_arrays() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_recorded_samples_are_exact(dtype: Any) -> None:
-    """Of half precision they would place windows outside the input."""
+def test_samples_of_half_precision(dtype: Any) -> None:
+    """They are computed with in float32: torch's own arithmetic on these places windows outside the input."""
     x = torch.rand(1, 1, 1284, 4).to(dtype)
-    recorded = torch.compile(
-        lambda x, samples: numbapool.fractional_max_pool2d(x, 2, (1247, 2), _random_samples=samples), backend="eager"
-    )
-    assert recorded(x, None).shape == (1, 1, 1247, 2)
-    with pytest.raises(TypeError, match="_random_samples"):
-        recorded(x, torch.full((1, 1, 2), 0.5513, dtype=dtype))
+
+    def drawn(x: Any, samples: Any) -> Any:
+        return numbapool.fractional_max_pool2d(x, 2, (1247, 2), return_indices=True, _random_samples=samples)
+
+    recorded = torch.compile(drawn, backend="eager", fullgraph=True)
+    assert recorded(x, None)[0].shape == (1, 1, 1247, 2)
+    samples = torch.full((1, 1, 2), 0.5513, dtype=dtype)
+    expected = drawn(x, samples.float())
+    transformed = torch.func.vmap(lambda x: drawn(x, samples))(x[None])
+    for found in (drawn(x, samples), recorded(x, samples), [each[0] for each in transformed]):
+        assert all(map(torch.equal, found, expected))
+    gradient = torch.ones_like(expected[0])
+    arguments = gradient, x, 2, (1247, 2)
+    back = numbapool.fractional_max_pool2d_backward(*arguments, _random_samples=samples)
+    assert torch.equal(back, numbapool.fractional_max_pool2d_backward(*arguments, indices=expected[1]))
+
+
+def good_tensors(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Arguments of a function, and on "meta" each set of tensors that it may be given beside them, `out` included."""
+    rank = next((n for n in (1, 2, 3) if f"{n}d" in name), 2)
+    forward = name.removesuffix("_backward")
+    arguments: dict[str, Any] = {} if name.startswith("global") else {"kernel_size": 2}
+    arguments |= {"norm_type": 2.0} if name.startswith("lp") else {}
+    if name.startswith(("adaptive", "fractional")):
+        arguments = {"output_size": 3, **({"kernel_size": 2} if name.startswith("fractional") else {})}
+    if name.startswith("pool"):
+        arguments |= {"kind": "max", "axes": (0, 3)}
+    x = torch.empty(2, 3, *[6] * rank, device="meta")
+    tensors = {"x": x}
+    if "fractional" in name:
+        tensors["_random_samples"] = torch.empty(2, 3, rank, device="meta")
+    if "unpool" in name:
+        tensors["indices"] = torch.empty_like(x, dtype=torch.int64)
+    out = getattr(numbapool, forward)(**tensors, **arguments)
+    if name == forward:
+        return arguments, [tensors, tensors | {"out": torch.empty_like(out)}]
+    tensors |= {"grad_output": out}
+    sets = [tensors, tensors | {"out": x}]
+    if "indices" in inspect.signature(getattr(numbapool, name)).parameters and "unpool" not in name:
+        without = {key: each for key, each in tensors.items() if key != "_random_samples"}
+        sets.append(without | {"indices": torch.empty_like(out, dtype=torch.int64)})
+    return arguments, sets
+
+
+@pytest.mark.parametrize("name", numbapool.functional.__all__)
+def test_tensors_with_values_and_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every mixture is an error that names both, whatever the kind of indices, and no kernel runs."""
+    if not name.startswith("pool"):  # which writes to `out` when it is done
+        monkeypatch.setattr("numbapool.backends.numpy._target", None)
+    arguments, sets = good_tensors(name)
+    for tensors in sets:
+        for are_real in itertools.product((True, False), repeat=len(tensors)):
+            if len(set(are_real)) == 1:
+                continue
+            mixed = {
+                key: torch.zeros_like(each, device="cpu") if is_real else each
+                for (key, each), is_real in zip(tensors.items(), are_real, strict=True)
+            }
+            for kind in ("plane", "global") if "indices" in tensors and "out" not in tensors else ("plane",):
+                more = {"index_kind": kind} if kind == "global" else {}
+                with pytest.raises(ValueError, match=r"(cpu.*meta|meta.*cpu)"):
+                    getattr(numbapool, name)(**mixed, **arguments, **more)
+
+
+def test_samples_without_values() -> None:
+    """They are named, whoever records or transforms."""
+    x, samples = torch.rand(1, 2, 8, 8), torch.empty(1, 2, 2, device="meta")
+
+    def drawn(x: Any, samples: Any = samples) -> Any:
+        return numbapool.fractional_max_pool2d(x, 2, 3, _random_samples=samples)
+
+    for call in (
+        drawn,
+        lambda x: drawn(x.requires_grad_()),
+        lambda x: torch.func.vmap(drawn)(x[None]),
+        lambda x: torch.func.grad(lambda x: drawn(x).sum())(x),
+        torch.compile(drawn, backend="eager", fullgraph=True),
+    ):
+        with pytest.raises(ValueError, match="_random_samples must be on the device of x, cpu, got meta"):
+            call(x.clone())
+    with pytest.raises(ValueError, match="samples must be on the device of x, cpu, got meta"):
+        torch.ops.numbapool.fractional_max_pool(x, [2, 2], [3, 3], samples)
+    with pytest.raises(ValueError, match="_random_samples must have values"):
+        torch.func.vmap(drawn)(x[None].to("meta"))
+    assert drawn(x.to("meta")).shape == (1, 2, 3, 3)

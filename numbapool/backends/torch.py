@@ -195,16 +195,19 @@ class TorchBackend:
             dtype = _unusual_dtype(name, array)
         return tuple(array.shape), dtype
 
-    def is_traced(self, *arrays: Any) -> bool:
+    def is_traced(self, x: Any, **others: Any) -> bool:
         """Whether any only stands for other tensors, or somebody records what is done with it.
 
         Not under transforms of `torch.func` or with tangents, of which operators know nothing: for them `recorded_or_computed`
         asks again.
         """
         if torch.compiler.is_compiling():
+            check_values(x=x, **others)
             return True
-        for each in arrays:  # any(map(...)) takes 0.2 us more
+        for each in (x, *others.values()):  # any(map(...)) takes 0.2 us more
             if is_recorded(each):
+                check_values(x=x, **others)
+                arrays = (x, *others.values())
                 return not (torch._C._are_functorch_transforms_active() or any(map(has_tangent, arrays)))
         return False
 
@@ -235,6 +238,8 @@ class TorchBackend:
             if torch._C._functorch.is_batchedtensor(array):
                 raise ValueError("_random_samples must be the same for the whole batch of torch.func.vmap")
             array = torch._C._functorch.get_unwrapped(array)
+        if array.device.type == "meta":
+            raise ValueError("_random_samples must have values, got a tensor on meta")
         with torch._C._DisableFuncTorch():
             return as_array(array)
 
@@ -367,6 +372,13 @@ def is_recorded(x: Any) -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.is_legacy_batchedtensor(x)
     )
+
+
+def check_values(**arrays: Any) -> None:
+    """Raise if some tensors are on "meta", where they have no values, and others are not."""
+    devices = [(name, each.device) for name, each in arrays.items() if isinstance(each, Tensor)]
+    if len({device.type == "meta" for _, device in devices}) > 1:
+        check_devices(devices)
 
 
 def has_tangent(x: Any) -> bool:
@@ -533,7 +545,7 @@ def _check_out(out: Any, x: Tensor) -> None:
     backend.describe("out", out)
     _check_no_gradient("out", out)
     if is_recorded(out):
-        raise ValueError(f"out must be a plain tensor like x, got {_type_name(out)} on {out.device}")
+        raise ValueError(f"out must be a plain tensor like x, on {x.device}, got {_type_name(out)} on {out.device}")
     check_devices([("x", x.device), ("out", out.device)])
     if out.is_neg() or out.is_conj():
         raise ValueError("out must not be a lazily negated or conjugated view")

@@ -23,6 +23,7 @@ from numbapool.backends.torch import (
     Call,
     Operation,
     as_array,
+    check_values,
     computed,
     format_of_any,
     joined,
@@ -214,6 +215,8 @@ def register(name: str, operation: Operation) -> None:
     windows = WINDOWS[operation.windows]
 
     def check(arguments: Arguments, out_shape: tuple[int, ...]) -> None:
+        if operation.windows == "fractional":
+            check_values(x=arguments.x, samples=arguments.windows[-1])
         if len({tensor.device for tensor in arguments.tensors}) > 1:
             devices = " and ".join(str(tensor.device) for tensor in arguments.tensors)
             raise ValueError(f"x and indices must be on the same device, got {devices}")

@@ -86,9 +86,9 @@ def in_larger_plane(
     return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, first)
 
 
-def refuse_traced(backend: Backend, array: Any) -> None:
+def refuse_traced(backend: Backend, x: Any, **others: Any) -> None:
     """Positions in whole arrays are computed with, so they must have values."""
-    if backend.is_traced(array):
+    if backend.is_traced(x, **others):
         raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
 
 

@@ -8,7 +8,7 @@ from math import inf, prod
 from typing import Any, Literal, TypeAlias
 
 from numbapool.dispatch import Backend, backend_of
-from numbapool.functional.arrangement import Arrangement, from_global, to_global
+from numbapool.functional.arrangement import Arrangement, from_global, refuse_traced, to_global
 from numbapool.functional.calls import (
     CHANNELS_FIRST,
     GLOBAL,
@@ -338,6 +338,7 @@ def _backward(backend: Backend, pooling: Pooling, grad_output: Any, x: Any, indi
     if arrangement is None:
         return pooling.backward(grad_output, x, indices, out)
     if indices is not None and pooling.index_kind == GLOBAL:
+        refuse_traced(backend, x, grad_output=grad_output, indices=indices)
         indices = from_global(backend, indices, arrangement.shape, pooling.axes)
         pooling = replace(pooling, index_kind="plane")
     gradient = arrangement.arranged(backend, "grad_output", grad_output)
@@ -380,6 +381,7 @@ def _forward_in_passes(backend: Backend, pooling: Pooling, x: Any) -> Any:
 
 def _backward_in_passes(backend: Backend, pooling: Pooling, grad_output: Any, x: Any) -> Any:
     passes = list(_passes(backend, pooling, x))
+    backend.is_traced(x, grad_output=grad_output)  # for its errors
     wide = _widened(backend, pooling, x)
     inputs = [wide]
     for each in passes[:-1]:

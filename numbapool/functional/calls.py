@@ -178,7 +178,7 @@ def extremum_backward(
         return _with_channels_last(extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output, indices):
+    if backend.is_traced(x, grad_output=grad_output, indices=indices):
         window = kernel_size, stride, padding, dilation, ceil_mode
         arguments = grad_output, *window, indices, as_index_kind(index_kind)
         return backend.trace(f"{operation}_backward", rank, out, x, *arguments)
@@ -305,7 +305,7 @@ def mean_backward(
         return _with_channels_last(mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         window = kernel_size, stride, padding, dilation, ceil_mode
         arguments = grad_output, *window, count_include_pad, divisor_override
         return backend.trace("avg_pool_backward", rank, out, x, *arguments)
@@ -355,7 +355,7 @@ def window_sum_backward(
         return _with_channels_last(window_sum_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode
         return backend.trace("sum_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
@@ -410,7 +410,7 @@ def norm_backward(
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), as_flag("true_norm", true_norm)
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         arguments = grad_output, kernel_size, stride, padding, dilation, ceil_mode, *parameters
         return backend.trace("lp_pool_backward", rank, out, x, *arguments)
     plan = window_plan(shape, rank, kernel_size, stride, padding, dilation, ceil_mode)
@@ -460,7 +460,7 @@ def adaptive_extremum_backward(
         return _with_channels_last(adaptive_extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output, indices):
+    if backend.is_traced(x, grad_output=grad_output, indices=indices):
         arguments = grad_output, output_size, indices, as_index_kind(index_kind)
         return backend.trace("adaptive_max_pool_backward", rank, out, x, *arguments)
     plan = adaptive_plan(shape, rank, output_size)
@@ -489,7 +489,7 @@ def adaptive_mean_backward(
         return _with_channels_last(adaptive_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         return backend.trace("adaptive_avg_pool_backward", rank, out, x, grad_output, output_size)
     plan = adaptive_plan(shape, rank, output_size)
     _check_gradient(backend, plan.out_shape, grad_output, dtype, INEXACT)
@@ -521,7 +521,7 @@ def fractional_extremum(
         raise ValueError("generator must not be given beside _random_samples, which leave nothing to draw")
     if generator is not None:
         samples = backend.draw(samples_shape(shape, rank), np.dtype(np.float64), as_generator(generator))
-    if backend.is_traced(x, samples):
+    if backend.is_traced(x, _random_samples=samples):
         sizes_and_kind = kernel, sizes, return_indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool", rank, out, x, samples, *sizes_and_kind)
     check_dtype("x", dtype, ORDERED)
@@ -572,7 +572,7 @@ def fractional_extremum_backward(
             )
     elif (indices is None) == (samples is None):
         raise ValueError("indices or _random_samples must be given, and not both: they say where the maxima are")
-    if backend.is_traced(x, grad_output, indices, samples):
+    if backend.is_traced(x, grad_output=grad_output, indices=indices, _random_samples=samples):
         arguments = grad_output, samples, kernel, sizes, indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool_backward", rank, out, x, *arguments)
     if samples is None:  # indices say all but the shapes
@@ -603,7 +603,7 @@ def unpool(
         return _with_channels_last(unpool, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, indices):
+    if backend.is_traced(x, indices=indices):
         arguments = indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind), check_indices
         return backend.trace("max_unpool", rank, out, x, *arguments)
     plan: Plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
@@ -619,6 +619,7 @@ def unpool_embedded(x: Any, indices: Any, sizes: tuple[int, ...], outer: tuple[i
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     rank = len(sizes)
+    refuse_traced(backend, x, indices=indices)
     check_dtype("x", dtype, ORDERED)
     index_shape, _ = backend.describe("indices", indices)
     check_same_shape("indices", index_shape, shape, "the shape of x,")
@@ -653,7 +654,7 @@ def unpool_backward(
         return _with_channels_last(unpool_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output, indices):
+    if backend.is_traced(x, grad_output=grad_output, indices=indices):
         arguments = grad_output, indices, kernel_size, stride, padding, output_size, as_index_kind(index_kind)
         return backend.trace("max_unpool_backward", rank, out, x, *arguments)
     plan: Plan = unpool_plan(shape, rank, kernel_size, stride, padding, output_size)
@@ -684,7 +685,7 @@ def whole_mean_backward(grad_output: Any, x: Any, data_format: DataFormat, out: 
         return _with_channels_last(whole_mean_backward, locals())
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         return backend.trace("global_avg_pool_backward", len(shape) - 2, out, x, grad_output)
     plan, out_shape = whole_plan(shape)
     _check_gradient(backend, out_shape, grad_output, dtype, INEXACT)
@@ -722,7 +723,7 @@ def whole_extremum_backward(
         return _with_channels_last(whole_extremum_backward, locals())
     backend = backend_for_indices(x, check_indices)
     shape, dtype = backend.describe("x", x)
-    if backend.is_traced(x, grad_output, indices):
+    if backend.is_traced(x, grad_output=grad_output, indices=indices):
         arguments = grad_output, indices, as_index_kind(index_kind)
         return backend.trace("global_max_pool_backward", len(shape) - 2, out, x, *arguments)
     plan, _ = whole_plan(shape)
@@ -750,7 +751,7 @@ def whole_norm_backward(grad_output: Any, x: Any, norm_type: float, data_format:
     backend = backend_of("x", x)
     shape, dtype = backend.describe("x", x)
     parameters = as_norm_type(norm_type), True
-    if backend.is_traced(x, grad_output):
+    if backend.is_traced(x, grad_output=grad_output):
         return backend.trace("global_lp_pool_backward", len(shape) - 2, out, x, grad_output, *parameters)
     plan, out_shape = whole_plan(shape)
     _check_gradient(backend, out_shape, grad_output, dtype)
@@ -802,6 +803,7 @@ def _of_global_indices(function: Callable[..., Any], arguments: dict[str, Any]) 
     """A call of one of the functions above with such indices."""
     backend = backend_for_indices(arguments["x"], arguments["check_indices"])
     shape, _ = backend.describe("x", arguments["x"])
+    refuse_traced(backend, arguments["x"], grad_output=arguments.get("grad_output"), indices=arguments["indices"])
     axes = _pooled_axes(arguments, shape)
     if function in (unpool, unpool_backward):
         pooled, output_size = tuple(shape[axis] for axis in axes), arguments["output_size"]
