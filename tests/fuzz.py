@@ -1394,7 +1394,9 @@ def draw(seed: int, number: int, most_threads: int, name: str | None = None, dty
         if rng.random() < 0.22:
             spoil(rng, call, results)
     is_last = axes == tuple(range(len(leading), len(leading) + rank))
-    has_number = isinstance(call.spelled.get("kernel_size"), (tuple, list)) and len(call.spelled["kernel_size"]) == call.rank
+    has_number = (
+        isinstance(call.spelled.get("kernel_size"), (tuple, list)) and len(call.spelled["kernel_size"]) == call.rank
+    )
     if operation.is_of_any_axes and call.error is None and is_last and has_number and rng.random() < 0.3:
         del call.spelled["axes"]
     return call

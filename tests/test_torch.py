@@ -767,7 +767,7 @@ FAMILY = {
         x, torch.arange(56, device=x.device).reshape(1, 1, 7, 8).expand(x.shape), 2
     ),
     "fractional": lambda x: numbapool.fractional_max_pool2d(
-        x, 2, 3, _random_samples=torch.full((*x.shape[:2], 2), 0.3)
+        x, 2, 3, _random_samples=torch.full((*x.shape[:2], 2), 0.3, device=x.device)
     ),
 }
 family = pytest.mark.parametrize("pool", [pytest.param(pool, id=name) for name, pool in FAMILY.items()])
@@ -1029,12 +1029,15 @@ def test_samples_without_values() -> None:
         lambda x: drawn(x.requires_grad_()),
         lambda x: torch.func.vmap(drawn)(x[None]),
         lambda x: torch.func.grad(lambda x: drawn(x).sum())(x),
-        torch.compile(drawn, backend="eager", fullgraph=True),
     ):
         with pytest.raises(ValueError, match="_random_samples must be on the device of x, cpu, got meta"):
             call(x.clone())
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="_random_samples must be on the device of x, cpu, got meta"):
+        torch.compile(drawn, backend="eager", fullgraph=True)(x)
     with pytest.raises(ValueError, match="samples must be on the device of x, cpu, got meta"):
         torch.ops.numbapool.fractional_max_pool(x, [2, 2], [3, 3], samples)
     with pytest.raises(ValueError, match="_random_samples must have values"):
         torch.func.vmap(drawn)(x[None].to("meta"))
     assert drawn(x.to("meta")).shape == (1, 2, 3, 3)
+    generated = numbapool.fractional_max_pool2d(x.to("meta"), 2, 3, generator=np.random.default_rng(0))
+    assert (generated.shape, generated.device.type) == ((1, 2, 3, 3), "meta")

@@ -519,9 +519,10 @@ def fractional_extremum(
     kernel, sizes = fractional_lengths(shape, rank, kernel_size, output_size, output_ratio)
     if samples is not None and generator is not None:
         raise ValueError("generator must not be given beside _random_samples, which leave nothing to draw")
+    is_traced = backend.is_traced(x, _random_samples=samples)
     if generator is not None:
         samples = backend.draw(samples_shape(shape, rank), np.dtype(np.float64), as_generator(generator))
-    if backend.is_traced(x, _random_samples=samples):
+    if is_traced:
         sizes_and_kind = kernel, sizes, return_indices, as_index_kind(index_kind)
         return backend.trace("fractional_max_pool", rank, out, x, samples, *sizes_and_kind)
     check_dtype("x", dtype, ORDERED)
