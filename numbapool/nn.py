@@ -73,6 +73,7 @@ __all__ = [
     "MaxUnpool2d",
     "MaxUnpool3d",
     "replace_pooling",
+    "restore_pooling",
     "routed",
 ]
 
@@ -322,13 +323,46 @@ def replace_pooling(model: nn.Module) -> dict[str, nn.Module]:
     >>> numbapool.nn.replace_pooling(model)
     {}
     """
+    return _exchanged(model, MODULES)
+
+
+def restore_pooling(model: nn.Module) -> dict[str, nn.Module]:
+    """Make every pooling module of a model that is one of this file, itself included, torch's own, in place.
+
+    The way back from `replace_pooling`, for tools that know torch's modules and operators only, such as `torch.onnx.export`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any model; instances of subclasses stay as they are.
+
+    Returns
+    -------
+    restored : dict
+        The modules that were restored, by their qualified names in the model; a shared one by each of its names.
+
+    Examples
+    --------
+    >>> import torch, numbapool.nn
+    >>> model = torch.nn.Sequential(torch.nn.MaxPool2d(2))
+    >>> replaced = numbapool.nn.replace_pooling(model)
+    >>> numbapool.nn.restore_pooling(model) == replaced
+    True
+    >>> type(model[0]) is torch.nn.MaxPool2d
+    True
+    """
+    return _exchanged(model, {ours: theirs for theirs, ours in MODULES.items()})
+
+
+def _exchanged(model: nn.Module, classes: dict[type, type]) -> dict[str, nn.Module]:
+    """The modules of some classes in a model, by name, which become of others."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {shown(model)} of type {type(model).__name__}")
     named = model.named_modules(remove_duplicate=False)
-    replaced = {name: module for name, module in named if type(module) in MODULES}
-    for module in set(replaced.values()):
-        module.__class__ = MODULES[type(module)]
-    return replaced
+    found = {name: module for name, module in named if type(module) in classes}
+    for module in set(found.values()):
+        module.__class__ = classes[type(module)]
+    return found
 
 
 class routed(TorchFunctionMode):  # noqa: N801 - used as a function, like torch.no_grad

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -882,8 +883,17 @@ def test_replace_pooling() -> None:
     assert type(model[2][1]) is Own
     close(model(x), expected)
     assert len(called) == 4
+    assert nn.restore_pooling(model) == replaced
+    assert nn.restore_pooling(model) == {}
+    kinds = [type(each) for each in model.modules()]
+    assert not any(kind.__module__.startswith("numbapool") for kind in kinds)
+    assert type(model[1]) is torch.nn.MaxPool2d
+    assert type(model[2][1]) is Own
+    close(model(x), expected)
+    assert len(called) == 6
     alone = torch.nn.MaxPool1d(2)
-    assert nn.replace_pooling(alone) == {"": alone}
+    assert nn.replace_pooling(alone) == {"": alone} == nn.restore_pooling(alone)
+    assert type(alone) is torch.nn.MaxPool1d
 
 
 def test_modules_in_graphs() -> None:
@@ -1032,7 +1042,9 @@ def test_samples_without_values() -> None:
     ):
         with pytest.raises(ValueError, match="_random_samples must be on the device of x, cpu, got meta"):
             call(x.clone())
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="_random_samples must be on the device of x, cpu, got meta"):
+    with pytest.raises(
+        torch._dynamo.exc.Unsupported, match="_random_samples must be on the device of x, cpu, got meta"
+    ):
         torch.compile(drawn, backend="eager", fullgraph=True)(x)
     with pytest.raises(ValueError, match="samples must be on the device of x, cpu, got meta"):
         torch.ops.numbapool.fractional_max_pool(x, [2, 2], [3, 3], samples)
@@ -1041,3 +1053,100 @@ def test_samples_without_values() -> None:
     assert drawn(x.to("meta")).shape == (1, 2, 3, 3)
     generated = numbapool.fractional_max_pool2d(x.to("meta"), 2, 3, generator=np.random.default_rng(0))
     assert (generated.shape, generated.device.type) == ((1, 2, 3, 3), "meta")
+
+
+def traced(function: Callable[..., Any], *tensors: Any) -> Any:
+    """What `torch.jit.trace`, which torch itself calls deprecated, makes of a function or model, and compares with it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+        return torch.jit.trace(function, tensors)
+
+
+def same_results(recorded: Any, function: Any, *tensors: Any) -> None:
+    found, expected = recorded(*tensors), function(*tensors)
+    for each, other in zip(*((a if isinstance(a, tuple) else (a,)) for a in (found, expected)), strict=True):
+        torch.testing.assert_close(each, other)
+
+
+def test_traced_models() -> None:
+    """By `torch.jit.trace`, gradients or not, in every mode; what depends on lengths says that it is for these only."""
+    from numbapool import nn
+
+    x, larger = torch.rand(2, 3, 9, 8), torch.rand(3, 3, 11, 10)
+    for pooling, is_bound in (
+        (torch.nn.MaxPool2d(3, 2, 1, ceil_mode=True), False),
+        (torch.nn.MaxPool2d(2, return_indices=True), False),
+        (torch.nn.AvgPool2d(3, 2, ceil_mode=True), False),
+        (torch.nn.LPPool2d(2, 3), False),
+        (torch.nn.AdaptiveMaxPool2d(3), False),
+        (torch.nn.AdaptiveAvgPool2d((3, None)), True),
+    ):
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), pooling)
+        nn.replace_pooling(model)
+        for needs_gradient in (False, True):
+            leaf = x.clone().requires_grad_(needs_gradient)
+            with pytest.warns(torch.jit.TracerWarning, match="constants of this trace") if is_bound else nullcontext():
+                recorded = traced(model, leaf)
+            same_results(recorded, model, leaf)
+            if not is_bound:
+                same_results(recorded, model, larger)
+        out = recorded(leaf)
+        (found,) = torch.autograd.grad((out[0] if isinstance(out, tuple) else out).square().sum(), leaf)
+        out = model(leaf)
+        (expected,) = torch.autograd.grad((out[0] if isinstance(out, tuple) else out).square().sum(), leaf)
+        torch.testing.assert_close(found, expected)
+
+
+def test_traced_functions() -> None:
+    x = torch.rand(2, 3, 9, 8)
+    y, indices = numbapool.max_pool2d(x, 2, return_indices=True)
+    norms = torch.rand(2, 3, 1, 1)
+    bound: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+        (lambda x: numbapool.avg_pool2d(x, 3, 2, "same"), (x,)),
+        (lambda y, i: numbapool.max_unpool2d(y, i, 2, output_size=(9, 8)), (y, indices)),
+        (lambda g, y, i: numbapool.max_unpool2d_backward(g, y, i, 2, output_size=(9, 8)), (x, y, indices)),
+        (lambda g, x: numbapool.max_pool2d_backward(g, x, 2), (y, x)),
+        (lambda g, x, i: numbapool.max_pool2d_backward(g, x, 2, indices=i), (y, x, indices)),
+        (lambda g, x: numbapool.avg_pool2d_backward(g, x, 2), (y, x)),
+        (lambda g, x: numbapool.lp_pool2d_backward(g, x, 2, 2), (y, x)),
+        (lambda g, x: numbapool.adaptive_avg_pool2d_backward(g, x, 4), (y, x)),
+        (lambda g, x: numbapool.global_lp_pool_backward(g, x), (norms, x)),
+        (lambda x: numbapool.global_lp_pool(x), (x,)),
+    ]
+    for function, tensors in bound:
+        with pytest.warns(torch.jit.TracerWarning, match="constants of this trace"):
+            recorded = traced(function, *tensors)
+        same_results(recorded, function, *tensors)
+    for function in (numbapool.global_avg_pool, lambda x: numbapool.max_pool2d(x, 2, data_format="channels_last")):
+        same_results(traced(function, x), function, torch.rand(3, 3, 7, 5))
+    with pytest.raises(NotImplementedError, match=r"index_kind='global' cannot be recorded.*: take 'plane'"):
+        traced(lambda x: numbapool.max_pool2d(x, 2, return_indices=True, index_kind="global"), x)
+
+
+@family
+def test_functionalized(pool: Callable[[Any], Any]) -> None:
+    """By `torch.func.functionalize`, inside of other transforms, around vmap, and with mutations; around others a refusal."""
+    functionalize = torch.func.functionalize
+    x = torch.rand(2, 2, 7, 8, dtype=torch.float64)
+
+    def mutating(x: Any) -> Any:
+        return pool(x.clone().mul_(2).add_(1))
+
+    expected = mutating(x)
+    torch.testing.assert_close(functionalize(mutating)(x), expected)
+    torch.testing.assert_close(functionalize(torch.func.vmap(pool))(x[None])[0], pool(x))
+    torch.testing.assert_close(torch.func.vmap(functionalize(pool))(x[None])[0], pool(x))
+    for derivative in (torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(derivative(functionalize(mutating))(x), derivative(mutating)(x))
+    with pytest.raises(NotImplementedError, match=r"torch.func.grad\(torch.func.functionalize\(function\)\)"):
+        functionalize(torch.func.grad(lambda x: pool(x).sum()))(x)
+
+
+def test_functionalized_and_recorded() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x = torch.rand(1, 2, 6, 6)
+    graph = make_fx(torch.func.functionalize(lambda x: numbapool.max_pool2d(x.clone().neg_(), 2)))(x)
+    assert "numbapool.max_pool" in graph.code
+    assert "neg_" not in graph.code
+    assert torch.equal(graph(x), numbapool.max_pool2d(-x, 2))

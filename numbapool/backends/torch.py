@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, from_numpy
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
@@ -422,12 +424,36 @@ def index_dtype_of(plan: Plan, memory_format: Any) -> np.dtype[Any]:
 def pooled(call: Call, x: Tensor, indices: Tensor | None) -> Any:
     """Results of a call, with their derivatives where they are asked for."""
     if torch._C._are_functorch_transforms_active():
+        interpreter = retrieve_current_functorch_interpreter()
+        if interpreter.key() == TransformType.Functionalize:
+            return _functionalized(interpreter, call, x, indices)
+        if interpreter.key() != TransformType.Vmap and is_functionalized():
+            raise NotImplementedError(
+                "torch.func.functionalize of derivatives cannot be had: take derivatives of what is functionalized, "
+                "as in torch.func.grad(torch.func.functionalize(function))"
+            )
         results = _TransformedPooling.apply(call, x, indices)
         return results if call.shows_indices else results[0]
     if needs_derivatives(x):
         return _Pooling.apply(call, x, indices)
     results = recorded_or_computed(call, x, indices)
     return results if call.shows_indices else results[0]
+
+
+def is_functionalized() -> bool:
+    """Whether any transform of `torch.func` that is at work is `functionalize`."""
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return any(each.key() == TransformType.Functionalize for each in stack)
+
+
+def _functionalized(interpreter: Any, call: Call, x: Tensor, indices: Tensor | None) -> Any:
+    """Results under `torch.func.functionalize`, which has no rule for an autograd.Function: those of the level below it."""
+    from torch._subclasses.functional_tensor import FunctorchFunctionalizeAPI
+
+    level = FunctorchFunctionalizeAPI(interpreter)
+    with level.redispatch_to_next():
+        results = pooled(call, *level.unwrap_tensors((x, indices)))
+    return level.wrap_tensors(results)
 
 
 def recorded_or_computed(call: Call, x: Tensor, indices: Tensor | None) -> Any:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ DRAWN = tuple(TORCH_DTYPES[dtype] for dtype in SINGLE_AND_DOUBLE)
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
 
-NO_TAPS = "unpooling by index_kind='window' cannot be recorded, for torch.compile or others"
+NO_TAPS = "unpooling by index_kind='window' cannot be recorded, for torch.compile or others: take 'plane'"
 
 library = torch.library.Library("numbapool", "DEF")
 
@@ -323,7 +324,9 @@ def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
         raise NotImplementedError(NO_TAPS)
     if isinstance(plan, BinPlan):
         if plan.starts and OPERATIONS[name].indices != "given":
-            raise NotImplementedError("fractional pooling cannot be transformed while it is recorded")
+            raise NotImplementedError(
+                "fractional pooling cannot be transformed while it is recorded: do one without the other"
+            )
         if plan.starts:  # derivatives do not ask where windows lie
             name = name.replace("max_pool", "max_unpool")
         is_placed = OPERATIONS[name].windows == "placed"
@@ -382,7 +385,9 @@ def avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any
     *window, count_include_pad, divisor_override = arguments
     parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
     _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    return torch.ops.numbapool.avg_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window), *parameters)
+    return torch.ops.numbapool.avg_pool_backward(
+        grad_output, _kept_lengths(x), *_sliding(rank, x, *window), *parameters
+    )
 
 
 def sum_pool(rank: int, x: Tensor, *window: Any) -> Any:
@@ -393,7 +398,7 @@ def sum_pool(rank: int, x: Tensor, *window: Any) -> Any:
 def sum_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *window: Any) -> Any:
     """`numbapool.sum_pool1d_backward` to `sum_pool3d_backward`."""
     _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    return torch.ops.numbapool.sum_pool_backward(grad_output, list(x.shape), *_sliding(rank, x, *window))
+    return torch.ops.numbapool.sum_pool_backward(grad_output, _kept_lengths(x), *_sliding(rank, x, *window))
 
 
 def lp_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
@@ -401,7 +406,7 @@ def lp_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
     *window, power, is_norm = arguments
     _check_tensor("x", x, FLOATING)
     sliding = _sliding(rank, x, *window)
-    return norm_in_parts(_pool_of(x, sliding), prod(sliding[0]), x, power, is_norm)
+    return norm_in_parts(_pool_of(_lengths(x), sliding), prod(sliding[0]), x, power, is_norm)
 
 
 def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
@@ -409,17 +414,17 @@ def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any)
     *window, power, is_norm = arguments
     _check_gradient(x, grad_output)
     sliding = _sliding(rank, x, *window)
-    out_shape = _sliding_out_shape(Arguments(x, None, tuple(x.shape), sliding, (), "plane"))
-    check_same_shape("grad_output", tuple(grad_output.shape), out_shape, "the shape of the output,")
-    return norm_gradient(_pool_of(x, sliding), prod(sliding[0]), grad_output, x, power, is_norm)
+    lengths = tuple(_kept_lengths(x))
+    out_shape = _sliding_out_shape(Arguments(x, None, lengths, sliding, (), "plane"))
+    check_same_shape("grad_output", _lengths(grad_output), out_shape, "the shape of the output,")
+    return norm_gradient(_pool_of(lengths, sliding), prod(sliding[0]), grad_output, x, power, is_norm)
 
 
-def _pool_of(x: Tensor, windows: tuple[Any, ...]) -> Callable[..., Any]:
+def _pool_of(shape: tuple[int, ...], windows: tuple[Any, ...]) -> Callable[..., Any]:
     """Operators for `torch.norm_in_parts`."""
-    index_kind = _saved_kind(len(windows[0]), x)
+    index_kind = _saved_kind(len(windows[0]), shape)
 
     def pool(name: str, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
-        shape = tuple(x.shape)
         return _call(name, Arguments(tensor, indices, shape, windows, parameters, index_kind))
 
     return pool
@@ -447,7 +452,7 @@ def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output
     """`numbapool.adaptive_avg_pool1d_backward` to `adaptive_avg_pool3d_backward`."""
     _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
     bins = _bins(rank, x, output_size)
-    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, list(x.shape), *bins, False)
+    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, _kept_lengths(x), *bins, False)
 
 
 def fractional_max_pool(
@@ -490,8 +495,8 @@ def fractional_max_pool_backward(
 
 def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
     _check_tensor("_random_samples", samples, FLOATING)
-    expected = samples_shape(tuple(x.shape), rank)
-    check_same_shape("_random_samples", tuple(samples.shape), expected, "the shape (N, C, pooled axes)")
+    expected = samples_shape(_lengths(x), rank)
+    check_same_shape("_random_samples", _lengths(samples), expected, "the shape (N, C, pooled axes)")
 
 
 def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
@@ -499,9 +504,10 @@ def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
     *window, check_indices = arguments
     sizes = _unpooled(rank, x, *window)
     _check_indices(indices, "plane")
-    check_same_shape("indices", tuple(indices.shape), tuple(x.shape), "the shape of x,")
+    lengths = _lengths(x)
+    check_same_shape("indices", _lengths(indices), lengths, "the shape of x,")
     return torch.ops.numbapool.max_unpool(
-        x, indices, [*x.shape[:-rank], *sizes], rank, as_flag("check_indices", check_indices)
+        x, indices, [*lengths[:-rank], *sizes], rank, as_flag("check_indices", check_indices)
     )
 
 
@@ -510,7 +516,7 @@ def _unpooled(rank: int, x: Tensor, *arguments: Any) -> tuple[int, ...]:
     *window, index_kind = arguments
     if index_kind == "window":
         raise NotImplementedError(NO_TAPS)
-    sizes = unpool_lengths(tuple(x.shape), rank, *window)
+    sizes = unpool_lengths(tuple(_kept_lengths(x)), rank, *window)
     kernel_size, stride, padding, output_size = window
     _check_size(x, sizes, kernel_size=kernel_size, stride=stride, padding=padding, output_size=output_size)
     return sizes
@@ -521,7 +527,8 @@ def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tens
     _check_gradient(x, grad_output)
     sizes = _unpooled(rank, x, *arguments)
     _check_indices(indices, "plane")
-    check_same_shape("grad_output", tuple(grad_output.shape), (*x.shape[:-rank], *sizes), "the shape of the output,")
+    expected = *_lengths(x)[:-rank], *sizes
+    check_same_shape("grad_output", _lengths(grad_output), expected, "the shape of the output,")
     return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)
 
 
@@ -549,7 +556,7 @@ def global_max_pool_backward(
     grad, flat = _flat_gradient(x, grad_output), None
     if indices is not None:
         _check_indices(indices, index_kind)
-        check_same_shape("indices", tuple(indices.shape), tuple(grad_output.shape), "the shape of grad_output,")
+        check_same_shape("indices", _lengths(indices), _lengths(grad_output), "the shape of grad_output,")
         flat = indices.flatten(2)
     return adaptive_max_pool_backward(1, _flat(x), grad, 1, flat, index_kind).reshape(x.shape)
 
@@ -557,29 +564,29 @@ def global_max_pool_backward(
 def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
     """`numbapool.global_lp_pool`."""
     flat = _flat(x)
-    return _of_channels(x, lp_pool(1, flat, flat.shape[2], None, 0, 1, False, power, is_norm))
+    return _of_channels(x, lp_pool(1, flat, _kept_lengths(flat)[2], None, 0, 1, False, power, is_norm))
 
 
 def global_lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, power: float, is_norm: bool) -> Any:
     """`numbapool.global_lp_pool_backward`."""
     flat, grad = _flat(x), _flat_gradient(x, grad_output)
-    window = flat.shape[2], None, 0, 1, False
+    window = _kept_lengths(flat)[2], None, 0, 1, False
     return lp_pool_backward(1, flat, grad, *window, power, is_norm).reshape(x.shape)
 
 
 def _flat(x: Tensor) -> Tensor:
     """All axes of a channel as one."""
-    check_whole(tuple(x.shape))
+    check_whole(_lengths(x))
     return x.flatten(2)
 
 
 def _flat_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> Tensor:
     """The gradient of a global pooling, of one element a channel."""
-    check_whole(tuple(x.shape))
+    lengths = _lengths(x)
+    check_whole(lengths)
     _check_gradient(x, grad_output, accepted)
-    check_same_shape(
-        "grad_output", tuple(grad_output.shape), (*x.shape[:2], *(1,) * (x.dim() - 2)), "the shape of the output,"
-    )
+    expected = *lengths[:2], *(1,) * (len(lengths) - 2)
+    check_same_shape("grad_output", _lengths(grad_output), expected, "the shape of the output,")
     return grad_output.flatten(2)
 
 
@@ -593,8 +600,9 @@ def _extremum(
     with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
     if as_flag("return_indices", return_indices):
         return with_indices(x, *windows, "window" if index_kind == "window" else "plane")
-    if x.requires_grad and torch.is_grad_enabled():
-        return with_indices(x, *windows, _saved_kind(rank, x))[0]
+    # What torch.jit.trace records must not depend on the mode: it records again, without gradients, and compares.
+    if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():
+        return with_indices(x, *windows, _saved_kind(rank, _lengths(x)))[0]
     return getattr(torch.ops.numbapool, name)(x, *windows)
 
 
@@ -612,8 +620,8 @@ def _extremum_backward(
         _check_indices(indices, index_kind)
     else:
         with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
-        _, indices = with_indices(x.detach(), *windows, _saved_kind(rank, x))
-    return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, list(x.shape), *windows)
+        _, indices = with_indices(x.detach(), *windows, _saved_kind(rank, _lengths(x)))
+    return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, _kept_lengths(x), *windows)
 
 
 def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> None:
@@ -631,9 +639,10 @@ def _check_indices(indices: Any, index_kind: str) -> None:
 
 def _check_size(x: Tensor, lengths: Sequence[int], **causes: Any) -> None:
     """Refuse results that no memory holds, where lengths are no symbols."""
-    shape = (*x.shape[: -len(lengths)], *lengths)
+    given = _lengths(x)
+    shape = (*given[: -len(lengths)], *lengths)
     if not torch.compiler.is_compiling() and all(type(length) is int for length in shape):
-        check_size(shape, tuple(x.shape), **causes)
+        check_size(shape, given, **causes)
 
 
 def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> None:
@@ -647,7 +656,8 @@ def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype,
 
 def _bins(rank: int, x: Tensor, output_size: Sizes) -> tuple[list[int]]:
     """Adaptive bins as operators take them."""
-    lengths = adaptive_lengths(tuple(x.shape), adaptive_sizes(rank, output_size))
+    sizes = adaptive_sizes(rank, output_size)
+    lengths = adaptive_lengths(tuple(_kept_lengths(x)) if None in sizes else _lengths(x), sizes)
     _check_size(x, lengths, output_size=output_size)
     return (list(lengths),)
 
@@ -655,7 +665,7 @@ def _bins(rank: int, x: Tensor, output_size: Sizes) -> tuple[list[int]]:
 def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     """Sliding windows as operators take them."""
     kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
-    shape = tuple(x.shape)
+    shape = tuple(_kept_lengths(x)) if isinstance(padding, str) and padding != "valid" else _lengths(x)
     window = kernel, stride, padding, dilation, ceil_mode
     axes = pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)
     causes = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
@@ -664,6 +674,29 @@ def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
 
 
-def _saved_kind(rank: int, x: Tensor) -> str:
+def _lengths(x: Tensor) -> tuple[int, ...]:
+    """The shape of a tensor in ints, also while `torch.jit.trace` records, to which they are tensors."""
+    if not torch.jit.is_tracing():
+        return tuple(x.shape)
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        return tuple(x.shape)
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def _kept_lengths(x: Tensor) -> list[int]:
+    """The same, as arguments of an operator: constants of a trace, which says so."""
+    if torch.jit.is_tracing():
+        warnings.warn(
+            f"the lengths of an input, {_lengths(x)}, become constants of this trace: trace again for others",
+            torch.jit.TracerWarning,
+            stacklevel=2,
+        )
+    return list(_lengths(x))
+
+
+def _saved_kind(rank: int, shape: tuple[int, ...]) -> str:
     """The kind of indices that are saved for backward: positions, because layouts are not known here for sure."""
-    return "narrow" if prod(x.shape[-rank:]) <= np.iinfo(NARROW).max else "plane"
+    return "narrow" if prod(shape[-rank:]) <= np.iinfo(NARROW).max else "plane"

@@ -89,7 +89,7 @@ def in_larger_plane(
 def refuse_traced(backend: Backend, x: Any, **others: Any) -> None:
     """Positions in whole arrays are computed with, so they must have values."""
     if backend.is_traced(x, **others):
-        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others")
+        raise NotImplementedError("index_kind='global' cannot be recorded, for torch.compile or others: take 'plane'")
 
 
 def _steps(shape: tuple[int, ...], axes: tuple[int, ...], is_column_major: bool = False) -> tuple[int, ...]:
