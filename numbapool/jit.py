@@ -5,7 +5,8 @@ any Python object in between: from `prange` loops, without the GIL, in functions
 
 - Arrays are C-contiguous, float32 or float64, and all of one dtype; indices are int64. Anything else is an error when the
   caller is compiled.
-- `kernel_size`, `stride`, `dilation` and `padding` are ints or tuples of ints, `padding` also a tuple of pairs or a name.
+- `kernel_size`, `stride`, `dilation` and `padding` are ints or tuples of ints, of which one counts for every axis; `padding`
+  also a tuple of pairs or a name.
   Bad values are a ValueError when the call runs. (Numba turns an error inside a `prange` into a SystemError that names it as
   its cause.)
 - `return_indices` must be a constant. `index_kind` is "plane", `data_format` "channels_first".

@@ -341,6 +341,11 @@ def restore_pooling(model: nn.Module) -> dict[str, nn.Module]:
     restored : dict
         The modules that were restored, by their qualified names in the model; a shared one by each of its names.
 
+    Raises
+    ------
+    TypeError
+        `model` is no module.
+
     Examples
     --------
     >>> import torch, numbapool.nn

@@ -52,10 +52,37 @@ def test_jax() -> None:
     np.testing.assert_array_equal(np.asarray(pullback(y)), np.asarray(grad))
     with pytest.raises(ValueError, match="out must be writeable"):
         numbapool.max_pool2d(x, 2, out=jax.numpy.zeros((1, 1, 3, 3), jax.numpy.float32))
-    with pytest.raises(TypeError, match=r"^x"):
-        jax.jit(lambda x: numbapool.max_pool2d(x, 2))(x)
     with pytest.raises(TypeError, match="bfloat16"):
         numbapool.max_pool2d(x.astype(jax.numpy.bfloat16), 2)
+
+
+def test_transforms_of_jax_are_refused() -> None:
+    """By name, with the way to have them."""
+    jax = pytest.importorskip("jax")
+    x = jax.numpy.ones((1, 1, 4, 4), jax.numpy.float32)
+    grad = x[:, :, :2, :2]
+
+    def total(x: Any) -> Any:
+        return numbapool.max_pool2d(x, 2).sum()
+
+    for transformed in (
+        jax.jit(total),
+        jax.grad(total),
+        jax.vmap(lambda x: numbapool.avg_pool2d(x, 2)),
+        jax.jit(lambda x: numbapool.pool(x, "sum", 2)),
+        jax.jit(lambda x: numbapool.global_max_pool(x, data_format="channels_last")),
+        jax.jit(lambda x: numbapool.MaxPool2d(2).vjp(x)[0]),
+        lambda x: jax.jvp(total, (x,), (x,)),
+        lambda x: jax.eval_shape(total, x),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^x is a \w+Tracer of JAX, .*jax\.pure_callback.*jax\.custom_vjp.*recipes/jax"
+        ):
+            transformed(x)
+    with pytest.raises(TypeError, match=r"^grad_output is a \w+Tracer of JAX"):
+        jax.jit(lambda grad: numbapool.max_pool2d_backward(grad, x, 2))(grad)
+    with pytest.raises(TypeError, match=r"^indices is a \w+Tracer of JAX"):
+        jax.jit(lambda indices: numbapool.max_unpool2d(grad, indices, 2))(grad.astype(int))
 
 
 class Exported:

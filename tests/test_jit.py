@@ -187,7 +187,7 @@ def test_ways_to_write_arguments() -> None:
         return (
             numbapool.jit.avg_pool2d(x, 3),
             numbapool.jit.avg_pool2d(x, (3, 2), 2, padding=(1, 0), count_include_pad=False),
-            numbapool.jit.avg_pool2d(x, 3, (), 1, True, divisor_override=-4),
+            numbapool.jit.avg_pool2d(x, (3,), (), (1,), True, divisor_override=-4, dilation=(1,)),
             numbapool.jit.avg_pool2d(x, 3, 1, name, dilation=2),
             numbapool.jit.max_pool2d(x, 3, 2, "same"),
         )
@@ -324,6 +324,7 @@ def test_bad_power() -> None:
         (lambda x: numbapool.jit.max_pool2d(x, 2.0), "kernel_size must be an int or 2 ints, got float64"),
         (lambda x: numbapool.jit.max_pool2d(x, True), "kernel_size must be an int or 2 ints"),
         (lambda x: numbapool.jit.max_pool2d(x, (2, 2, 2)), "kernel_size must be an int or 2 ints, one for each"),
+        (lambda x: numbapool.jit.max_pool2d(x, 2, 1, ((1, 0),)), "padding must be an int, 2 ints, 2 pairs of ints"),
         (lambda x: numbapool.jit.max_pool2d(x, 2, 1, 1.5), "padding must be an int or 2 ints"),
         (lambda x: numbapool.jit.max_pool2d(x, 2, ceil_mode=1), "ceil_mode must be a bool"),
         (lambda x: numbapool.jit.max_pool2d(x, 2, return_indices=x.size > 0), "return_indices must be a constant"),

@@ -7,6 +7,7 @@ array namespace of their library, if it has one; else, on CUDA devices, as CuPy 
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,11 @@ def _view(name: str, array: Any) -> Any:
     """The memory of an array as NumPy's, read-only if its library says so; on a CUDA device as CuPy's."""
     if isinstance(array, np.ndarray):
         return array
+    if _is_jax_tracer(array):
+        raise TypeError(
+            f"{name} is a {type(array).__name__} of JAX, which has no values yet: jax.jit, jax.grad, jax.vmap and the like reach "
+            "numbapool by jax.pure_callback, and its gradients by jax.custom_vjp; docs/recipes/jax.md has a function to copy"
+        )
     if not hasattr(array, "__dlpack__"):
         if hasattr(array, "__cuda_array_interface__"):
             return _on_gpu(name, array, cupy_adapter.backend.from_interface)
@@ -157,6 +163,12 @@ def _view(name: str, array: Any) -> Any:
         dtype = getattr(array, "dtype", "unknown")
         raise TypeError(f"{name}, a {_type_name(array)} of dtype {dtype}, cannot be read by DLPack: {error}") from error
     raise TypeError(f"{name} is on {_where(array)}, for which numbapool has no kernels: move it to the CPU")
+
+
+def _is_jax_tracer(array: Any) -> bool:
+    """Whether it stands for an array that a transform of JAX has yet to compute."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(array, jax.core.Tracer)
 
 
 def _on_gpu(name: str, array: Any, view: Callable[[Any], Any]) -> Any:
