@@ -132,7 +132,9 @@ def _load(array_type: type, module: str) -> Backend:
     _import(module)
     backend: Backend | None = getattr(sys.modules[module], "backend", None)
     if backend is None:
-        raise TypeError(f"{module}, which numbapool.register names for {array_type.__qualname__}, has no object `backend`")
+        raise TypeError(
+            f"{module}, which numbapool.register names for {array_type.__qualname__}, has no object `backend`"
+        )
     _backends[array_type] = backend
     return backend
 

@@ -524,12 +524,12 @@ def _overload(name: str, rank: int) -> Any:
         @wraps(typing)
         def checked(*args: Any, **kwargs: Any) -> Any:
             if len(args) > places:
-                raise TypingError(f"{by_name[0]} must be given by name: {function.__name__} takes {places} by their place")
+                raise TypingError(
+                    f"{by_name[0]} must be given by name: {function.__name__} takes {places} by their place"
+                )
             return typing(*args, **kwargs)
 
-        return overload(
-            function, prefer_literal=True, jit_options={"error_model": "numpy", "fastmath": False}
-        )(checked)
+        return overload(function, prefer_literal=True, jit_options={"error_model": "numpy", "fastmath": False})(checked)
 
     return decorate
 

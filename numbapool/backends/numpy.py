@@ -166,7 +166,8 @@ class NumpyBackend(EagerBackend):
             element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
             sources = [(flat.view(element_dtype(flat.dtype, operation in REVERSED)), at) for flat, at in others]
             run, arranged = getattr(_target(), operation), _arranged(plan, axis is not None, spec[1])
-            if run(arranged, (moved.view(element), layout), *sources, _flat(result).view(element), *parameters) is False:
+            target = _flat(result).view(element)
+            if run(arranged, (moved.view(element), layout), *sources, target, *parameters) is False:
                 raise ValueError(bad_index_message(plan, arrays[-1], 0 if operation in UNPOOLING else -1, operation))
             _hand_back([given], [result], axis)
         return given if out is None else out
@@ -213,7 +214,9 @@ def _are_direct(out: Sequence[Any], specs: Sequence[Spec], x: np.ndarray) -> boo
         if not flags.carray:
             return False
         are_owners = are_owners and flags.owndata
-    if are_owners:  # then no other array has their memory: to know that takes a third of what it takes to look at addresses
+    if (
+        are_owners
+    ):  # then no other array has their memory: to know that takes a third of what it takes to look at addresses
         return len(out) == 1 or out[0] is not out[1]
     return not any(may_share_memory(each, x) for each in out) and (len(out) == 1 or not may_share_memory(*out))
 

@@ -277,7 +277,9 @@ class TorchBackend:
             self.describe("out", each)
         if torch._C._are_functorch_transforms_active():
             _check_no_out(outs)
-        if not torch.compiler.is_compiling():  # which shows no storages, and refuses what it finds in two arguments itself
+        if (
+            not torch.compiler.is_compiling()
+        ):  # which shows no storages, and refuses what it finds in two arguments itself
             check_outs(list(map(_view, outs)))
 
     def write(self, out: Any, result: Tensor) -> None:
