@@ -48,6 +48,9 @@ class Backend(Protocol):
     def cast(self, array: Any, like: Any) -> Any:
         """An array in the dtype of another, or in float32 if that is None."""
 
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Raise if arrays that results are to go to are not this library's, or share memory: see `memory.check_outs`."""
+
     def write(self, out: Any, result: Any) -> None:
         """A result to where the caller wants it."""
 
@@ -79,9 +82,27 @@ def register(array_type: str, backend_module: str) -> None:
     """Let arrays of `array_type` ("package.module.Type") be served by the object `backend` of `backend_module`.
 
     Subclasses are served too. The module is imported at the first such array, so its imports cost nobody else.
+
+    Raises
+    ------
+    TypeError
+        An argument that is no str.
+    ValueError
+        A name without a module before it, or one that cannot be a name.
     """
+    _check_path("array_type", array_type, "the full name of a type, 'package.module.Type'", 2)
+    _check_path("backend_module", backend_module, "the name of a module, 'package.module'", 1)
     _backend_modules[array_type] = backend_module
     _backends.clear()
+
+
+def _check_path(name: str, value: Any, what: str, fewest: int) -> None:
+    """Refuse what is no path of names with dots between them; types of functions have "<locals>" in theirs."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {what}, got {value!r} of type {type(value).__name__}")
+    parts = value.split(".")
+    if len(parts) < fewest or not all(each.isidentifier() or each == "<locals>" for each in parts):
+        raise ValueError(f"{name} must be {what}, got {value!r}")
 
 
 def backend_of(name: str, array: Any) -> Backend:
@@ -110,7 +131,11 @@ def _find_backend(name: str, array_type: type) -> Backend:
 
 def _load(array_type: type, module: str) -> Backend:
     _import(module)
-    backend: Backend = sys.modules[module].backend
+    backend: Backend | None = getattr(sys.modules[module], "backend", None)
+    if backend is None:
+        raise TypeError(
+            f"{module}, which numbapool.register names for {array_type.__qualname__}, has no object `backend`"
+        )
     _backends[array_type] = backend
     return backend
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, partial
-from math import gcd, prod
+from math import gcd, isinf, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,6 +188,8 @@ class Explanation:
         What kernels read and write, every element of their arrays once: the least that can be moved.
     bandwidth : float or None
         Bytes a second.
+    negative : str
+        What becomes of negative elements, where a power mean by torch's rule may have no use for them.
     """
 
     call: str
@@ -201,6 +203,7 @@ class Explanation:
     bytes_read: int = 0
     bytes_written: int = 0
     bandwidth: float | None = None
+    negative: str = ""
 
     @property
     def is_backward(self) -> bool:
@@ -295,6 +298,8 @@ class Explanation:
         rows += [(axis.name, axis.formula) for axis in self.axes]
         rows += [("", "")]
         rows += [("windows", "; ".join(self._about_windows())), ("overlap", "; ".join(self._about_overlap()))]
+        if self.negative:
+            rows += [("x < 0", self.negative)]
         if self.is_backward:
             rows += [("gradient", self._about_gradient())]
         rows += [("memory", f"{in_bytes(self.bytes_read)} read, {in_bytes(self.bytes_written)} written")]
@@ -436,6 +441,7 @@ def explain(
         bytes_read=read,
         bytes_written=written,
         bandwidth=speed,
+        negative=_about_negative(request),
     )
 
 
@@ -576,6 +582,20 @@ def _as_dtype(value: Any) -> np.dtype[Any]:
         return standard_dtype(np.dtype(np.float32 if value is None else value))
     except Exception:
         raise TypeError(f"dtype must be NumPy's or the name of one, got {shown(value)}") from None
+
+
+def _about_negative(request: Request) -> str:
+    """What torch's rule makes of negative elements whose powers are not those of their magnitudes; nothing of other calls."""
+    name, given = request.name, request.arguments
+    is_norm = name.startswith("lp_pool") or given.get("kind") == "lp"
+    power = float(given.get("norm_type", 2))
+    if not is_norm or given.get("true_norm") or isinf(power) or power % 2 == 0:
+        return ""
+    true_norm = f"true_norm=True takes magnitudes: (sum |x|^{power:g})^(1/{power:g})"
+    if power == 1:
+        return f"counts as it is, by torch's rule; {true_norm}"
+    makes = "makes its window NaN" if power % 1 else "makes a window NaN whose sum of powers is negative"
+    return f"{makes}, by torch's rule; {true_norm}"
 
 
 def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...], int]:

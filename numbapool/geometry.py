@@ -322,7 +322,7 @@ def pooled_axes(
     _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     _check_extents("stride", stride, 1, "stride should not be zero or negative")
     _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
-    check_rank(shape, rank)
+    check_rank(shape, rank, is_sliding=True)
     _check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
@@ -569,8 +569,13 @@ def check_axes_not_empty(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
             raise ValueError(f"pooled axes must not be empty, but axis {axis} of x is: it has shape {shape}")
 
 
-def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first") -> None:
-    """Refuse a shape that has not `rank` axes beside channels and perhaps a batch."""
+def check_rank(
+    shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first", is_sliding: bool = False
+) -> None:
+    """Refuse a shape that has not `rank` axes beside channels and perhaps a batch.
+
+    Of windows that slide the message recommends `pool`, which has no others.
+    """
     if len(shape) not in (rank + 1, rank + 2):
         unbatched, batched = LAYOUTS[data_format][rank]
         text = (
@@ -578,7 +583,8 @@ def check_rank(shape: tuple[int, ...], rank: int, data_format: DataFormat = "cha
         )
         if len(shape) == rank:
             one = "x[None]" if data_format == "channels_first" else "x[..., None]"
-            text += f"; {one} is a single channel, and numbapool.pool takes any number of axes"
+            text += f"; {one} is a single channel"
+            text += ", and numbapool.pool and pool_backward take any number of axes" if is_sliding else ""
         raise ValueError(text)
 
 

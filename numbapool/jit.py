@@ -9,7 +9,10 @@ any Python object in between: from `prange` loops, without the GIL, in functions
   also a tuple of pairs or a name.
   Bad values are a ValueError when the call runs. (Numba turns an error inside a `prange` into a SystemError that names it as
   its cause.)
-- `return_indices` must be a constant. `index_kind` is "plane", `data_format` "channels_first".
+- `stride` and `divisor_override` may be None, too, or a variable that is None or not when the call runs. Whether there are
+  `out` and `indices` must be known when the caller is compiled, and `return_indices` must be a constant. `index_kind` is
+  "plane", `data_format` "channels_first".
+- Arguments that the functions take by name only are taken by name only here, too.
 - A call runs in the thread that makes it. A `prange` over images or channels around it uses all of them.
 
 Numba's cache of a function (`cache=True`) does not notice a new version of numbapool: clear it after an update. Flags and words
@@ -33,13 +36,15 @@ array([[[6., 7.],
 
 from __future__ import annotations
 
+import inspect
+from functools import wraps
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.core.errors import TypingError
 from numba.cpython.unsafe.tuple import tuple_setitem
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 from numbapool import functional
 from numbapool.functional import (
@@ -271,6 +276,16 @@ def _strides(value: Any, rank: int) -> Any:
             return kernel
 
         return default
+    if isinstance(value, types.Optional):
+        extents = _extents("stride", value.type, rank)
+
+        @inner
+        def given_or_default(stride, kernel):
+            if stride is None:
+                return kernel
+            return extents(_present(stride), 1)
+
+        return given_or_default
     extents = _extents("stride", value, rank)
 
     @inner
@@ -278,6 +293,12 @@ def _strides(value: Any, rank: int) -> Any:
         return extents(stride, 1)
 
     return given
+
+
+@intrinsic
+def _present(typing_context, value):
+    """What a variable holds that may be None, and is not."""
+    return value.type(value.type), lambda context, builder, signature, values: values[0]
 
 
 def _pads(value: Any, rank: int) -> Any:
@@ -502,12 +523,27 @@ def _raise_large_plane():
 
 
 def _overload(name: str, rank: int) -> Any:
-    """Make what is decorated the compiled form of a public function, whose arguments are all that it takes."""
-    return overload(
-        getattr(functional, name.format(rank)),
-        prefer_literal=True,
-        jit_options={"error_model": "numpy", "fastmath": False},
-    )
+    """Make what is decorated the compiled form of a public function, whose arguments are all that it takes.
+
+    Numba lets every argument be given by its place; so those that have none are looked for here.
+    """
+    function = getattr(functional, name.format(rank))
+    parameters = inspect.signature(function).parameters.values()
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    places = len(parameters) - len(by_name)
+
+    def decorate(typing: Any) -> Any:
+        @wraps(typing)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if len(args) > places:
+                raise TypingError(
+                    f"{by_name[0]} must be given by name: {function.__name__} takes {places} by their place"
+                )
+            return typing(*args, **kwargs)
+
+        return overload(function, prefer_literal=True, jit_options={"error_model": "numpy", "fastmath": False})(checked)
+
+    return decorate
 
 
 def _compile_extrema(kind: str, rank: int) -> None:
@@ -735,7 +771,8 @@ def _divisor(value: Any) -> Any:
             return 0
 
         return counted
-    if not _is_int(value):
+    is_optional = isinstance(value, types.Optional)
+    if not _is_int(value.type if is_optional else value):
         raise TypingError(f"divisor_override must be an int, got {value}")
 
     @inner
@@ -744,7 +781,14 @@ def _divisor(value: Any) -> Any:
             raise ValueError("divisor must be not zero, got divisor_override=0")
         return np.int64(value)
 
-    return given
+    if not is_optional:
+        return given
+
+    @inner
+    def given_or_counted(value):
+        return 0 if value is None else given(_present(value))
+
+    return given_or_counted
 
 
 def _compile_sums(rank: int) -> None:

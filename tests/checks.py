@@ -30,11 +30,11 @@ def public(operation: str, rank: int) -> Callable[..., Any]:
 def tied_values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> Array:
     """Few different values, so that most windows hold their maximum more than once; floats with NaN and infinities.
 
-    Among them are the extremes of an integer dtype, and zeros of both signs.
+    Among them are the extremes of an integer dtype, and zeros of both signs; the bytes of True are any but 0.
     """
     rng = np.random.default_rng(seed)
     if dtype == "bool":
-        return rng.random(shape) < 0.3
+        return np.where(rng.random(shape) < 0.3, rng.integers(1, 256, shape, np.uint8), np.uint8(0)).view(bool)
     if dtype in INTEGERS:
         limits = np.iinfo(dtype)
         choices = np.array([limits.min, limits.min + 1, 0, 1, 2, limits.max - 1, limits.max], dtype)
@@ -79,9 +79,11 @@ def taps(case: Case) -> int:
 
 
 def assert_same(actual: Array, expected: Array) -> None:
-    """Equal in dtype, shape and every value; zeros of either sign are equal, and so are NaNs."""
+    """Equal in dtype, shape and every value; zeros of either sign are equal, and so are NaNs. Bools have bytes 0 and 1."""
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
+    if actual.dtype == bool:
+        assert actual.view(np.uint8).max(initial=0) <= 1
     if not np.array_equal(actual, expected, equal_nan=actual.dtype.kind == "f"):
         np.testing.assert_array_equal(actual, expected)
 

@@ -91,6 +91,10 @@ class EmulatingBackend(NumpyBackend):
         """A copy."""
         return EmulatedArray(super().cast(unwrapped(array), unwrapped(like)))
 
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Whether results may go there."""
+        super().check_outs([unwrapped(each) for each in outs])
+
     def write(self, out: Any, result: Any) -> None:
         """Copy a result."""
         numpy_backend.backend.write(unwrapped(out), unwrapped(result))

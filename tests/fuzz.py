@@ -682,7 +682,8 @@ def values_of(rng: random.Random, shape: tuple[int, ...], dtype: np.dtype[Any], 
     generator = np.random.default_rng(rng.getrandbits(32))
     kind = rng.choice(("few", "special", "spread", "same"))
     if dtype.kind == "b":
-        return generator.random(shape) < rng.choice((0.0, 0.1, 0.5, 1.0))
+        truth = generator.random(shape) < rng.choice((0.0, 0.1, 0.5, 1.0))
+        return (truth * generator.integers(1, 256, shape, np.uint8)).view(bool) if kind == "special" else truth
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if kind == "spread":
@@ -879,6 +880,8 @@ def array_text(array: Any) -> str:
     layout = f"strides {array.strides}" + "".join(f" {flag}" for flag in flags if flag)
     if array.size > 300:
         return f"<{array.dtype.name} array of shape {array.shape}, {layout}>"
+    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        return f"{array_text(array.view(np.uint8))}.view(bool)"
     values = repr(array.tolist()).replace("inf", "np.inf").replace("nan", "np.nan")
     dtype = "ml_dtypes.bfloat16" if array.dtype.name == "bfloat16" else repr(array.dtype.str)
     return f"np.array({values}, {dtype}).reshape({array.shape})" + ("" if array.flags.carray else f"<{layout}>")
@@ -1564,7 +1567,7 @@ def bad_out(rng: random.Random, results: list[Array]) -> tuple[Any, Error]:
     arrays = [each.copy() for each in results]
     spot = rng.randrange(len(arrays))
     good = arrays[spot]
-    kind = rng.choice(("library", "dtype", "shape", "read-only", "pair"))
+    kind = rng.choice(("library", "dtype", "shape", "read-only", "pair", "overlap"))
     error = Error(TypeError, "out")
     if kind == "pair":
         if len(arrays) == 1:
@@ -1583,6 +1586,8 @@ def bad_out(rng: random.Random, results: list[Array]) -> tuple[Any, Error]:
             ),
             Error(ValueError, "out"),
         )
+    elif kind == "overlap" and good.size > 1:
+        bad, error = np.lib.stride_tricks.as_strided(good, strides=(0,) * good.ndim), Error(ValueError, "out")
     else:
         good.flags.writeable = False
         bad, error = good, Error(ValueError, "out")

@@ -357,3 +357,82 @@ def test_large_work_uses_all_threads(chunk_counts: list[int]) -> None:
     numba.set_num_threads(most)
     numbapool.max_pool2d(np.zeros((8, 8, 64, 64), np.float32), 2)
     assert chunk_counts == ([most] if most > 1 else [])
+
+
+class Interrupted:
+    """The lock of the workqueue layer, during whose `acquire` the user interrupts: Python raises that as soon as it returns."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+    def acquire(self, blocking: bool) -> bool:
+        self.lock.acquire(blocking=blocking)
+        raise KeyboardInterrupt
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def is_taken_elsewhere(lock: Any) -> bool:
+    """Whether another thread finds a lock taken."""
+    found: list[bool] = []
+
+    def look() -> None:
+        found.append(not lock.acquire(blocking=False))
+        if not found[0]:
+            lock.release()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_an_interrupt_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken as it is, at work, and not taken at all because another thread has it, which then keeps it."""
+    runs: list[str] = []
+    kernel = lambda *_: runs.append("serial")  # noqa: E731
+    monkeypatch.setattr(numba, "threading_layer", lambda: "workqueue")
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(launch, "address_of", lambda *_: 0)
+    monkeypatch.setattr(launch, "_is_serial", False)
+    monkeypatch.setattr(launch, "run_chunks", lambda *_: runs.append("parallel"))
+
+    def run() -> None:
+        launch.run(kernel, 8, launch.SERIAL_OPERATIONS)
+
+    lock = launch._workqueue
+    run()
+    interrupted = Interrupted()
+    monkeypatch.setattr(launch, "_workqueue", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not is_taken_elsewhere(interrupted.lock)
+    monkeypatch.setattr(launch, "_workqueue", lock)
+
+    def interrupt(*_: Any) -> None:
+        assert is_taken_elsewhere(lock)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launch, "run_chunks", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not is_taken_elsewhere(lock)
+
+    begin, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            begin.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begin.wait()
+    run()
+    assert is_taken_elsewhere(lock)
+    end.set()
+    thread.join()
+    run()
+    assert runs == ["parallel", "serial", "parallel"]

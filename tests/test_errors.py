@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import numbapool
+from numbapool import dispatch, functional
 from numbapool.backends import numpy as numpy_backend
 
 RANKS = (1, 2, 3)
@@ -550,7 +552,7 @@ GRAD = np.zeros((1, 3, 4, 4), np.float32)
         (
             ValueError,
             "x must have 4 axes (N, C, H, W) or 3 axes (C, H, W), got shape (8, 8) with 2; x[None] is a single channel, and "
-            "numbapool.pool takes any number of axes",
+            "numbapool.pool and pool_backward take any number of axes",
             lambda: numbapool.max_pool2d(X[0, 0], 2),
         ),
         (
@@ -580,6 +582,76 @@ def test_channels_that_stand_where_they_should_are_not_suspected(shape: tuple[in
     with pytest.raises(ValueError, match="Output size is too small") as caught:
         numbapool.max_pool2d(np.zeros(shape), 9 if data_format == "channels_last" else 4, data_format=data_format)
     assert "channels come before" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_kernels")
+def test_pool_is_recommended_where_it_does_the_same() -> None:
+    """To functions of sliding windows alone: it has no bins, and undoes nothing."""
+    taken = set(inspect.signature(numbapool.pool).parameters) | set(
+        inspect.signature(numbapool.pool_backward).parameters
+    )
+    recommended = []
+    for name in functional.__all__:
+        rank = next((rank for rank in RANKS if f"{rank}d" in name), None)
+        if rank is None:
+            continue
+        parameters = inspect.signature(getattr(numbapool, name)).parameters
+        x = np.zeros((6,) * rank, np.float32)
+        values = {
+            "kernel_size": 2,
+            "output_size": 2,
+            "norm_type": 2,
+            "indices": x.astype(np.int64),
+            "grad_output": x,
+            "x": x,
+        }
+        required = [key for key, each in parameters.items() if each.default is each.empty]
+        arguments = {key: values[key] for key in required} | ({"output_size": 2} if "fractional" in name else {})
+        for more in ({}, {"data_format": "channels_last"}):
+            with pytest.raises(ValueError, match=f"x must have {rank + 2} axes") as caught:
+                getattr(numbapool, name)(**arguments, **more)
+            is_recommended = "numbapool.pool and pool_backward take any number of axes" in str(caught.value)
+            assert is_recommended == (set(parameters) - {"data_format"} <= taken), name
+        recommended += [name] * is_recommended
+    assert len(recommended) == 30
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """What is registered, put back."""
+    before = dict(dispatch._backend_modules)
+    yield
+    dispatch._backend_modules.clear()
+    dispatch._backend_modules.update(before)
+    dispatch._backends.clear()
+
+
+@pytest.mark.usefixtures("registered")
+def test_register() -> None:
+    bad = [(3, 4), (None, "a.b"), (np.ndarray, "a.b"), (b"a.B", "a.b"), ("a.B", None), ("a.B", sys), (["a.B"], "a.b")]
+    for arguments in bad:
+        wrong = next(
+            name for name, each in zip(("array_type", "backend_module"), arguments) if not isinstance(each, str)
+        )
+        with pytest.raises(TypeError, match=f"^{wrong} must be the .*name of a"):
+            numbapool.register(*arguments)
+    names = ["", "Array", "a.", ".a", "a..B", "a b.C", "a.B()", "a/b.C", " a.B", "3.4"]
+    for arguments in [*((each, "a.b") for each in names), *(("a.B", each) for each in names if each != "Array")]:
+        wrong = "array_type" if arguments[1] == "a.b" else "backend_module"
+        with pytest.raises(ValueError, match=f"^{wrong} must be the .*name of a"):
+            numbapool.register(*arguments)
+    # Nothing of this has an effect on what comes later.
+    numbapool.max_pool2d(X, 2)
+    with pytest.raises(TypeError, match=r"supported: cupy.ndarray, .*numpy.ndarray"):
+        numbapool.max_pool2d(NotAnArray(), 2)
+    numbapool.register("tests.test_errors.NotAnArray", "tests.checks")
+    with pytest.raises(
+        TypeError, match=r"tests.checks, which numbapool.register names for NotAnArray, has no object `backend`"
+    ):
+        numbapool.max_pool2d(NotAnArray(), 2)
+    numbapool.register("tests.test_errors.NotAnArray", "not_installed")
+    with pytest.raises(ModuleNotFoundError, match="not_installed"):
+        numbapool.max_pool2d(NotAnArray(), 2)
 
 
 def test_modules_for_torch_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

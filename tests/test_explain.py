@@ -737,3 +737,39 @@ def test_command_refuses(capsys: pytest.CaptureFixture[str], arguments: list[str
     captured = capsys.readouterr()
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_negative_elements_of_power_means() -> None:
+    """What is said of them is what comes of them, and the true norm has none of it."""
+    x = np.array([[3.0, -1.0, 1.0, -3.0]])
+    said = {
+        0.5: "makes its window NaN",
+        2.5: "makes its window NaN",
+        1: "counts as it is",
+        3: "makes a window NaN whose sum of powers is negative",
+    }
+    for power, words in said.items():
+        found = numbapool.lp_pool1d(x, power, 2).ravel()
+        assert (
+            np.isnan(found).tolist()
+            == {0.5: [True, True], 2.5: [True, True], 1: [False, False], 3: [False, True]}[power]
+        )
+        norms = numbapool.lp_pool1d(x, power, 2, true_norm=True).ravel()
+        np.testing.assert_allclose(norms, (3.0**power + 1) ** (1 / power))
+        for call in (
+            explain("lp_pool1d", x, power, 2),
+            explain("lp_pool1d_backward", x, power, 2),
+            explain("pool", x, "lp", 2, axes=1, norm_type=power),
+        ):
+            (line,) = [each for each in f"{call}".splitlines() if each.startswith("x < 0")]
+            assert (
+                f"{words}, by torch's rule; true_norm=True takes magnitudes: (sum |x|^{power:g})^(1/{power:g})" in line
+            )
+    for call in (
+        explain("lp_pool1d", x, 2, 2),
+        explain("lp_pool1d", x, np.inf, 2),
+        explain("lp_pool1d", x, 2.5, 2, true_norm=True),
+        explain("global_lp_pool", (1, 1, 4), 2.5),
+        explain("max_pool1d", x, 2),
+    ):
+        assert "x < 0" not in f"{call}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import subprocess
 import sys
@@ -334,6 +335,10 @@ def test_bad_power() -> None:
         (lambda x: numbapool.jit.max_pool2d(x, 2, return_indices=True, out=x), "out must be a pair"),
         (lambda x: numbapool.jit.avg_pool2d(x, 2, divisor_override=1.5), "divisor_override must be an int"),
         (lambda x: numbapool.jit.lp_pool2d(x, "2", 2), "norm_type must be a number"),
+        (lambda x: numbapool.jit.avg_pool2d(x, 2, 1, 0, False, True, None, 2), "dilation must be given by name"),
+        (lambda x: numbapool.jit.sum_pool2d_backward(x, x, 2, 1, 0, 1, False, "channels_first"), "data_format must be"),
+        (lambda x: numbapool.jit.max_pool2d(x, 2, out=x if x.size > 0 else None), "out must be a C-contiguous array"),
+        (lambda x: numbapool.jit.max_pool2d(x, 2 if x.size > 0 else None), "kernel_size must be an int or 2 ints"),
         (lambda x: numbapool.jit.avg_pool2d_backward(x.astype(np.float64), x, 2), "grad_output has dtype float64"),
     ],
 )
@@ -342,12 +347,37 @@ def test_bad_types(call: Callable[[Array], Any], message: str) -> None:
         numba.njit(call)(X)
 
 
-@pytest.mark.parametrize("kind", ["avg", pytest.param("lp", marks=pytest.mark.full)])
-def test_empty_batches(kind: str) -> None:
-    x, grad = np.empty((0, 3, 8, 8), np.float32), np.empty((0, 3, 4, 4), np.float32)
-    arguments = (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), False
-    assert forward(kind, 2)(x, *arguments).shape == grad.shape
-    assert backward(kind, 2)(grad, x, grad.astype(np.int64), *arguments).shape == x.shape
+@pytest.mark.parametrize(("kind", "rank", "dtype"), COMPILED)
+def test_empty_batches(kind: str, rank: int, dtype: str) -> None:
+    """Of small planes, too, which are joined to longer ones elsewhere, and of which here there are none to join."""
+    for length, kernel, stride, padding in itertools.product((1, 2, 3, 8), (1, 2, 3), (1, 2, 3), (0, 1)):
+        if kernel > length or padding > kernel // 2:
+            continue
+        x = np.empty((0, 3, *[length] * rank), dtype)
+        each = (kernel,) * rank, (stride,) * rank, ((padding,) * 2,) * rank, (1,) * rank
+        expected = getattr(numbapool, f"{kind}_pool{rank}d")(x, *extra_of(kind), each[0], each[1], padding=each[2])
+        results, gradients = forward(kind, rank)(x, *each, False), np.empty(expected.shape, dtype)
+        back = backward(kind, rank)(gradients, x, gradients.astype(np.int64), *each, False)
+        if kind in ("max", "min"):
+            (_, indices), results = results
+            same(indices, expected.astype(np.int64))
+            back, other = back
+            same(other, x)
+        same(results, expected)
+        same(back, x)
+
+
+@pytest.mark.parametrize("stride", [1, pytest.param((1, 3), marks=pytest.mark.full)])
+def test_variables_that_may_be_none(stride: Any) -> None:
+    @numba.njit
+    def call(x, is_given, stride):
+        given, divisor = None, None
+        if is_given:
+            given, divisor = stride, 3
+        return numbapool.jit.avg_pool2d(x, 2, given, divisor_override=divisor)
+
+    same(call(X, True, stride), numbapool.avg_pool2d(X, 2, stride, divisor_override=3))
+    same(call(X, False, stride), numbapool.avg_pool2d(X, 2))
 
 
 def test_read_only_and_absent_out() -> None:

@@ -487,11 +487,40 @@ def test_many_slabs_of_padding_need_no_memory() -> None:
     np.testing.assert_array_equal(out, np.broadcast_to(x.max(2, keepdims=True), x.shape))
 
 
+class OwnRules(np.ndarray):
+    """A subclass whose every way to another array is its own."""
+
+    def _own(self, *_: object, **__: object) -> None:
+        raise AssertionError("a rule of the subclass was asked for")
+
+    reshape = transpose = ravel = astype = copy = __getitem__ = __setitem__ = _own  # type: ignore[assignment]
+    __array_function__ = __array_ufunc__ = _own  # type: ignore[assignment]
+
+
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
-def test_into_a_matrix() -> None:
-    out = np.asmatrix(np.zeros((2, 3), np.float32))
-    assert numbapool.max_pool1d(np.arange(12, dtype=np.float32).reshape(2, 6), 2, out=out) is out
-    assert out.tolist() == [[1, 3, 5], [7, 9, 11]]
+@pytest.mark.parametrize("subclass", [np.matrix, np.recarray, np.memmap, OwnRules])
+def test_arrays_of_subclasses_are_taken_as_plain_ones(subclass: type[Array]) -> None:
+    """A matrix is 2-d whatever is done with it; others may have rules that nobody knows."""
+    plain = spread_values((4, 6), "float32")
+    x, gradient = plain.view(subclass), plain[::2, ::2].copy().view(subclass)
+    indices = (np.arange(24).reshape(4, 6) % 6).view(subclass)
+    for call in (
+        lambda x, *_: numbapool.pool(x, "max", 2),
+        lambda x, *_: numbapool.pool(x, "max", 2, axes=(1, 0), return_indices=True, index_kind="global")[1],
+        lambda x, *_: numbapool.max_pool1d(x, 2),
+        lambda x, *_: numbapool.max_pool1d(x, 2, data_format="channels_last"),
+        lambda x, g, _: numbapool.pool_backward(g, x, "max", 2),
+        lambda x, _, i: numbapool.max_unpool1d(x, i, 1),
+    ):
+        result = call(x, gradient, indices)
+        assert type(result) is np.ndarray
+        assert_same(result, call(plain, np.asarray(gradient), np.asarray(indices)))
+    out = np.zeros((2, 3), np.float32).view(subclass)
+    assert numbapool.pool(x, "max", 2, out=out) is out
+    assert_same(np.asarray(out), numbapool.pool(plain, "max", 2))
+    out = np.zeros((4, 3), np.float32).view(subclass)
+    assert numbapool.max_pool1d(x, 2, out=out) is out
+    assert_same(np.asarray(out), numbapool.max_pool1d(plain, 2))
 
 
 @pytest.mark.parametrize("dilation", [17, 33, 100])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from numbapool.backends.eager import EagerBackend
+from numbapool.backends.memory import View, are_near, check_outs
 from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, bad_index_message, standard_dtype
 from numbapool.geometry import Plan, check_same_shape, dtype_name
 from numbapool.kernels.elements import BFLOAT16
@@ -36,24 +37,6 @@ LINE = 128
 MOST_READY = 16
 # Results lie in memory as the library's rule for these inputs says.
 BY_RULE = -1
-
-
-class View(NamedTuple):
-    """Where an array is, and how it lies there."""
-
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in bytes
-    dtype: np.dtype[Any]
-    device: int
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """The first address, and the one behind the last."""
-        reaches = [(length - 1) * step for length, step in zip(self.shape, self.strides)]
-        low = sum(each for each in reaches if each < 0)
-        high = sum(each for each in reaches if each > 0)
-        return self.address + low, self.address + high + self.dtype.itemsize
 
 
 class New(NamedTuple):
@@ -466,6 +449,12 @@ class CudaBackend(EagerBackend):
         """A view with its axes in another order."""
         return self.permuted(array, axes)
 
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Raise if arrays cannot take results, or only over each other."""
+        for each in outs:
+            self._check_own_out(each)
+        check_outs([self.view(each) for each in outs])
+
     def write(self, out: Any, result: Any) -> None:
         """Copy a result to where the caller wants it."""
         shape, dtype = self.describe("result", result)
@@ -492,18 +481,20 @@ class CudaBackend(EagerBackend):
         return run.new(inputs)[0] if out is None else self._run_into(run, inputs, (out,))[0]
 
     def _run_into(self, run: Runner, inputs: Sequence[Any], out: Sequence[Any]) -> Sequence[Any]:
-        if len(out) == 2 and out[0] is out[1]:
-            raise ValueError("out must be two different arrays, got the same for values and indices")
         for each, (shape, dtype) in zip(out, run.specs, strict=True):
             self._check_out(each, shape, dtype)
+        check_outs([self.view(each) for each in out])
         names = (*names_of(run.operation, inputs), *["out" for _ in out])
         check_devices((name, self.view(each).device) for name, each in zip(names, (*inputs, *out)))
         run.into(inputs, out)
         return out
 
-    def _check_out(self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def _check_own_out(self, out: Any) -> None:
         if not self.is_own(out):
             raise TypeError(f"out must be {self.kind} like x, got {_type_name(out)}")
+
+    def _check_out(self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._check_own_out(out)
         check_same_shape("out", tuple(out.shape), shape, "the shape of the result,")
         if standard_dtype(out.dtype) != dtype:
             raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
@@ -545,11 +536,10 @@ def _program(
 
 
 def _shared(views: Sequence[View], count: int) -> tuple[bool, ...]:
-    """Whether results share memory with another argument."""
-    spans = [view.span for view in views]
+    """Whether results may share memory with another argument."""
     return tuple(
-        any(i != j and spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1] for j in range(len(views)))
-        for i in range(count, len(views))
+        any(i != j and are_near(view, other) for j, other in enumerate(views))
+        for i, view in enumerate(views[count:], count)
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.backends.cuda import WIDE, CudaBackend, View, launcher
+from numbapool.backends.cuda import WIDE, CudaBackend, launcher
+from numbapool.backends.memory import View
 from numbapool.backends.numpy import standard_dtype
 
 # Where the current device stays.

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.backends.cuda import CudaBackend, View, launcher
+from numbapool.backends.cuda import CudaBackend, launcher
+from numbapool.backends.memory import View
 from numbapool.kernels.cuda import compiler
 
 

@@ -88,6 +88,12 @@ class DlpackBackend(EagerBackend):
             return self._of(view).cast(view, like if like is None else _view("x", like))
         return namespace.astype(array, namespace.float32 if like is None else like.dtype)
 
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Raise if arrays cannot take results, or only over each other."""
+        views = [_writeable_view(each) for each in outs]
+        _check_kinds([("out", each) for each in views])
+        self._of(views[0]).check_outs(views)
+
     def write(self, out: Any, result: Any) -> None:
         """Copy a result to the memory of the array that the caller wants it in."""
         target, source = _writeable_view(out), _view("result", result)

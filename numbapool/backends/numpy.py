@@ -9,11 +9,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy import empty, ndarray  # by name: a small call takes 0.1 us less
+from numpy import empty, may_share_memory, ndarray  # by name: a small call takes 0.1 us less
 
 from numbapool.backends.eager import EagerBackend
+from numbapool.backends.memory import View, check_outs
 from numbapool.geometry import BinPlan, Plan, check_same_shape, dtype_name
-from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, values
+from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, truth, values
 from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ SMALL_SIZE = 4096
 
 
 class NumpyBackend(EagerBackend):
-    """Any strides are read where they stand; only unaligned and byte-swapped arrays are copied first."""
+    """Any strides are read where they stand; only unaligned and byte-swapped arrays are copied first.
+
+    Arrays of subclasses are taken as plain ones, because a subclass may have rules of its own: a numpy.matrix is always 2-d.
+    """
 
     @property
     def unchecked(self) -> NumpyBackend:
@@ -59,18 +63,19 @@ class NumpyBackend(EagerBackend):
 
     def strides(self, name: str, array: Any) -> tuple[int, ...]:
         """In bytes."""
-        return tuple(array.strides)
+        return plain(array).strides
 
     def permute(self, name: str, array: Any, axes: tuple[int, ...]) -> Any:
         """A view with its axes in another order."""
-        return np.transpose(array, axes)
+        return plain(array).transpose(axes)
 
     def reshape(self, name: str, array: Any, shape: tuple[int, ...]) -> Any:
         """A view of another shape, or a copy."""
-        return np.reshape(array, shape)
+        return plain(array).reshape(shape)
 
     def cast(self, array: Any, like: Any) -> Any:
         """A copy in the dtype of another, or in float32."""
+        array = plain(array)
         if like is None:
             return values(array) if array.dtype.names else array.astype(np.float32)
         result = np.empty(array.shape, like.dtype.newbyteorder("="))
@@ -79,6 +84,10 @@ class NumpyBackend(EagerBackend):
         else:
             np.copyto(result, array, casting="unsafe")
         return result
+
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Raise if arrays cannot take results, or only over each other."""
+        _check_memory([_plain_out(each) for each in outs])
 
     def write(self, out: Any, result: Any) -> None:
         """Copy a result to where the caller wants it."""
@@ -93,7 +102,7 @@ class NumpyBackend(EagerBackend):
             parameters = (True,)
         element = element_dtype(dtype, operation in REVERSED, operation in ORDERING)
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
-        is_small = 0 < largest < SMALL_SIZE and dtype == element and operation != "lp_pool" and plan.shape[-1] > 1
+        is_small = 0 < largest < SMALL_SIZE and dtype.kind not in "cV" and operation != "lp_pool" and plan.shape[-1] > 1
         is_small = is_small and not (in_window and isinstance(plan, BinPlan))
         entry_point: Any = None
         units = 0
@@ -108,27 +117,32 @@ class NumpyBackend(EagerBackend):
 
         def call(x: np.ndarray, out: Sequence[Any] | None) -> Any:
             nonlocal entry_point, units, fixed
-            if is_small and out is None and type(x) is ndarray and x.dtype is dtype and x.flags.carray:
+            is_ready = is_small and type(x) is ndarray and x.dtype is dtype and x.flags.carray
+            if is_ready and (out is None or _are_direct(out, specs, x)):
                 # What follows with everything decided beforehand: 2.5 us for a small call where it takes 4.5.
-                results = tuple([empty(shape, each) for shape, each in specs])
-                flat = [each.ravel() for each in results]
+                results = tuple([empty(shape, each) for shape, each in specs] if out is None else out)
+                flat, source = [each.ravel() for each in results], x.ravel()
+                if element is not dtype:
+                    flat[0], source = flat[0].view(element), source.view(element)
                 if entry_point is None:
                     ready = prepared(True, False)
                     units, fixed = ready.units, (ready.program, *ready.constants)
-                    entry_point = ready.entry_point(*flat, x.ravel())
-                entry_point(0, units, *flat, x.ravel(), *fixed)
+                    entry_point = ready.entry_point(*flat, source)
+                entry_point(0, units, *flat, source, *fixed)
                 return results if len(results) > 1 else results[0]
+            x = plain(x)
             kept, axis = _channels(operation, plan, x)
             given, arrays = _results((x,), specs, out, kept, axis)
             if pool_part is not None and not _are_channels(plan, axis, x):
-                return _put_parts(given[0], [pool_part(part, None) for part in (x.real, x.imag)])
-            if plan.planes * plan.out_plane_size > 0:
+                _put_parts(given[0], [pool_part(part, None) for part in (x.real, x.imag)])
+            elif plan.planes * plan.out_plane_size > 0:
                 source, layout = _source(x, plan, axis)
                 source = source.view(element_dtype(source.dtype, operation in REVERSED, operation in ORDERING))
                 values, *others = map(_flat, arrays)
                 prepared(layout is None, axis is not None).run((source, layout), [values.view(element), *others])
-            _hand_back(given, arrays, axis)
-            return given[0] if len(given) == 1 else tuple(given)
+                _hand_back(given, arrays, axis)
+            results = tuple(given if out is None else out)
+            return results if len(results) > 1 else results[0]
 
         return call
 
@@ -136,28 +150,29 @@ class NumpyBackend(EagerBackend):
         self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
+        arrays = [plain(each) for each in inputs]
         if operation in RENUMBERING:
-            inputs = [np.asarray(inputs[0]).astype(np.int64, copy=False)]  # a library may have cut them
+            arrays = [arrays[0].astype(np.int64, copy=False)]  # a library may have cut them
             first, steps = parameters
             parameters = first.table(), steps
-        kept, axis = _channels(operation, plan, *inputs)
-        given, arrays = _results(inputs, [spec], None if out is None else [out], kept, axis)
-        if spec[1].kind == "c" and not _are_channels(plan, axis, inputs[0]):
-            part_spec, parts = (spec[0], element_dtype(spec[1])), (inputs[0].real, inputs[0].imag)
+        if operation in MOVING and arrays[0].dtype.kind == "b":
+            arrays[0] = truth(arrays[0].view(np.uint8))
+        kept, axis = _channels(operation, plan, *arrays)
+        (given,), (result,) = _results(arrays, [spec], None if out is None else [out], kept, axis)
+        if spec[1].kind == "c" and not _are_channels(plan, axis, arrays[0]):
+            part_spec, parts = (spec[0], element_dtype(spec[1])), (arrays[0].real, arrays[0].imag)
             results = [self.run_backward(operation, plan, [part], part_spec, None, *parameters) for part in parts]
-            return _put_parts(given[0], results)
-        if arrays[0].size > 0:
-            (moved, layout), *others = [_source(each, plan, axis) for each in inputs]
+            _put_parts(given, results)
+        elif result.size > 0:
+            (moved, layout), *others = [_source(each, plan, axis) for each in arrays]
             element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
             sources = [(flat.view(element_dtype(flat.dtype, operation in REVERSED)), at) for flat, at in others]
             run, arranged = getattr(_target(), operation), _arranged(plan, axis is not None, spec[1])
-            if (
-                run(arranged, (moved.view(element), layout), *sources, _flat(arrays[0]).view(element), *parameters)
-                is False
-            ):
-                raise ValueError(bad_index_message(plan, inputs[-1], 0 if operation in UNPOOLING else -1, operation))
-        _hand_back(given, arrays, axis)
-        return given[0]
+            target = _flat(result).view(element)
+            if run(arranged, (moved.view(element), layout), *sources, target, *parameters) is False:
+                raise ValueError(bad_index_message(plan, arrays[-1], 0 if operation in UNPOOLING else -1, operation))
+            _hand_back([given], [result], axis)
+        return given if out is None else out
 
 
 backend = NumpyBackend()
@@ -185,16 +200,38 @@ def _results(
         new = [np.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
         given = [np.moveaxis(each, -1, kept) for each in new]
         return given, [np.empty(each.shape, each.dtype) for each in given] if axis is None else new
-    if len(out) == 2 and out[0] is out[1]:
-        raise ValueError("out must be two different arrays, got the same for values and indices")
     given = [_check_out(each, shape, dtype) for each, (shape, dtype) in zip(out, specs, strict=True)]
+    _check_memory(given)
     views = [_moved(each, axis) for each in given]
-    return given, [each if _is_plain(each, inputs, views) else np.empty(each.shape, each.dtype) for each in views]
+    return given, [each if _is_plain(each, inputs) else np.empty(each.shape, each.dtype) for each in views]
+
+
+def _are_direct(out: Sequence[Any], specs: Sequence[Spec], x: np.ndarray) -> bool:
+    """Whether a kernel can write to the arrays of the caller, and nothing is to be said of them."""
+    are_owners = x.flags.owndata
+    for each, (shape, dtype) in zip(out, specs):
+        if type(each) is not ndarray or each.dtype is not dtype or each.shape != shape or each is x:
+            return False
+        flags = each.flags
+        if not flags.carray:
+            return False
+        are_owners = are_owners and flags.owndata
+    if (
+        are_owners
+    ):  # then no other array has their memory: to know that takes a third of what it takes to look at addresses
+        return len(out) == 1 or out[0] is not out[1]
+    return not any(may_share_memory(each, x) for each in out) and (len(out) == 1 or not may_share_memory(*out))
+
+
+def _check_memory(outs: Sequence[np.ndarray]) -> None:
+    """`memory.check_outs`, which contiguous arrays need not be asked."""
+    if not all(each.flags.forc for each in outs) or (len(outs) > 1 and may_share_memory(*outs)):
+        check_outs([View(each.ctypes.data, each.shape, each.strides, each.dtype) for each in outs])
 
 
 def _hand_back(given: Sequence[np.ndarray], arrays: Sequence[np.ndarray], axis: int | None) -> None:
     for target, array in zip(given, arrays, strict=True):
-        if target is not array and not np.may_share_memory(target, array):
+        if target is not array and not may_share_memory(target, array):
             np.copyto(_moved(target, axis), array)
 
 
@@ -216,10 +253,9 @@ def _are_channels(plan: Plan, axis: int | None, array: np.ndarray) -> bool:
     return array.flags.c_contiguous and isinstance(last, Axis) and last.stride == 1
 
 
-def _put_parts(out: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+def _put_parts(out: np.ndarray, parts: Sequence[np.ndarray]) -> None:
     """Real and imaginary parts put together in `out`, which may share memory with what they were computed from."""
     out.real, out.imag = parts
-    return out
 
 
 def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> tuple[int | None, int | None]:
@@ -247,8 +283,6 @@ def _moved(array: np.ndarray, axis: int | None) -> np.ndarray:
 
 def _source(array: np.ndarray, plan: Plan, axis: int | None) -> Source:
     """An input as the kernels read it: flat in memory order, with its layout if it is not C-contiguous."""
-    if type(array) is not np.ndarray:
-        array = np.asarray(array)  # numpy.matrix has no flat view
     if axis is not None:
         array = np.ascontiguousarray(_moved(array, axis)).reshape(-1)
     elif array.ndim != len(plan.leading) + len(plan.pooled):
@@ -281,9 +315,12 @@ def _strided_source(array: np.ndarray, rank: int) -> Source:
 
 def _flat(array: np.ndarray) -> np.ndarray:
     """A contiguous array as one axis."""
-    if type(array) is not np.ndarray:
-        array = np.asarray(array)  # numpy.matrix has no flat view
     return array.ravel()  # a view, in half the time of reshape(-1)
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """The memory of an array of a subclass as one of NumPy's own."""
+    return array if type(array) is ndarray else np.asarray(array)
 
 
 def standard_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -318,9 +355,15 @@ def _check_type(name: str, array: Any) -> None:
         raise TypeError(f"{name} is a masked array, whose mask would be ignored: fill it first (numpy.ma.filled)")
 
 
-def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+def _plain_out(out: Any) -> np.ndarray:
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
+    return plain(out)
+
+
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """The memory of `out`, if results can go there."""
+    out = _plain_out(out)
     check_same_shape("out", out.shape, shape, "the shape of the result,")
     if (BFLOAT16 if out.dtype.name == "bfloat16" and out.dtype.isnative else out.dtype) != dtype:
         raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
@@ -329,10 +372,9 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.nda
     return out
 
 
-def _is_plain(out: np.ndarray, inputs: Sequence[Any], given: Sequence[np.ndarray]) -> bool:
-    """Whether kernels can write to `out` itself: contiguous, aligned, native, and sharing no memory with another argument."""
-    others = [*inputs, *(each for each in given if each is not out)]
-    return out.flags.carray and out.dtype.isnative and not any(np.may_share_memory(out, other) for other in others)
+def _is_plain(out: np.ndarray, inputs: Sequence[np.ndarray]) -> bool:
+    """Whether kernels can write to `out` itself: contiguous, aligned, native, and sharing no memory with an input."""
+    return out.flags.carray and out.dtype.isnative and not any(may_share_memory(out, each) for each in inputs)
 
 
 def bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> str:

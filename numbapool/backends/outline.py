@@ -70,6 +70,10 @@ class OutlineBackend(EagerBackend):
         """The outline of another dtype."""
         return replace(array, dtype=np.dtype(np.float32) if like is None else like.dtype)
 
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Never called: outlines are not written to."""
+        raise NotImplementedError
+
     def write(self, out: Any, result: Any) -> None:
         """Never called: outlines are not written to."""
         raise NotImplementedError

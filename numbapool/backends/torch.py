@@ -23,6 +23,7 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from numbapool.backends.cuda import BY_RULE, Runner, check_devices, names_of, runner
+from numbapool.backends.memory import View, check_outs
 from numbapool.backends.numpy import RENUMBERING
 from numbapool.backends.numpy import backend as numpy_backend
 from numbapool.geometry import (
@@ -221,6 +222,8 @@ class TorchBackend:
             raise NotImplementedError(
                 f"numbapool.{function}{rank}d has no forward-mode derivatives inside compiled code"
             )
+        if out is not None:
+            self.check_outs(out if isinstance(out, (tuple, list)) else (out,))
         results = getattr(torch_operators, function)(rank, x, *arguments)
         if out is None:
             return results
@@ -271,6 +274,17 @@ class TorchBackend:
     def cast(self, array: Tensor, like: Any) -> Tensor:
         """In the dtype of another, or in float32."""
         return array.to(torch.float32 if like is None else like.dtype)
+
+    def check_outs(self, outs: Sequence[Any]) -> None:
+        """Raise if tensors cannot take results, or only over each other."""
+        for each in outs:
+            self.describe("out", each)
+        if torch._C._are_functorch_transforms_active():
+            _check_no_out(outs)
+        if (
+            not torch.compiler.is_compiling()
+        ):  # which shows no storages, and refuses what it finds in two arguments itself
+            check_outs(list(map(_view, outs)))
 
     def write(self, out: Any, result: Tensor) -> None:
         """Copy a result to where the caller wants it."""
@@ -537,13 +551,12 @@ def _computed_on_gpu(
         last = BY_RULE if memory_format is None else None if memory_format is torch.contiguous_format else 1
         results: Sequence[Tensor] = job.runner.new(values, last)
         return results[0] if len(results) == 1 else tuple(results)
-    if len(out) == 2 and out[0] is out[1]:
-        raise ValueError("out must be two different arrays, got the same for values and indices")
     for each, (shape, dtype) in zip(out, job.specs, strict=True):
         _check_out(each, inputs[0])
         check_same_shape("out", tuple(each.shape), shape, "the shape of the result,")
         if DTYPES[each.dtype] != dtype:
             raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {each.dtype}")
+    check_outs(list(map(_view, out)))
     job.runner.into(values, out)
     torch.autograd.graph.increment_version(out)  # so that autograd notices if it had saved what was here
     return out[0] if len(out) == 1 else tuple(out)
@@ -567,6 +580,16 @@ def as_tensor(array: np.ndarray) -> Tensor:
     return from_numpy(array)
 
 
+def _view(tensor: Tensor) -> View:
+    """Where a tensor is; if it may have no values in memory, where in its storage."""
+    dtype = DTYPES[tensor.dtype]
+    shape, strides = tuple(tensor.shape), tuple([step * dtype.itemsize for step in tensor.stride()])
+    if is_recorded(tensor):
+        start = tensor.storage_offset() * dtype.itemsize
+        return View(start, shape, strides, dtype, tensor.untyped_storage()._cdata)
+    return View(tensor.data_ptr(), shape, strides, dtype, tensor.get_device())
+
+
 def _check_out(out: Any, x: Tensor) -> None:
     backend.describe("out", out)
     _check_no_gradient("out", out)
@@ -577,8 +600,6 @@ def _check_out(out: Any, x: Tensor) -> None:
         raise ValueError("out must not be a lazily negated or conjugated view")
     if out.is_inference() and not torch.is_inference_mode_enabled():
         raise ValueError("out must not be an inference tensor outside of torch.inference_mode()")
-    if any(stride == 0 and length > 1 for length, stride in zip(out.shape, out.stride(), strict=True)):
-        raise ValueError("out must not be an expanded tensor, whose elements share memory")
 
 
 def _check_no_gradient(name: str, tensor: Tensor) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbapool.backends.cuda import WIDE, New, View
+from numbapool.backends.cuda import WIDE, New
+from numbapool.backends.memory import View
 from numbapool.backends.torch import DTYPES, TORCH_DTYPES, format_of_any
 from numbapool.geometry import Plan
 

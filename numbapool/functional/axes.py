@@ -103,7 +103,8 @@ def pool(
         Of 'avg', see `avg_pool2d`. Means of integers over more than three axes need windows that all have the same number
         of elements.
     norm_type, true_norm
-        Of 'lp', see `lp_pool2d`. Over more than three axes torch's rule is for even powers only.
+        Of 'lp', see `lp_pool2d`: negative elements need an even power, or `true_norm`. Over more than three axes torch's rule
+        is for even powers only.
     return_indices : bool, keyword-only
         Also return where each maximum or minimum is; for up to three axes.
     index_kind : 'plane', 'global' or 'window', keyword-only
@@ -153,10 +154,9 @@ def pool(
     pooling = Pooling(as_kind(kind), chosen, kernel_size, stride, padding, dilation, ceil_mode, **options)
     check_options(kind, options)
     check_axes_not_empty(shape, chosen)
-    if pooling.return_indices and isinstance(out, (tuple, list)) and len(out) == 2 and out[0] is out[1]:
-        raise ValueError("out must be two different arrays, got the same for values and indices")
     if len(chosen) <= MOST_AXES:
         return _forward(backend, pooling, x, out)
+    _check_outs(backend, out, return_indices)
     result = _forward_in_passes(backend, pooling, x)
     return _handed_back(backend, result, out)
 
@@ -239,6 +239,7 @@ def pool_backward(
         return _backward(backend, pooling, grad_output, x, indices, out)
     if indices is not None:
         raise ValueError(f"indices must not be given for more than {MOST_AXES} pooled axes, got axes={chosen}")
+    _check_outs(backend, out, False)
     return _handed_back(backend, _backward_in_passes(backend, pooling, grad_output, x), out)
 
 
@@ -319,6 +320,7 @@ def _forward(backend: Backend, pooling: Pooling, x: Any, out: Any) -> Any:
     arrangement = _arrangement(backend, pooling, x)
     if arrangement is None:
         return pooling.forward(x, out)
+    _check_outs(backend, out, pooling.return_indices)
     is_global = pooling.index_kind == GLOBAL and pooling.kind in ("max", "min")
     try:
         in_planes = replace(pooling, index_kind="plane") if is_global else pooling
@@ -337,6 +339,7 @@ def _backward(backend: Backend, pooling: Pooling, grad_output: Any, x: Any, indi
     arrangement = _arrangement(backend, pooling, x)
     if arrangement is None:
         return pooling.backward(grad_output, x, indices, out)
+    _check_outs(backend, out, False)
     if indices is not None and pooling.index_kind == GLOBAL:
         refuse_traced(backend, x, grad_output=grad_output, indices=indices)
         indices = from_global(backend, indices, arrangement.shape, pooling.axes)
@@ -354,6 +357,12 @@ def _explained(error: ValueError, shape: tuple[int, ...], axes: tuple[int, ...])
     if "shape" not in f"{error}":
         return error
     return ValueError(f"{error}; x has shape {shape}, of which axes {axes} are pooled and come last here")
+
+
+def _check_outs(backend: Backend, out: Any, return_indices: bool) -> None:
+    """What can be said of `out` before there are results to be written to it."""
+    if out is not None:
+        backend.check_outs(outs_of(out, as_flag("return_indices", return_indices)))
 
 
 def _handed_back(backend: Backend, results: Any, out: Any) -> Any:

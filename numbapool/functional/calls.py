@@ -829,7 +829,7 @@ def _pooled_axes(arguments: dict[str, Any], shape: tuple[int, ...]) -> tuple[int
 
 def _check_number_of_axes(arguments: dict[str, Any], shape: tuple[int, ...], data_format: DataFormat) -> None:
     if "rank" in arguments:
-        check_rank(shape, arguments["rank"], data_format)
+        check_rank(shape, arguments["rank"], data_format, is_sliding="dilation" in arguments)
     else:
         check_whole(shape, data_format)
 

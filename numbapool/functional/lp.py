@@ -28,7 +28,8 @@ def lp_pool1d(
     x : array, shape (N, C, L) or (C, L)
         Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude.
+        The power p > 0, or infinity, which gives the largest magnitude. Negative elements need an even one, or `true_norm`,
+        see Notes.
     kernel_size : int or (int,)
         Size of the window, in elements.
     stride : int or (int,), optional
@@ -65,9 +66,10 @@ def lp_pool1d(
 
     Notes
     -----
-    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
-    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
-    rules are the largest magnitude.
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value. So windows that overhang the
+    end are scaled up, and negative elements are not taken for their magnitudes: if p is no whole number (2.5), one of them
+    makes its window NaN; if p is odd, a window whose sum of powers is negative is NaN, for p = 1 negative. The true norm,
+    `true_norm=True`, has none of this. For p = infinity both rules are the largest magnitude.
 
     Examples
     --------
@@ -155,7 +157,8 @@ def lp_pool2d(
     x : array, shape (N, C, H, W) or (C, H, W)
         Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude.
+        The power p > 0, or infinity, which gives the largest magnitude. Negative elements need an even one, or `true_norm`,
+        see Notes.
     kernel_size : int or (int, int)
         Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int), optional
@@ -192,9 +195,10 @@ def lp_pool2d(
 
     Notes
     -----
-    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
-    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
-    rules are the largest magnitude.
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value. So windows that overhang the
+    end are scaled up, and negative elements are not taken for their magnitudes: if p is no whole number (2.5), one of them
+    makes its window NaN; if p is odd, a window whose sum of powers is negative is NaN, for p = 1 negative. The true norm,
+    `true_norm=True`, has none of this. For p = infinity both rules are the largest magnitude.
 
     Examples
     --------
@@ -282,7 +286,8 @@ def lp_pool3d(
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
         Any registered array type; float16, bfloat16, float32 or float64; any strides.
     norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude.
+        The power p > 0, or infinity, which gives the largest magnitude. Negative elements need an even one, or `true_norm`,
+        see Notes.
     kernel_size : int or (int, int, int)
         Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
     stride : int or (int, int, int), optional
@@ -319,9 +324,10 @@ def lp_pool3d(
 
     Notes
     -----
-    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value: windows that overhang the
-    end are scaled up, and negative elements give NaN or a negative result if p is odd or no integer. For p = infinity both
-    rules are the largest magnitude.
+    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value. So windows that overhang the
+    end are scaled up, and negative elements are not taken for their magnitudes: if p is no whole number (2.5), one of them
+    makes its window NaN; if p is odd, a window whose sum of powers is negative is NaN, for p = 1 negative. The true norm,
+    `true_norm=True`, has none of this. For p = infinity both rules are the largest magnitude.
 
     Examples
     --------

@@ -4,10 +4,12 @@ An array of such elements is one of records with a single field, whose name says
 and writes elements goes by it:
 
 - "float16", "bfloat16": numbers in half precision, computed with as float32;
+- "bool": bytes that are read as 0 or 1, whatever those of True are: a mask of 0 and 255 may be seen as one of bools;
 - "reversed": with the order turned round, so that a minimum is the maximum of the reversed elements, in the same kernels,
-  with the same rules for ties and NaN ("reversed bool": of bytes that are 0 or 1);
-- "ordered": of half precision, integers in the same order, NaN above all. Maxima of them need neither conversion nor a
-  look for NaN, and twice as many fit into a vector. 0 and -0 are one of them.
+  with the same rules for ties and NaN;
+- "ordered": where nothing but the order matters. Of half precision, integers in the same order, NaN above all: maxima of them
+  need neither conversion nor a look for NaN, and twice as many fit into a vector; 0 and -0 are one of them. Of bool, bytes as
+  they are: a maximum is 0 only if all are, and becomes 0 or 1 where it is written, once.
 
 Kernels that only move elements take any of them as unsigned integers of their size.
 """
@@ -43,16 +45,13 @@ def words_of(dtype: np.dtype[Any]) -> list[str]:
 
 @cache
 def element_dtype(dtype: np.dtype[Any], is_reversed: bool = False, is_ordered: bool = False) -> np.dtype[Any]:
-    """The dtype as which kernels get an array: half precision as one of records, bool as bytes, which order the same.
-
-    A complex element is two of these, its parts.
-    """
+    """The dtype as which kernels get an array; a complex element is two of these, its parts."""
     half, is_bool = half_of(dtype), dtype.kind == "b"
     if dtype.kind == "c":
         return np.dtype(f"f{dtype.itemsize // 2}")
-    words = [REVERSED] * is_reversed + [BOOL] * (is_bool and is_reversed) + [ORDERED] * (is_ordered and half != "")
+    kinds = [half] * (half != "") + [BOOL] * is_bool
+    words = [REVERSED] * is_reversed + [ORDERED] * (is_ordered and kinds != []) + kinds
     plain = np.dtype(np.uint16 if half else np.uint8 if is_bool else dtype)
-    words += [half] * (half != "")
     return np.dtype([(" ".join(words), plain)]) if words else plain
 
 
@@ -73,9 +72,9 @@ def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def lowest_value(dtype: np.dtype[Any]) -> Any:
     """What a maximum without any element is: -inf, or the least value of an integer dtype."""
-    values = value_dtype(dtype)
-    if ORDERED in words_of(dtype):
-        return values.type(-INFINITY[half_of(dtype)])
+    values, half = value_dtype(dtype), half_of(dtype)
+    if half and ORDERED in words_of(dtype):
+        return values.type(-INFINITY[half])
     return values.type(-np.inf if values.kind == "f" else np.iinfo(values).min)
 
 
@@ -83,23 +82,30 @@ def values(array: np.ndarray) -> np.ndarray:
     """The values of an array, as kernels read them."""
     words, half = words_of(array.dtype), half_of(array.dtype)
     plain = _stored(array)
-    if ORDERED in words:
+    if half and ORDERED in words:
         return _order(plain, half, REVERSED in words)
     if half:
         plain = _floats(plain, half)
-    return _reversed(plain, BOOL in words) if REVERSED in words else plain
+    if BOOL in words and ORDERED not in words:
+        plain = truth(plain)
+    return _reversed(plain) if REVERSED in words else plain
 
 
 def put_values(array: np.ndarray, new: np.ndarray) -> None:
     """Write values to an array, as kernels do."""
     words, half = words_of(array.dtype), half_of(array.dtype)
-    if ORDERED in words:
+    if half and ORDERED in words:
         new = -new if REVERSED in words else new
         new = np.where(new < 0, -new | -SIGN, new).astype(np.uint16)
     else:
-        new = _reversed(new, BOOL in words) if REVERSED in words else new
-        new = _narrowed(new, half) if half else new
+        new = _reversed(new) if REVERSED in words else new
+        new = _narrowed(new, half) if half else truth(new) if BOOL in words else new
     _stored(array)[...] = new
+
+
+def truth(array: np.ndarray) -> np.ndarray:
+    """Bytes that are 0 or 1, as those of bool should be."""
+    return np.minimum(array, 1)
 
 
 def _stored(array: np.ndarray) -> np.ndarray:
@@ -107,9 +113,7 @@ def _stored(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.names is None else array[array.dtype.names[0]]
 
 
-def _reversed(plain: np.ndarray, is_bool: bool) -> np.ndarray:
-    if is_bool:
-        return plain ^ np.uint8(1)
+def _reversed(plain: np.ndarray) -> np.ndarray:
     return -plain if plain.dtype.kind == "f" else ~plain
 
 

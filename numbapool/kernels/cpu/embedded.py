@@ -1,8 +1,8 @@
 """Operations for code that Numba compiles: a plan and its kernels in one call, without Python, on contiguous arrays of floats.
 
 The same kernels and the same schedules as elsewhere, run in the thread that calls: who calls from a `prange` has threads
-already. Arrays are flat; shapes and arguments are checked before (see `numbapool.jit`). Compiled code is cached on disk like
-that of kernels: without, a first call of a maximum took 10 s, with it 5.
+already. Arrays are flat; shapes and arguments are checked before (see `numbapool.jit`). There may be no planes, which schedules
+know nothing of. Compiled code is cached on disk like that of kernels: without, a first call of a maximum took 10 s, with it 5.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ flat, flat_reversed = flat_of(""), flat_of(REVERSED)
 @entry
 def max_pool(out, x, planes):
     """`max.max_pool`."""
+    if planes.number == 0:
+        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, False)
     if algorithm == FLAT:
         maxima.max_flat(ZERO, units, out, x, program)
@@ -141,6 +143,8 @@ def max_pool(out, x, planes):
 @entry
 def max_pool_with_indices(out, indices, x, planes):
     """`max.max_pool_with_indices`, of planes of up to `LARGEST_MARKED` elements."""
+    if planes.number == 0:
+        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, True)
     if algorithm == WHOLE:
         maxima.max_whole_indices(ZERO, units, out, indices, x, program, NO_MARK)
@@ -153,6 +157,8 @@ def max_pool_with_indices(out, indices, x, planes):
 @entry
 def scatter_add(grad_input, grad_output, indices, planes):
     """`indexed.scatter_add`: whether all indices are in their planes."""
+    if planes.number == 0:
+        return True
     size, block, bad = plane_size(planes), indexed.block_of(planes, 1), np.zeros(1, np.int64)
     if block == size:
         out_size = out_plane_size(planes)
@@ -167,6 +173,8 @@ def scatter_add(grad_input, grad_output, indices, planes):
 @entry
 def max_pool_backward(grad_input, grad_output, x, planes):
     """`indexed.max_pool_backward`."""
+    if planes.number == 0:
+        return
     algorithm, _, program = schedule_of_planes(planes, x.itemsize, True, True)
     block = indexed.block_of(planes, 1)
     units = planes.number * -(-plane_size(planes) // block)
@@ -184,6 +192,8 @@ def max_pool_backward(grad_input, grad_output, x, planes):
 @entry
 def avg_pool(out, x, planes, count_include_pad, divisor):
     """`avg.avg_pool`; a divisor of 0 means the number of elements."""
+    if planes.number == 0:
+        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, False)
     divisors = avg.divisors_of(planes, algorithm, program, out, False, count_include_pad, divisor)
     divisors = np.append(divisors, out.dtype.type(0))  # no rounding
@@ -204,6 +214,8 @@ def avg_pool(out, x, planes, count_include_pad, divisor):
 @entry
 def avg_pool_backward(grad_input, grad_output, planes, count_include_pad, divisor):
     """`avg.avg_pool_backward`."""
+    if planes.number == 0:
+        return
     way, units, program, divisors = avg.backward_program(planes, grad_input, True, count_include_pad, divisor)
     if way == avg.SPREAD:
         avg.avg_spread(ZERO, units, grad_input, grad_output, program, divisors)
@@ -216,6 +228,8 @@ def avg_pool_backward(grad_input, grad_output, planes, count_include_pad, diviso
 @entry
 def lp_pool(out, x, planes, power, is_norm):
     """`lp.lp_pool`."""
+    if planes.number == 0:
+        return
     size, out_size = plane_size(planes), out_plane_size(planes)
     scale = out.dtype.type(1 if is_norm else _taps(planes))
     if power != np.inf and is_whole(planes):
@@ -250,6 +264,8 @@ def _fold_powers(sums, powers, elements, part, power, is_norm):
 @entry
 def lp_pool_backward(grad_input, grad_output, x, planes, power, is_norm):
     """`lp.lp_pool_backward`."""
+    if planes.number == 0:
+        return
     size, out_size = plane_size(planes), out_plane_size(planes)
     scale, is_largest = grad_input.dtype.type(1 if is_norm else _taps(planes)), power == np.inf
     most = max(1, min(planes.number, lp.PART_ELEMENTS // size))

@@ -26,7 +26,8 @@ from numbapool.kernels.cpu.schedule import LAYOUT, with_layout
 SERIAL_OPERATIONS = 1 << 15
 
 # The workqueue threading layer aborts the process when two threads use it at once. A caller that finds it taken runs serial.
-_workqueue = threading.Lock()
+# A lock that knows its owner: only so can it be given back after an interrupt that came as it was taken, see `run`.
+_workqueue = threading.RLock()
 
 # Whether this process is the child of a fork after which the threading layer would kill it (omp).
 _is_serial = bool(config.DISABLE_JIT)
@@ -85,12 +86,17 @@ def run(kernel: Any, units: int, operations: int, *arguments: Any) -> None:
     address = address_of(kernel, arguments)
     if numba.threading_layer() != "workqueue":
         run_chunks(address, chunks, units, *arguments)
-    elif _workqueue.acquire(blocking=False):
-        try:
+        return
+    try:  # begins before the lock is taken: Python raises a KeyboardInterrupt as `acquire` returns, not later
+        is_free = _workqueue.acquire(blocking=False)
+        if is_free:
             run_chunks(address, chunks, units, *arguments)
-        finally:
+    finally:
+        try:  # noqa: SIM105 - to call `suppress` would be another place for an interrupt, before `release`
             _workqueue.release()
-    else:
+        except RuntimeError:  # another thread has it
+            pass
+    if not is_free:
         kernel(0, units, *arguments)
 
 

@@ -708,33 +708,40 @@ def decoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
     """LLVM's value, scalar or vector, of what is stored in an array of a Numba element type."""
     words = _words(element)
     half = next((word for word in words if word in HALVES), "")
-    if ORDERED in words:
+    if half and ORDERED in words:
         return _order(builder, value, half, REVERSED in words)
     if half:
         value = _float_of_half(context, builder, value, half)
-    return _reversed(builder, value, BOOL in words) if REVERSED in words else value
+    if BOOL in words and ORDERED not in words:
+        value = _truth(builder, value)
+    return _reversed(builder, value) if REVERSED in words else value
 
 
 def encoded(context: Any, builder: Any, value: Any, element: Any) -> Any:
     """What is stored for a value, the inverse of `decoded`."""
     words = _words(element)
     half = next((word for word in words if word in HALVES), "")
-    if ORDERED in words:
+    if half and ORDERED in words:
         negative = builder.neg(value)
         value, negative = (negative, value) if REVERSED in words else (value, negative)
         is_negative = builder.icmp_signed("<", value, _all(value.type, 0))
         return builder.select(is_negative, builder.or_(negative, _all(value.type, SIGN)), value)
-    value = _reversed(builder, value, BOOL in words) if REVERSED in words else value
-    return _half_of_float(context, builder, value, half) if half else value
+    value = _reversed(builder, value) if REVERSED in words else value
+    if half:
+        return _half_of_float(context, builder, value, half)
+    return _truth(builder, value) if BOOL in words else value
 
 
 def _words(element: Any) -> list[str]:
     return words_of(as_dtype(element)) if isinstance(element, types.Record) else []
 
 
-def _reversed(builder: Any, value: Any, is_bool: bool) -> Any:
-    if is_bool:
-        return builder.xor(value, _all(value.type, 1))
+def _truth(builder: Any, value: Any) -> Any:
+    """Bytes that are 0 or 1: an unsigned minimum, one instruction."""
+    return builder.zext(builder.icmp_unsigned("!=", value, _all(value.type, 0)), value.type)
+
+
+def _reversed(builder: Any, value: Any) -> Any:
     is_float = isinstance(getattr(value.type, "element", value.type), ir.FloatType | ir.DoubleType)
     return builder.fneg(value) if is_float else builder.not_(value)
 

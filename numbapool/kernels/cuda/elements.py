@@ -1,8 +1,8 @@
 """From the bits of an element to the value that kernels compute with, and back; arithmetic that every processor has.
 
-Half precision is computed with as float32 and rounded once, half to even; minima are maxima of values that are turned
-round. No function here divides or calls what is not an instruction: IEEE division of floats, or of 64-bit integers, is a
-subroutine on a GPU.
+Half precision is computed with as float32 and rounded once, half to even; bool is 0 or 1, whatever its bytes are; minima are
+maxima of values that are turned round. No function here divides or calls what is not an instruction: IEEE division of floats, or
+of 64-bit integers, is a subroutine on a GPU.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ def inverted(each):
 
 def flipped(each):
     return value(1 - each)
+
+
+def truth(each):
+    return value(1) if each != 0 else value(0)
 
 
 def float_of_bfloat(bits):

@@ -14,7 +14,7 @@ import numpy as np
 from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.cuda import grid
 from numbapool.kernels.cuda.codes import decode_taps
-from numbapool.kernels.cuda.elements import atomic_max, element, index, quotient, total, value
+from numbapool.kernels.cuda.elements import atomic_max, element, index, put, quotient, total, value
 from numbapool.kernels.cuda.grid import (
     CHANNELS,
     EXTRA,
@@ -202,7 +202,9 @@ def _gather(plan: Plan, sources: tuple[Operand, ...], results: tuple[Operand, ..
 
 
 def moved(operand: Operand) -> Operand:
-    """An operand whose elements are only moved: unsigned integers of its size."""
+    """An operand whose elements are only moved: unsigned integers of its size, but for bool, which is 0 or 1 when it arrives."""
+    if operand.dtype.kind == "b":
+        return operand
     return operand._replace(dtype=np.dtype(f"u{operand.dtype.itemsize}"))
 
 
@@ -618,7 +620,7 @@ def pick(t, buffers, g):
         w = index(position - row * g[IN_W])
         d = quotient(row, g[IN_H], g[EXTRA + 1])
         h = index(row - d * g[IN_H])
-        out[to] = x[position_in_x(p, c, d, h, w, g)]
+        put(out, to, element(x, position_in_x(p, c, d, h, w, g)))
     else:
         put_zero(out, to)
         if position < LEAST - 1 or position >= 0 or (position == -1 and LEAST == 0):
@@ -655,6 +657,6 @@ def collect(t, buffers, g):
         w = index(number - row * g[OUT_W])
         d = quotient(row, g[OUT_H], g[EXTRA + 1])
         h = index(row - d * g[OUT_H])
-        out[to] = x[position_in_x(p, c, d, h, w, g)]
+        put(out, to, element(x, position_in_x(p, c, d, h, w, g)))
     else:
         put_zero(out, to)

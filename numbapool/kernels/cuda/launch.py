@@ -33,6 +33,7 @@ from numbapool.kernels.cuda.elements import (
     reciprocal32,
     reciprocal64,
     rounded_quotient,
+    truth,
     whole_quotient32,
     whole_quotient64,
 )
@@ -265,7 +266,7 @@ def element_of(dtype: np.dtype[Any], is_reversed: bool = False) -> dict[str, Any
     dtype = np.dtype(np.float32 if name in ("float16", "bfloat16") else buffer_dtype(name))
     limits = -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
     names: dict[str, Any] = {"value": dtype.type, "LOWEST": limits}
-    names["widened"] = {"float16": float_of_half, "bfloat16": float_of_bfloat}.get(name, as_it_is)
+    names["widened"] = {"float16": float_of_half, "bfloat16": float_of_bfloat, "bool": truth}.get(name, as_it_is)
     names["narrowed"] = {"float16": half_of_float, "bfloat16": bfloat_of_float}.get(name, as_it_is)
     turn = negated if dtype.kind == "f" else flipped if name == "bool" else inverted
     names["turned"] = turn if is_reversed else as_it_is
