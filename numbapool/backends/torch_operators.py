@@ -468,9 +468,9 @@ def fractional_max_pool(
     if samples is None:
         dtype = x.dtype if x.dtype in DRAWN else torch.float64
         samples = torch.rand(samples_shape(tuple(x.shape), rank), dtype=dtype, device=x.device)
-    elif x.device.type == "meta":  # where samples of a generator are not
-        samples = samples.to(x.device)
     _check_samples(rank, x, samples)
+    if x.device.type == "meta":  # where samples of a generator are not
+        samples = samples.to(x.device)
     windows = list(kernel), list(sizes), samples.detach()
     return _extremum("fractional_max_pool", rank, x, windows, return_indices, index_kind)
 
