@@ -81,4 +81,4 @@ def _overlap(views: Sequence[View]) -> bool:
         first = marks[(view.address - start) // unit :]
         np.lib.stride_tricks.as_strided(first, shape, steps)[...] = True
         count += prod(shape)
-    return np.count_nonzero(marks) < count
+    return int(np.count_nonzero(marks)) < count

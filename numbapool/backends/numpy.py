@@ -220,12 +220,12 @@ def _are_direct(out: Sequence[Any], specs: Sequence[Spec], x: np.ndarray) -> boo
         are_owners
     ):  # then no other array has their memory: to know that takes a third of what it takes to look at addresses
         return len(out) == 1 or out[0] is not out[1]
-    return not any(may_share_memory(each, x) for each in out) and (len(out) == 1 or not may_share_memory(*out))
+    return not any(may_share_memory(each, x) for each in out) and (len(out) == 1 or not may_share_memory(out[0], out[1]))
 
 
 def _check_memory(outs: Sequence[np.ndarray]) -> None:
     """`memory.check_outs`, which contiguous arrays need not be asked."""
-    if not all(each.flags.forc for each in outs) or (len(outs) > 1 and may_share_memory(*outs)):
+    if not all(each.flags.forc for each in outs) or (len(outs) > 1 and may_share_memory(outs[0], outs[1])):
         check_outs([View(each.ctypes.data, each.shape, each.strides, each.dtype) for each in outs])
 
 
@@ -363,13 +363,13 @@ def _plain_out(out: Any) -> np.ndarray:
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     """The memory of `out`, if results can go there."""
-    out = _plain_out(out)
-    check_same_shape("out", out.shape, shape, "the shape of the result,")
-    if (BFLOAT16 if out.dtype.name == "bfloat16" and out.dtype.isnative else out.dtype) != dtype:
-        raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {out.dtype}")
-    if not out.flags.writeable:
+    given = _plain_out(out)
+    check_same_shape("out", given.shape, shape, "the shape of the result,")
+    if (BFLOAT16 if given.dtype.name == "bfloat16" and given.dtype.isnative else given.dtype) != dtype:
+        raise TypeError(f"out must have the dtype of the result, {dtype_name(dtype)}, got {given.dtype}")
+    if not given.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    return out
+    return given
 
 
 def _is_plain(out: np.ndarray, inputs: Sequence[np.ndarray]) -> bool:

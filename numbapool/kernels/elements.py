@@ -105,7 +105,8 @@ def put_values(array: np.ndarray, new: np.ndarray) -> None:
 
 def truth(array: np.ndarray) -> np.ndarray:
     """Bytes that are 0 or 1, as those of bool should be."""
-    return np.minimum(array, 1)
+    ones: np.ndarray = np.minimum(array, 1)
+    return ones
 
 
 def _stored(array: np.ndarray) -> np.ndarray:
