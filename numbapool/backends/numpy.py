@@ -220,7 +220,9 @@ def _are_direct(out: Sequence[Any], specs: Sequence[Spec], x: np.ndarray) -> boo
         are_owners
     ):  # then no other array has their memory: to know that takes a third of what it takes to look at addresses
         return len(out) == 1 or out[0] is not out[1]
-    return not any(may_share_memory(each, x) for each in out) and (len(out) == 1 or not may_share_memory(out[0], out[1]))
+    return not any(may_share_memory(each, x) for each in out) and (
+        len(out) == 1 or not may_share_memory(out[0], out[1])
+    )
 
 
 def _check_memory(outs: Sequence[np.ndarray]) -> None:
