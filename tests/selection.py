@@ -19,11 +19,11 @@ DEFAULT_RUN = "not full and not large_memory"
 # How many geometries of a list are ordinary; see `cases.WITNESSES`.
 ORDINARY = 8
 # What a parameter that is a geometry is called.
-GEOMETRIES = ("case", "call", "shape")
+GEOMETRIES = ("case", "call", "shape", "axes")
 # How many of them are so for kinds of arrays whose kernels are emulated: each is compiled for each geometry and layout anew.
-ORDINARY_EMULATED = 2
+ORDINARY_EMULATED, ORDINARY_EMULATED_STRIDED = 2, 1
 # Dtypes that only tests/test_rare_dtypes.py and the fuzzer draw: every kernel is compiled for each of them once more.
-RARE = ("bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bfloat16", "complex128")
+RARE = ("float64", "bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bfloat16", "complex128")
 
 
 def left_out(tests: list[pytest.Function]) -> Iterator[pytest.Function]:
@@ -39,7 +39,9 @@ def left_out(tests: list[pytest.Function]) -> Iterator[pytest.Function]:
                     values.append(parameters[name])
                 place[name] = values.index(parameters[name])
         kind = parameters["backend"].name if "backend" in parameters else "numpy"
-        ordinary = ORDINARY_EMULATED if "imitated" in kind else ORDINARY
+        ordinary = ORDINARY
+        if "imitated" in kind:
+            ordinary = ORDINARY_EMULATED if kind.endswith("imitated") else ORDINARY_EMULATED_STRIDED
         is_far = any(place[name] >= ordinary for name in GEOMETRIES)
         if (kind != "numpy") + (place["dtype"] > 0) + is_far > 1 or (
             place["dtype"] > 0 and parameters["dtype"] in RARE

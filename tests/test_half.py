@@ -223,6 +223,7 @@ def check_generic_processor(dtype: str) -> None:
     check_conversions(dtype)
 
 
+@pytest.mark.full
 @every_half
 def test_conversions_without_the_instruction(dtype: str) -> None:
     """Where the processor cannot convert, or is not known to, bits are computed with."""

@@ -211,6 +211,7 @@ def pooled_into(x, kernel, out, indices):
         numbapool.jit.avg_pool2d(x[n], kernel, out=out[n])
 
 
+@pytest.mark.full
 def test_out_in_parallel_loops() -> None:
     x = spread_values((40, 3, 12, 12), "float32", 3)
     out, indices = np.empty((40, 3, 4, 4), np.float32), np.empty((40, 3, 4, 4), np.int64)

@@ -183,6 +183,7 @@ def test_subnormals_are_not_flushed(dtype: str) -> None:
         check(x, **arguments)
 
 
+@pytest.mark.full  # test_rare_dtypes.py has the extremes of these dtypes and their neighbours
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_integers_that_no_float64_can_tell_apart(dtype: str) -> None:
     top = int(np.iinfo(dtype).max)

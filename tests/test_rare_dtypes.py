@@ -31,7 +31,7 @@ def calls(draw: st.DrawFn) -> tuple[tuple[int, ...], dict[str, Any], int]:
     return (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *lengths), window, draw(st.integers(0, 1000))
 
 
-@pytest.mark.parametrize("rare", [*INTEGERS, "bool"])
+@pytest.mark.parametrize("rare", ["float64", *INTEGERS, "bool"])
 @given(calls())
 @settings(max_examples=30, derandomize=True)
 def test_maxima(rare: str, call: tuple[tuple[int, ...], dict[str, Any], int]) -> None:
