@@ -36,7 +36,7 @@ class Compilations(event.Listener):  # type: ignore[misc]
         """What is compiled meanwhile is a part of it."""
         if self.depth == 0:
             function = event.data["dispatcher"].py_func
-            home = function.__module__
+            home = function.__module__ or ""  # examples in documents have no module
             kind = KERNELS if home.startswith("numbapool.") else EMULATED if home == "tests.emulation" else CALLERS
             self.counts[kind][function.__qualname__] += 1
         self.depth += 1
