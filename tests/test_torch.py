@@ -510,7 +510,7 @@ def test_outs_that_are_refused() -> None:
     with torch.inference_mode():
         inference = torch.empty(2, 1, 2, 2)
     bad = {
-        "expanded": (good[:1].expand(2, 1, 2, 2), ValueError),
+        "not overlap itself": (good[:1].expand(2, 1, 2, 2), ValueError),
         "inference tensor": (inference, ValueError),
         "negated": (torch._neg_view(good), ValueError),
         "must be a plain tensor like x": (good.to("meta"), ValueError),
