@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import Plan
+from numbapool.geometry import Plan, shown
 
 Spec: TypeAlias = "tuple[tuple[int, ...], np.dtype[Any]]"  # shape and dtype of an array
 
@@ -99,10 +99,10 @@ def register(array_type: str, backend_module: str) -> None:
 def _check_path(name: str, value: Any, what: str, fewest: int) -> None:
     """Refuse what is no path of names with dots between them; types of functions have "<locals>" in theirs."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be {what}, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"{name} must be {what}, got {shown(value)} of type {type(value).__name__}")
     parts = value.split(".")
     if len(parts) < fewest or not all(each.isidentifier() or each == "<locals>" for each in parts):
-        raise ValueError(f"{name} must be {what}, got {value!r}")
+        raise ValueError(f"{name} must be {what}, got {shown(value)}")
 
 
 def backend_of(name: str, array: Any) -> Backend:

@@ -210,6 +210,19 @@ def test_functions(library: str) -> None:
     assert not found, "\n".join(found)
 
 
+def test_register() -> None:
+    from numbapool import dispatch
+
+    before = dict(dispatch._backend_modules)
+    try:
+        good = {"array_type": "nowhere.Array", "backend_module": "nowhere.backend"}
+        found = complaints(numbapool.register, good, good)
+    finally:
+        dispatch._backend_modules.clear()
+        dispatch._backend_modules.update(before)
+    assert not found, "\n".join(found)
+
+
 INTS = {"kernel_size", "stride", "padding", "dilation", "output_size", "divisor_override", "axes"}
 
 
