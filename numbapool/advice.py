@@ -130,8 +130,9 @@ def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tu
         named = dict(zip(keywords, request.surplus, strict=False))
         yield "by name", replace(request, arguments=request.arguments | named, surplus=())
         yield "without", replace(request, surplus=())
-    for name in request.arguments.keys() - parameters.keys():
-        likely = sorted(parameters.keys() - request.arguments.keys(), key=lambda each: -_likeness(name, each))
+    missing = [name for name in parameters if name not in request.arguments]
+    for name in [name for name in request.arguments if name not in parameters]:
+        likely = sorted(missing, key=lambda each: -_likeness(name, each))
         for other in likely[:1]:
             yield name, request.without(name).with_argument(other, request.arguments[name])
         yield f"without {name}", request.without(name)

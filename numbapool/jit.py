@@ -7,8 +7,9 @@ any Python object in between: from `prange` loops, without the GIL, in functions
   caller is compiled.
 - `kernel_size`, `stride`, `dilation` and `padding` are ints or tuples of ints, of which one counts for every axis; `padding`
   also a tuple of pairs or a name.
-  Bad values are a ValueError when the call runs. (Numba turns an error inside a `prange` into a SystemError that names it as
-  its cause.)
+  Bad values are a ValueError when the call runs. Inside a `prange`, Numba turns it into a SystemError that names it as its
+  cause if the calling thread meets it, and loses it in other threads and with the threading layer "workqueue": try the
+  arguments on one image before the loop.
 - `stride` and `divisor_override` may be None, too, or a variable that is None or not when the call runs. Whether there are
   `out` and `indices` must be known when the caller is compiled, and `return_indices` must be a constant. `index_kind` is
   "plane", `data_format` "channels_first".

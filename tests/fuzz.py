@@ -12,7 +12,6 @@ planes. `Arrangement` and `Call.numbered` say what the arrays of a call make of 
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import multiprocessing
 import os
@@ -507,8 +506,8 @@ def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
         spelled[name] = value
     if rng.random() < 0.5:
         defaults = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "divisor_override": None}
-        spelled = {n: v for n, v in spelled.items() if n not in defaults or type(v) is bool or v != defaults[n]}
-        spelled = {n: v for n, v in spelled.items() if not (n == "ceil_mode" and v is False)}
+        is_default = {n: type(v) is type(defaults[n]) and v == defaults[n] for n, v in spelled.items() if n in defaults}
+        spelled = {n: v for n, v in spelled.items() if not is_default.get(n)}
     elif spelled.get("stride", 0) is None and rng.random() < 0.3:
         spelled["stride"] = ()
     return spelled
@@ -529,7 +528,7 @@ NOT_INTS = (
     {"a": 1},
     {1, 2},
     slice(2),
-    np.timedelta64(2),
+    np.timedelta64(2, "ns"),
 )
 TOO_LARGE = (2**62 + 1, 2**63, 2**64, 10**40)
 
@@ -607,7 +606,7 @@ def bad_divisor(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, An
 
 def bad_power(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
     if rng.random() < 0.5:
-        return rng.choice((True, "2", None, [2], 2j, np.True_)), Error(TypeError, "norm_type"), {}
+        return rng.choice((True, "2", None, [2], 2j, np.True_, np.timedelta64(2, "ns"))), Error(TypeError, "norm_type"), {}
     return rng.choice((0, 0.0, -1, -0.5, -math.inf, math.nan)), Error(ValueError, "norm_type"), {}
 
 
@@ -1677,7 +1676,7 @@ def memory_of(array: Array) -> Array:
 # A run ----------------------------------------------------------------------------------------------------------------
 
 
-def work(seed: int, numbers: Iterator[int], done: Any, current: Any, failures: Any) -> None:
+def work(seed: int, numbers: range, done: Any, current: Any, failures: Any) -> None:
     """A process that checks cases until one fails."""
     warnings.simplefilter("error")
     import numba
@@ -1704,7 +1703,7 @@ def run(seed: int, seconds: float, cases: int | None, jobs: int) -> int:
     for job in range(jobs):
         # Without locks, for a worker may be killed while it holds one; only it writes to them.
         done, current = context.Value("q", 0, lock=False), context.Value("q", -1, lock=False)
-        numbers = itertools.count(job, jobs) if cases is None else range(job, cases, jobs)
+        numbers = range(job, sys.maxsize if cases is None else cases, jobs)
         worker = context.Process(target=work, args=(seed, numbers, done, current, failures), daemon=True)
         worker.start()
         workers.append((worker, done, current))

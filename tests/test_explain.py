@@ -421,6 +421,7 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("max_pool2d", X2, {}, ["kernel_size=2"]),
     ("max_pool2d", X2, {"pool_size": 2}, ["kernel_size=2"]),
     ("max_pool2d", X2, {"kernel_size": 2, "strides": 1}, ["stride=1", "without strides"]),
+    ("adaptive_max_pool2d", X2, {"Y": 2}, ["output_size=2"]),  # like none: the first in the signature
     ("max_pool2d", X2, {"kernel_size": 2**70}, ["kernel_size=6"]),
     ("max_pool2d", (6, 6), {"kernel_size": 2}, ["x of shape (1, 6, 6)", "max_pool1d instead of max_pool2d"]),
     (

@@ -218,14 +218,19 @@ def test_out_in_parallel_loops() -> None:
     pooled_into(x, 3, out, indices)
     same(out, numbapool.avg_pool2d(x, 3))
     same(indices, numbapool.max_pool2d(x, 3, return_indices=True)[1])
+    if numba.threading_layer() == "workqueue":  # which loses whatever is raised inside a parallel loop
+        return
+    # The others wrap it in a SystemError; from Python 3.14 on it may also arrive as it is.
+    arriving = SystemError if sys.version_info < (3, 14) else (SystemError, ValueError)
     for kernel, message in (
         (0, "kernel size should be greater than zero, got kernel_size=0"),
         (4, "out must have the shape"),
     ):
-        with pytest.raises(SystemError) as raised:  # Numba's, for whatever is raised inside a parallel loop
+        with pytest.raises(arriving) as raised:
             pooled_into(x, kernel, out, indices)
-        assert isinstance(raised.value.__cause__, ValueError)
-        assert message in str(raised.value.__cause__)
+        error = raised.value.__cause__ if isinstance(raised.value, SystemError) else raised.value
+        assert isinstance(error, ValueError)
+        assert message in str(error)
 
 
 def test_signatures_are_those_of_the_functions() -> None:
