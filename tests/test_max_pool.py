@@ -322,8 +322,10 @@ def test_out_is_reused() -> None:
         public("max_pool", 2)(x, **arguments, return_indices=True, out=(out, indices))
         assert_same(out, expected)
         assert_same(indices, expected_indices)
-        assert public("max_pool_backward", 2)(gradient, x, **arguments, out=grad_input) is grad_input
-        assert_same(grad_input, reference.max_pool_backward(gradient, x, **arguments, rank=2))
+        for saved in (None, indices):
+            result = public("max_pool_backward", 2)(gradient, x, **arguments, indices=saved, out=grad_input)
+            assert result is grad_input
+            assert_same(grad_input, reference.max_pool_backward(gradient, x, **arguments, rank=2))
 
 
 @pytest.mark.parametrize("offset", [0, 1, 7, 40, 600])
