@@ -160,7 +160,7 @@ FAULTS = (
         "np.minimum(axis.kernel, (end - 1 - start) // axis.dilation + 1)",
         "np.full(len(start), axis.kernel)",
         "test_avg_pool.py",
-        "test_forward",
+        "test_forward and ragged-ceil",
         "Means at the right and lower edge are too small in ceil_mode.",
     ),
     Fault(
@@ -178,7 +178,7 @@ FAULTS = (
         "(holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))",
         "(holds_all_windows(h) and holds_all_windows(w))",
         "test_avg_pool.py",
-        "test_backward",
+        "test_backward and depth-only",
         "Gradients of volumes that are padded along the depth only are wrong.",
     ),
     Fault(
@@ -232,7 +232,7 @@ FAULTS = (
         "start + tap * g[DILATION_W] < g[IN_W] and tap < g[KERNEL_W]",
         "start + tap * g[DILATION_W] <= g[IN_W] and tap < g[KERNEL_W]",
         "test_max_pool.py",
-        "test_forward",
+        "test_forward and padding-of-kernel",
         "Windows in the padding send their gradient to the next row.",
     ),
     Fault(
@@ -250,7 +250,7 @@ FAULTS = (
         "h1 < rows + g[EXTRA_H] or w1 < cols + g[EXTRA_W]",
         "h1 < rows + g[EXTRA_H]",
         "test_avg_pool.py",
-        "test_backward",
+        "test_backward and wide-1d",
         "At the right edge of wide inputs gradients of means have shares of columns that lie far before.",
     ),
     Fault(
@@ -259,7 +259,7 @@ FAULTS = (
         "w.out * w.stride == w.length and w.before == w.after == 0",
         "w.out * w.stride == w.length",
         "test_max_pool.py",
-        "test_forward",
+        "test_forward and asymmetric-tiles",
         "Rows that are padded on one side read the row before.",
     ),
     Fault(
@@ -406,7 +406,7 @@ FAULTS = (
         "greatest(floor_length, -(-(length + before) // stride))",
         "greatest(floor_length, -(-(length + before + after) // stride))",
         "test_max_pool.py",
-        "test_forward",
+        "test_forward and ceil",
         "Results have one element more than torch's in ceil_mode.",
     ),
     Fault(
@@ -421,8 +421,8 @@ FAULTS = (
     Fault(
         "samples-of-the-other-axis",
         "geometry.py",
-        "columns = range(rank) if rank == 3 else range(rank - 1, -1, -1)",
-        "columns = range(rank)",
+        "flat if rank == 3 else flat[:, ::-1]",
+        "flat",
         "test_family.py",
         "test_fractional",
         "Fractional pooling of images has other windows than torch's for the same samples.",
@@ -439,8 +439,8 @@ FAULTS = (
     Fault(
         "True-is-taken-for-1",
         "geometry.py",
-        'isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__")',
-        'not hasattr(value, "__index__")',
+        'if not isinstance(value, (bool, np.bool_)) and "bool" not in str(',
+        'if "bool" not in str(',
         "test_errors.py",
         "test_not_an_int",
         "A flag in the place of a size pools with windows of one element.",
@@ -476,8 +476,8 @@ FAULTS = (
     Fault(
         "a-result-over-its-input",
         "backends/numpy.py",
-        "not any(np.may_share_memory(out, other) for other in others)",
-        "not any(out is other for other in others)",
+        "return not any(may_share_memory(each, x) for each in out) and (",
+        "return all(each is not x for each in out) and (",
         "test_max_pool.py",
         "test_out_that_overlaps_the_input",
         "`out` over the input is read after it was written.",
@@ -485,8 +485,8 @@ FAULTS = (
     Fault(
         "an-index-out-of-range-goes-unnoticed",
         "backends/numpy.py",
-        "                is False",
-        "                is None",
+        "target, *parameters) is False:",
+        "target, *parameters) is None:",
         "test_data_format.py",
         "test_index_out_of_range",
         "Gradients vanish without an error.",
@@ -667,8 +667,8 @@ FAULTS = (
     Fault(
         "a-window-that-ends-with-the-input-touches-padding",
         "explanation.py",
-        "return _between(self._starts, 0, self.length - self._span)",
-        "return _between(self._starts, 0, self.length - self._span - 1)",
+        "_below(self._starts, self.length - self._span) -",
+        "_below(self._starts, self.length - self._span - 1) -",
         "test_explain.py",
         "test_windows_are_counted_right",
         "`explain` counts windows in the padding where there is no padding.",
@@ -729,12 +729,12 @@ FAULTS = (
         "Models with asymmetric padding have shifted results.",
     ),
     Fault(
-        "the-gradient-of-a-sum-is-divided-in-compiled-code",
+        "divisors-of-gradients-always-count-the-padding-in-compiled-code",
         "jit.py",
-        "embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, True, 1)",
-        "embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, True, 0)",
+        "avg_pool_backward(flat(gradient), flat(grad_output), planes, count_include_pad, divisor)",
+        "avg_pool_backward(flat(gradient), flat(grad_output), planes, True, divisor)",
         "test_jit.py",
-        "test_same_bits_as_from_python and sum",
+        "test_same_bits_as_from_python and avg",
         "The same function has another gradient inside `njit`.",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -81,14 +82,21 @@ def test_every_half() -> None:
     np.testing.assert_array_equal(back.view(np.float16), bits.view(np.float16))
 
 
-@given(st.floats(width=32))
+def between(bits: int) -> st.SearchStrategy[float]:
+    """Numbers in the middle of two that have so many bits less, and next to it: few floats that are drawn at random are."""
+    half = 1 << (bits - 1)
+    drawn = st.tuples(st.integers(0, (1 << (32 - bits)) - 1), st.sampled_from([half - 1, half, half + 1]))
+    return drawn.map(lambda each: float(np.uint32(each[0] << bits | each[1]).view(np.float32))).filter(math.isfinite)
+
+
+@given(st.floats(width=32) | between(13))
 def test_rounding_to_half(each: float) -> None:
     with np.errstate(over="ignore"):
         expected = np.float32(each).astype(np.float16)
     np.testing.assert_array_equal(elements.half_of_float(np.float32(each)).view(np.float16), expected)
 
 
-@given(st.floats(width=32))
+@given(st.floats(width=32) | between(16))
 def test_rounding_to_bfloat(each: float) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = elements.bfloat_of_float(np.float32(each))
