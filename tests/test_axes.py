@@ -135,6 +135,18 @@ def test_dtypes(kind: str, dtype: str, axes: tuple[int, ...]) -> None:
     assert_equal(kind, out, wanted.astype(dtype) if dtype == "float16" else wanted, dtype)
 
 
+@pytest.mark.parametrize("kind", ["avg", "sum", "lp"])
+def test_halves_are_rounded_once(kind: Any) -> None:
+    """However many passes there are."""
+    x = inputs((4, 3, 4, 5), kind, "float32").astype(np.float16)
+    once = numbapool.pool(x.astype(np.float32), kind, 2, 1, axes=(3, 0, 1, 2))
+    assert_same(numbapool.pool(x, kind, 2, 1, axes=(3, 0, 1, 2)), once.astype(np.float16))
+    grad = once / np.abs(once).max()
+    arrays = [each.astype(np.float16) for each in (grad, x)]
+    once = numbapool.pool_backward(*(each.astype(np.float32) for each in arrays), kind, 2, 1, axes=(3, 0, 1, 2))
+    assert_same(numbapool.pool_backward(*arrays, kind, 2, 1, axes=(3, 0, 1, 2)), once.astype(np.float16))
+
+
 @pytest.mark.parametrize("rounding", ["truncate", "nearest"])
 def test_integer_means_over_four_axes(rounding: Any) -> None:
     x = np.random.default_rng(0).integers(-2000, 2000, (4, 3, 4, 3)).astype(np.int16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -12,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import numbapool
 from numbapool.geometry import window_plan
-from numbapool.kernels import cuda
+from numbapool.kernels import cuda, windows
 from numbapool.kernels.cuda import avg, compiler, elements, grid, indexed, whole
-from numbapool.kernels.cuda.launch import Operand, Step
+from numbapool.kernels.cuda.launch import Layer, Operand, Step, scalars_of
 from numbapool.kernels.cuda.variants import bound
 
 ROOT = Path(numbapool.__file__).parents[1]
@@ -44,6 +45,35 @@ def test_quotients_of_64_bits(n: int, divisor: int) -> None:
             assert elements.quotient64(dividend, divisor, grid.magic64(divisor)) == dividend // divisor
 
 
+EXTENTS = st.tuples(*(st.integers(*each) for each in ((1, 12), (1, 5), (1, 4), (0, 6), (0, 6), (1, 3))))
+
+
+@given(EXTENTS, st.booleans(), st.booleans())
+@settings(max_examples=500, derandomize=True)
+def test_windows_along_an_axis(extents: tuple[int, ...], ceil_mode: bool, count_include_pad: bool) -> None:
+    """Where taps are, how many count, and which windows hold an element, by the rules that all targets share."""
+    length, kernel, stride, before, after, dilation = extents
+    assume(before + length + after > (kernel - 1) * dilation)
+    plan = window_plan((1, 1, length), 1, kernel, stride, ((before, after),), dilation, ceil_mode)
+    (axis,), placement = plan.pooled, grid.placement_of(plan)
+    names = grid.PLACEMENTS[placement] | {"count": grid.COUNTS[placement, count_include_pad]}
+    window, count, holders, tap = (
+        plain(each, **names) for each in (grid.window_w, grid.count_w, grid.holders_w, grid.tap_w)
+    )
+    g = scalars_of(Layer(plan, "planes", 1), [], True, False, 0, count_include_pad)
+    inside: list[list[int]] = []
+    for o in range(axis.out):
+        first, taps, skipped, _ = window(None, 0, o, g)
+        positions = [position for position in plan.window(0, o) if 0 <= position < length]
+        inside.append(positions)
+        assert [first + k * dilation for k in range(taps)] == positions
+        assert not positions or skipped == windows.first_tap(o * stride - before, dilation)
+        assert count(o, g) == windows.count_taps(o, *axis[:1], *axis[2:], count_include_pad)
+    for i in range(length):
+        asked = [o for o in range(*holders(i, g)) if tap(i, o, g) >= 0]
+        assert asked == [o for o, positions in enumerate(inside) if i in positions]
+
+
 def test_every_half() -> None:
     bits = np.arange(1 << 16, dtype=np.uint16)
     values = np.array([elements.float_of_half(each) for each in bits])
@@ -52,14 +82,21 @@ def test_every_half() -> None:
     np.testing.assert_array_equal(back.view(np.float16), bits.view(np.float16))
 
 
-@given(st.floats(width=32))
+def between(bits: int) -> st.SearchStrategy[float]:
+    """Numbers in the middle of two that have so many bits less, and next to it: few floats that are drawn at random are."""
+    half = 1 << (bits - 1)
+    drawn = st.tuples(st.integers(0, (1 << (32 - bits)) - 1), st.sampled_from([half - 1, half, half + 1]))
+    return drawn.map(lambda each: float(np.uint32(each[0] << bits | each[1]).view(np.float32))).filter(math.isfinite)
+
+
+@given(st.floats(width=32) | between(13))
 def test_rounding_to_half(each: float) -> None:
     with np.errstate(over="ignore"):
         expected = np.float32(each).astype(np.float16)
     np.testing.assert_array_equal(elements.half_of_float(np.float32(each)).view(np.float16), expected)
 
 
-@given(st.floats(width=32))
+@given(st.floats(width=32) | between(16))
 def test_rounding_to_bfloat(each: float) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = elements.bfloat_of_float(np.float32(each))

@@ -21,10 +21,10 @@ CASES: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
     ((2, 3, 6, 7), {"kernel_size": (3, 2), "stride": (1, 2), "padding": ((1, 0), (2, 1)), "ceil_mode": True}),
     ((2, 2, 9, 8), {"kernel_size": 3, "stride": 1, "padding": 2, "dilation": 2}),
     ((1, 2, 20, 24), {"kernel_size": (5, 4), "stride": 3}),
+    ((2, 2, 4, 5, 6), {"kernel_size": (2, 3, 2), "stride": (1, 2, 3), "padding": (1, 0, 1)}),
     ((1, 1, 12, 40), {"kernel_size": (12, 40)}),
     ((1, 2, 20, 20), {"kernel_size": 17, "stride": 1}),
     ((3, 4, 6), {"kernel_size": 2}),
-    ((2, 2, 4, 5, 6), {"kernel_size": (2, 3, 2), "stride": (1, 2, 3), "padding": (1, 0, 1)}),
     ((1, 2, 3, 4, 5), {"kernel_size": 2, "stride": 1, "dilation": (2, 1, 3)}),
 )
 

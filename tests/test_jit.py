@@ -62,6 +62,12 @@ def forward(kind: str, rank: int) -> Callable[..., Any]:
         def call(x, kernel, stride, padding, dilation, ceil_mode):
             return function(x, 2.5, kernel, stride, ceil_mode, padding=padding, dilation=dilation, true_norm=True)
 
+    elif kind == "avg":
+
+        @numba.njit
+        def call(x, kernel, stride, padding, dilation, ceil_mode, count_include_pad):
+            return function(x, kernel, stride, padding, ceil_mode, count_include_pad, dilation=dilation)
+
     else:
 
         @numba.njit
@@ -87,6 +93,12 @@ def backward(kind: str, rank: int) -> Callable[..., Any]:
         @numba.njit
         def call(grad, x, indices, kernel, stride, padding, dilation, ceil_mode):
             return function(grad, x, 2.5, kernel, stride, ceil_mode, padding=padding, dilation=dilation, true_norm=True)
+
+    elif kind == "avg":
+
+        @numba.njit
+        def call(grad, x, indices, kernel, stride, padding, dilation, ceil_mode, count_include_pad):
+            return function(grad, x, kernel, stride, padding, ceil_mode, count_include_pad, dilation=dilation)
 
     else:
 
@@ -154,6 +166,8 @@ def test_same_bits_as_from_python(kind: str, rank: int, dtype: str) -> None:
             same(by_values, public_backward(grad, x, **windows))
             return
         more = {"true_norm": True} if kind == "lp" else {}
+        if kind == "avg":
+            more, arguments = {"count_include_pad": seed % 2 == 0}, (*arguments, seed % 2 == 0)
         result = public(x, *extra, **windows, **more)
         same(compiled(x, *arguments), result)
         grad = spread_values(result.shape, dtype, seed)

@@ -151,6 +151,22 @@ def test_vjp_of_particular_parameters_is_torchs_autograd(name: str) -> None:
         check_against_torch(name, {"kernel_size": 3, "stride": 2} | each, sample(name))
 
 
+def test_vjp_is_the_backward_function_of_every_parameter() -> None:
+    """Of those that torch's layers do not have, too."""
+    window = {"kernel_size": 2, "stride": 1, "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "ceil_mode": True}
+    x = sample("AvgPool2d")
+    for name, parameters in (
+        ("MaxPool2d", window),
+        ("MinPool2d", window),
+        ("AvgPool2d", window | {"count_include_pad": False}),
+        ("SumPool2d", window),
+        ("LPPool2d", window | {"norm_type": 3, "true_norm": True}),
+    ):
+        backward = getattr(numbapool, f"{name.replace('Pool', '_pool').lower()}_backward")
+        out, pullback = make(name, **parameters).vjp(x)
+        np.testing.assert_array_equal(pullback(out), backward(out, x, **parameters), err_msg=name)
+
+
 def check_against_torch(name: str, window: dict[str, Any], x: np.ndarray[Any, Any]) -> None:
     torch = pytest.importorskip("torch")
     leaf = torch.from_numpy(x.copy()).requires_grad_()

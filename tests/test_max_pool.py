@@ -322,8 +322,10 @@ def test_out_is_reused() -> None:
         public("max_pool", 2)(x, **arguments, return_indices=True, out=(out, indices))
         assert_same(out, expected)
         assert_same(indices, expected_indices)
-        assert public("max_pool_backward", 2)(gradient, x, **arguments, out=grad_input) is grad_input
-        assert_same(grad_input, reference.max_pool_backward(gradient, x, **arguments, rank=2))
+        for saved in (None, indices):
+            result = public("max_pool_backward", 2)(gradient, x, **arguments, indices=saved, out=grad_input)
+            assert result is grad_input
+            assert_same(grad_input, reference.max_pool_backward(gradient, x, **arguments, rank=2))
 
 
 @pytest.mark.parametrize("offset", [0, 1, 7, 40, 600])
@@ -474,6 +476,22 @@ def test_tiles_of_several_rows(kernel: int, dilation: int) -> None:
     np.testing.assert_array_equal(numbapool.max_pool2d(x, kernel, 1, 0, dilation), windows.max((-2, -1)))
     np.testing.assert_array_equal(out, windows.max((-2, -1)))
     np.testing.assert_array_equal(x.ravel()[indices], out)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 1), (7, 4)])
+def test_gradients_of_large_planes(kernel: int, stride: int) -> None:
+    """Several blocks of the input are owned by one unit of work each, and windows reach into two of them."""
+    x = np.random.default_rng(0).standard_normal((1, 2, 330, 140), dtype=np.float32)
+    window = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
+    out, indices = numbapool.max_pool2d(x, **window, return_indices=True)
+    gradient = np.random.default_rng(1).integers(-9, 9, out.shape).astype(np.float32)
+    expected = np.zeros(x.shape, np.float32)
+    for plane in range(2):
+        np.add.at(expected[0, plane].reshape(-1), indices[0, plane].ravel(), gradient[0, plane].ravel())
+    assert_same(numbapool.max_pool2d_backward(gradient, x, **window), expected)
+    for kind in ("plane", "window"):
+        _, given = numbapool.max_pool2d(x, **window, return_indices=True, index_kind=kind)
+        assert_same(numbapool.max_pool2d_backward(gradient, x, **window, indices=given, index_kind=kind), expected)
 
 
 def test_a_huge_dilation_needs_no_memory() -> None:

@@ -493,6 +493,10 @@ def test_vmap_of_compiled_code() -> None:
     x = torch.randn(3, 2, 4, 4)
     compiled = torch.compile(torch.func.vmap(lambda z: numbapool.max_pool2d(z, 2)), backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(x), numbapool.max_pool2d(x, 2))
+    shapes = torch.empty(2, 4, 4)
+    backward = torch.func.vmap(lambda gradient: numbapool.avg_pool2d_backward(gradient, shapes, 2))
+    compiled, gradient = torch.compile(backward, backend="aot_eager", fullgraph=True), torch.randn(3, 2, 2, 2)
+    assert torch.equal(compiled(gradient), numbapool.avg_pool2d_backward(gradient, torch.empty(3, 2, 4, 4), 2))
 
 
 def test_saved_outputs_that_are_overwritten() -> None:
@@ -811,7 +815,12 @@ def test_samples_are_drawn_as_torch_draws_them() -> None:
 
 def test_backward_functions_of_the_family_are_differentiable() -> None:
     x = torch.rand(1, 2, 7, 8, dtype=torch.float64) + 0.2
+    signed, norm = x * (torch.arange(8) % 3 - 1.5), {"norm_type": 3, "kernel_size": 3, "true_norm": True}
     for pool, backward in (
+        (
+            lambda z: numbapool.lp_pool2d(z * (signed / x), **norm),
+            lambda g: numbapool.lp_pool2d_backward(g, signed, **norm) * (signed / x),
+        ),
         (lambda z: numbapool.min_pool2d(z, 3, 2), lambda g: numbapool.min_pool2d_backward(g, x, 3, 2)),
         (lambda z: numbapool.lp_pool2d(z, 3, 3, 2), lambda g: numbapool.lp_pool2d_backward(g, x, 3, 3, 2)),
         (lambda z: numbapool.adaptive_avg_pool2d(z, 3), lambda g: numbapool.adaptive_avg_pool2d_backward(g, x, 3)),

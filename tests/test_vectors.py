@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from numbapool.kernels import windows
 from numbapool.kernels.cpu import vectors
+from numbapool.kernels.elements import BFLOAT16
 
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 LANES = {dtype: vectors.VECTOR_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}
@@ -144,6 +145,29 @@ def test_integers_are_widened_and_cut() -> None:
     wide, out = np.zeros(4, np.int64), np.zeros(4, np.int8)
     run(x, wide, out)
     assert wide.tolist() == out.tolist() == x.tolist()
+
+
+def test_bfloat16() -> None:
+    """Every number is read as the float32 that it is, and float32 between two of them is rounded, from the middle to the even."""
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    every = np.arange(1 << 16, dtype=np.uint16)
+    between = np.concatenate([every.astype(np.uint32) << 16 | rest for rest in (1, 0x7FFF, 0x8000, 0x8001)])
+    load, store, width = vectors.load, vectors.store, LANES["float32"]
+
+    @compiled
+    def run(x, floats, out):
+        for i in range(0, x.size, width):
+            store(floats, np.uintp(i), load(x, np.uintp(i), floats))
+        for i in range(0, out.size, width):
+            store(out, np.uintp(i), load(floats, np.uintp(x.size + i), floats))
+
+    floats = np.concatenate([np.empty(1 << 16, np.float32), between.view(np.float32)])
+    out = np.empty(between.size, BFLOAT16)
+    run(every.view(BFLOAT16), floats, out)
+    np.testing.assert_array_equal(floats[: 1 << 16], every.view(bfloat16).astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = between.view(np.float32).astype(bfloat16)
+    np.testing.assert_array_equal(out.view(bfloat16).astype(np.float32), expected.astype(np.float32))
 
 
 def test_indices() -> None:
