@@ -606,7 +606,11 @@ def bad_divisor(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, An
 
 def bad_power(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
     if rng.random() < 0.5:
-        return rng.choice((True, "2", None, [2], 2j, np.True_, np.timedelta64(2, "ns"))), Error(TypeError, "norm_type"), {}
+        return (
+            rng.choice((True, "2", None, [2], 2j, np.True_, np.timedelta64(2, "ns"))),
+            Error(TypeError, "norm_type"),
+            {},
+        )
     return rng.choice((0, 0.0, -1, -0.5, -math.inf, math.nan)), Error(ValueError, "norm_type"), {}
 
 

@@ -847,12 +847,15 @@ def run(faults: Sequence[Fault], jobs: int) -> list[Outcome]:
         for number in range(jobs):
             trees.put(copy_tree(Path(directory, str(number))))
         task = progress.add_task("planting", total=len(faults))
-        for future in as_completed([pool.submit(planted, fault) for fault in faults]):
-            outcome = future.result()
-            outcomes[outcome.fault.name] = outcome
-            progress.update(task, advance=1, description=outcome.fault.name)
-            if outcome.problem:
-                console.print(f"{outcome.fault.name}: {outcome.problem}", markup=False, soft_wrap=True)
+        try:
+            for future in as_completed([pool.submit(planted, fault) for fault in faults]):
+                outcome = future.result()
+                outcomes[outcome.fault.name] = outcome
+                progress.update(task, advance=1, description=outcome.fault.name)
+                if outcome.problem:
+                    console.print(f"{outcome.fault.name}: {outcome.problem}", markup=False, soft_wrap=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
     return [outcomes[fault.name] for fault in faults]
 
 

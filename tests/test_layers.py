@@ -154,7 +154,7 @@ def test_vjp_of_particular_parameters_is_torchs_autograd(name: str) -> None:
 def test_vjp_is_the_backward_function_of_every_parameter() -> None:
     """Of those that torch's layers do not have, too."""
     window = {"kernel_size": 2, "stride": 1, "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "ceil_mode": True}
-    x = sample("AvgPool2d")
+    x = sample("AvgPool2d").astype(np.float32)
     for name, parameters in (
         ("MaxPool2d", window),
         ("MinPool2d", window),
