@@ -20,7 +20,7 @@ KERNELS, EMULATED, CALLERS = (
     "functions around numbapool.jit and parts of kernels",
 )
 # What the default run may compile, all processes together; two of them may compile the same at the same time.
-BUDGET = {KERNELS: 320, EMULATED: 300, CALLERS: 200}
+BUDGET = {KERNELS: 400, EMULATED: 400, CALLERS: 220}
 
 
 class Compilations(event.Listener):  # type: ignore[misc]
