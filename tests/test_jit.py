@@ -376,8 +376,9 @@ def test_empty_batches(kind: str, rank: int, dtype: str) -> None:
         x = np.empty((0, 3, *[length] * rank), dtype)
         each = (kernel,) * rank, (stride,) * rank, ((padding,) * 2,) * rank, (1,) * rank
         expected = getattr(numbapool, f"{kind}_pool{rank}d")(x, *extra_of(kind), each[0], each[1], padding=each[2])
-        results, gradients = forward(kind, rank)(x, *each, False), np.empty(expected.shape, dtype)
-        back = backward(kind, rank)(gradients, x, gradients.astype(np.int64), *each, False)
+        flags = (False, True) if kind == "avg" else (False,)  # ceil_mode, count_include_pad
+        results, gradients = forward(kind, rank)(x, *each, *flags), np.empty(expected.shape, dtype)
+        back = backward(kind, rank)(gradients, x, gradients.astype(np.int64), *each, *flags)
         if kind in ("max", "min"):
             (_, indices), results = results
             same(indices, expected.astype(np.int64))
