@@ -15,7 +15,7 @@ import numpy as np
 
 from numbapool import functional
 from numbapool.dispatch import Spec
-from numbapool.geometry import AUTOMATIC_PADDING, LARGEST_EXTENT, dtype_name, shown
+from numbapool.geometry import AUTOMATIC_PADDING, LARGEST_EXTENT, as_int, dtype_name, shown
 
 # What should not be less than this, in elements.
 LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0, "output_size": 1}
@@ -232,9 +232,10 @@ def _mended(value: Any, least: int, rank: int | None) -> Any:
         number = int(value) if isinstance(value, (float, np.floating)) and np.isfinite(value) else value
         if isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value):
             number = int(value)
-        if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
+        try:
+            return min(max(as_int("", number), least), LARGEST_EXTENT)
+        except TypeError:  # no int, nor written like one
             return least
-        return int(min(max(number, least), LARGEST_EXTENT))
     given = [_mended(each, least, 2 if isinstance(each, (tuple, list)) else None) for each in value]  # pairs of padding
     if rank is not None and given:
         given = (given + given[-1:] * rank)[:rank]

@@ -457,7 +457,7 @@ def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
             f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {shown(output_ratio)}"
         )
     for each in ratios:
-        if isinstance(each, (bool, np.bool_)) or not isinstance(each, (int, float, np.integer, np.floating)):
+        if not _is_number(each):
             raise TypeError(f"output_ratio must be a float, got {_described(each)}")
         if not 0 < each < 1:
             raise ValueError(f"output_ratio must be between 0 and 1, got {shown(output_ratio)}")
@@ -803,6 +803,12 @@ def as_int(name: str, value: Any) -> int:
     raise TypeError(f"{name} must be an int, got {_described(value)}") from cause
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real number of Python's or NumPy's; a timedelta64 is not, though it is among NumPy's integers."""
+    is_other = isinstance(value, (bool, np.timedelta64))
+    return isinstance(value, (int, float, np.integer, np.floating)) and not is_other
+
+
 def _described(value: Any) -> str:
     """A value of the wrong type, for messages: of an array of more than a few elements the shape."""
     shape = getattr(value, "shape", None)
@@ -863,7 +869,7 @@ def as_divisor(value: Any) -> int | None:
 
 def as_norm_type(value: Any) -> float:
     """`norm_type` as a float greater than 0; infinity is one."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not _is_number(value):
         raise TypeError(f"norm_type must be a number, got {_described(value)}")
     if not value > 0:
         raise ValueError(f"norm_type must be greater than 0, got {shown(value)}")

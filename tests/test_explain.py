@@ -407,6 +407,7 @@ MISTAKES: list[tuple[str, tuple[int, ...], dict[str, Any], list[str]]] = [
     ("max_pool2d", X2, {"kernel_size": 2, "dilation": 0}, ["dilation=1"]),
     ("max_pool2d", X2, {"kernel_size": 2.0}, ["kernel_size=2"]),
     ("max_pool2d", X2, {"kernel_size": "3"}, ["kernel_size=3"]),
+    ("max_pool2d", X2, {"kernel_size": np.timedelta64(3, "ns")}, ["kernel_size=1"]),
     ("max_pool2d", X2, {"kernel_size": True}, ["kernel_size=1"]),
     ("max_pool2d", X2, {"kernel_size": None}, ["kernel_size=1"]),
     ("max_pool2d", X2, {"kernel_size": (2, 3, 4)}, ["kernel_size=(2, 3)"]),

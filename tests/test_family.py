@@ -505,6 +505,7 @@ GENERATOR = np.random.default_rng(0)
         (ValueError, "norm_type must be greater than 0, got 0", lambda: numbapool.lp_pool2d(X, 0, 2)),
         (ValueError, "norm_type must be greater than 0, got nan", lambda: numbapool.lp_pool2d(X, math.nan, 2)),
         (TypeError, "norm_type must be a number, got '2'", lambda: numbapool.lp_pool2d(X, "2", 2)),
+        (TypeError, "norm_type must be a number, got .*timedelta", lambda: numbapool.lp_pool2d(X, np.timedelta64(2, "ns"), 2)),
         (TypeError, "x has dtype int64", lambda: numbapool.lp_pool2d(INDICES, 2, 2)),
         (TypeError, "true_norm must be a bool", lambda: numbapool.lp_pool2d(X, 2, 2, true_norm=1)),
         (ValueError, "Found an invalid max index: -1", lambda: numbapool.max_unpool2d(X, INDICES - 1, 2)),
