@@ -11,16 +11,17 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numba import cuda
 from numpy.typing import NDArray
 
 import numbapool
+from numbapool.kernels.cuda.compiler import numba_cuda
 from numbapool.kernels.cuda.launch import Step
 from numbapool.kernels.cuda.variants import bound, buffer_dtype
 from tests import emulation
 from tests.emulation import EmulatedArray
 
 SEEN: set[str] = set()
+cuda = numba_cuda()
 
 
 def simulate(step: Step, arguments: tuple[int, ...]) -> None:
