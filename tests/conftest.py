@@ -207,7 +207,7 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> Any:
     tests = yield
     if not isinstance(tests, list):
         return tests
-    others = list(left_out(tests))
+    others = set(left_out(tests))
     if collector.config.option.markexpr == DEFAULT_RUN:
         return [test for test in tests if test not in others]
     for test in others:

@@ -156,7 +156,7 @@ def pool(
     check_axes_not_empty(shape, chosen)
     if len(chosen) <= MOST_AXES:
         return _forward(backend, pooling, x, out)
-    _check_outs(backend, out, return_indices)
+    _check_outs(backend, out, pooling.return_indices)
     result = _forward_in_passes(backend, pooling, x)
     return _handed_back(backend, result, out)
 
@@ -362,7 +362,7 @@ def _explained(error: ValueError, shape: tuple[int, ...], axes: tuple[int, ...])
 def _check_outs(backend: Backend, out: Any, return_indices: bool) -> None:
     """What can be said of `out` before there are results to be written to it."""
     if out is not None:
-        backend.check_outs(outs_of(out, as_flag("return_indices", return_indices)))
+        backend.check_outs(outs_of(out, return_indices))
 
 
 def _handed_back(backend: Backend, results: Any, out: Any) -> Any:
