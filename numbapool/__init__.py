@@ -4,6 +4,7 @@ The functions have the names, arguments and defaults of torch.nn.functional; eac
 defines every operation in plain Python.
 """
 
+from numbapool import kinds
 from numbapool.dispatch import register
 from numbapool.explanation import explain
 from numbapool.functional import (
@@ -161,6 +162,7 @@ __all__ = [
     "global_lp_pool_backward",
     "global_max_pool",
     "global_max_pool_backward",
+    "kinds",
     "lp_pool1d",
     "lp_pool1d_backward",
     "lp_pool2d",

@@ -14,14 +14,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 
 from numbapool import functional
+from numbapool.arguments import AUTOMATIC_PADDING, LARGEST_EXTENT, as_int, shown
 from numbapool.dispatch import Spec
-from numbapool.geometry import AUTOMATIC_PADDING, LARGEST_EXTENT, as_int, dtype_name, shown
+from numbapool.dtypes import dtype_name
 
 # What should not be less than this, in elements.
 LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0, "output_size": 1}
 
 # What to try for parameters that have no default, or no useful one.
 FALLBACKS = {"kernel_size": 2, "norm_type": 2.0, "output_size": 1, "output_ratio": 0.5, "kind": "max"}
+
+# What public functions may have to be given.
+ARRAYS = ("grad_output", "x", "indices")
 
 # Wrong arguments are mended one after the other, at most so many.
 MOST_MENDED = 6
@@ -108,11 +112,22 @@ def _beginning(error: Exception) -> str:
     return re.split(r"[\d(\[]", f"{error}", maxsplit=1)[0]
 
 
+def forward_of(name: str) -> str:
+    """The function whose gradient a function computes, or itself."""
+    return name.removesuffix("_backward")
+
+
+def arrays_of(name: str) -> tuple[str, ...]:
+    """The arrays that a public function must be given, in their order; `explain` makes them up."""
+    parameters = inspect.signature(getattr(functional, name)).parameters.values()
+    return tuple([each.name for each in parameters if each.name in ARRAYS and each.default is each.empty])
+
+
 def parameters_of(name: str) -> dict[str, inspect.Parameter]:
-    """The parameters of a public function but for arrays that `explain` makes up, and for `out`."""
-    left_out = {"x", "grad_output", "out"} | ({"indices"} if "unpool" in name else set())
+    """The parameters of a public function but for those arrays, and for `out`."""
+    left_out = {*arrays_of(name), "out"}
     parameters = inspect.signature(getattr(functional, name)).parameters
-    return {key: each for key, each in parameters.items() if key not in left_out}
+    return {key: each for key, each in parameters.items() if key not in left_out and each.kind is not each.VAR_KEYWORD}
 
 
 @cache
@@ -142,7 +157,7 @@ def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tu
     for name in in_message or [name for name in parameters if name in request.arguments]:
         parameter = parameters[name]
         if name == "indices":  # of backward, by their shape
-            forward = replace(request, name=request.name.removesuffix("_backward")).without("indices")
+            forward = replace(request, name=forward_of(request.name)).without("indices")
             with suppress(ValueError, TypeError):
                 yield name, request.with_argument(name, attempt(forward))
         value = request.arguments.get(name, parameter.default)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from numbapool.geometry import shown
+from numbapool.arguments import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,10 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from numbapool.geometry import Plan, shown
+from numbapool.arguments import shown
+from numbapool.geometry import Plan
+from numbapool.operations import Step
+from numbapool.requests import Pooling
 
 Spec: TypeAlias = "tuple[tuple[int, ...], np.dtype[Any]]"  # shape and dtype of an array
 
@@ -27,8 +30,11 @@ class Backend(Protocol):
         others do.
         """
 
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
-        """Record a call of a public function of pooled `rank` ("max_pool" stands for max_pool1d to max_pool3d)."""
+    def trace(self, pooling: Pooling, x: Any, indices: Any, out: Any) -> Any:
+        """Record a request; of unpooling `indices` say where elements go."""
+
+    def trace_backward(self, pooling: Pooling, grad_output: Any, x: Any, indices: Any, out: Any) -> Any:
+        """Record the gradient of a request."""
 
     def to_numpy(self, array: Any) -> np.ndarray:
         """The values of a small array."""
@@ -61,16 +67,16 @@ class Backend(Protocol):
     def __hash__(self) -> int:
         """Backends are keys of caches."""
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
-        """The forward `operation` for inputs of one shape and dtype, as a function `(x, out) -> results`.
+    def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """A step of one array, for inputs of one shape and dtype, as a function `(x, out) -> results`.
 
         `specs` describes the results; one result comes alone, several as a tuple. `out` is None or one array a result.
         """
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """Run the target's backward `operation` and return its result, in `out` if that is not None."""
+        """Run a step of the arrays it takes and return its result, in `out` if that is not None."""
 
 
 # Array type -> module of its backend, by the type's full name, so that registering imports nothing.

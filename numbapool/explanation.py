@@ -12,37 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, partial
-from math import gcd, isinf, prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from numbapool import functional
-from numbapool.advice import Change, Request, changes_that_help, parameters_of, written
+from numbapool.advice import Change, Request, arrays_of, changes_that_help, forward_of, parameters_of, written
+from numbapool.arguments import LARGEST_INT64, as_int, entries, shown
 from numbapool.backends.numpy import standard_dtype
-from numbapool.backends.outline import Call, Outline
+from numbapool.backends.outline import Call, Outline, Record
 from numbapool.dispatch import Spec, backend_of
-from numbapool.geometry import (
-    LARGEST_INT64,
-    BinPlan,
-    Plan,
-    WindowPlan,
-    as_axes,
-    as_int,
-    bin_sizes,
-    dtype_name,
-    entries,
-    shown,
-    unpooled_windows,
-)
+from numbapool.dtypes import dtype_name
+from numbapool.geometry import BinPlan, Plan, WindowPlan, bin_sizes
 from numbapool.kernels.elements import BFLOAT16
 from numbapool.kernels.windows import Axis, Bins
+from numbapool.requests import Adaptive, Fractional, Pooling, Unpooled, Whole, Windows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# Operations that only renumber indices, after the pooling or before it.
-RENUMBERING = ("to_global", "from_global")
 
 # Of an array of NumPy.
 MOST_AXES = 64
@@ -188,8 +176,8 @@ class Explanation:
         What kernels read and write, every element of their arrays once: the least that can be moved.
     bandwidth : float or None
         Bytes a second.
-    negative : str
-        What becomes of negative elements, where a power mean by torch's rule may have no use for them.
+    pooling : numbapool.requests.Pooling or None
+        What the call asks for.
     """
 
     call: str
@@ -203,7 +191,7 @@ class Explanation:
     bytes_read: int = 0
     bytes_written: int = 0
     bandwidth: float | None = None
-    negative: str = ""
+    pooling: Pooling | None = field(default=None, compare=False)
 
     @property
     def is_backward(self) -> bool:
@@ -213,7 +201,7 @@ class Explanation:
     @property
     def is_unpooling(self) -> bool:
         """Whether windows are undone."""
-        return self.call.startswith("max_unpool")
+        return self.pooling is not None and isinstance(self.pooling.windows, Unpooled)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -298,10 +286,12 @@ class Explanation:
         rows += [(axis.name, axis.formula) for axis in self.axes]
         rows += [("", "")]
         rows += [("windows", "; ".join(self._about_windows())), ("overlap", "; ".join(self._about_overlap()))]
-        if self.negative:
-            rows += [("x < 0", self.negative)]
+        assert self.pooling is not None
+        operation = self.pooling.operation
+        if negative := operation.negative(*self.pooling.parameters):
+            rows += [("x < 0", negative)]
         if self.is_backward:
-            rows += [("gradient", self._about_gradient())]
+            rows += [("gradient", operation.gradient)]
         rows += [("memory", f"{in_bytes(self.bytes_read)} read, {in_bytes(self.bytes_written)} written")]
         if self.floor_seconds is not None and self.bandwidth is not None:
             rows += [("time", f"at least {in_seconds(self.floor_seconds)} at {self.bandwidth / 1e9:g} GB/s")]
@@ -335,17 +325,6 @@ class Explanation:
         ]
         mean = f"{self.windows_per_element:.3g}"
         return [*texts, f"an element is in {mean} window{'s' * (mean != '1')} on average"]
-
-    def _about_gradient(self) -> str:
-        if self.is_unpooling:
-            return "of the place that an element went to"
-        if "lp_pool" in self.call or "kind='lp'" in self.call:
-            return "of a window goes to its elements, to each by its share of the norm"
-        if "sum_pool" in self.call or "kind='sum'" in self.call:
-            return "of a window goes to each of its elements"
-        if "avg_pool" in self.call or "kind='avg'" in self.call:
-            return "of a window goes to its elements in equal parts"
-        return "of a window goes to the one element that was taken"
 
 
 def explain(
@@ -423,11 +402,11 @@ def explain(
     request = _request(name, spec, args, kwargs)
     try:
         run = _run(request)
-        forward = run if not name.endswith("_backward") else _run_forward(request)
+        forward = run if forward_of(name) == name else _run_forward(request)
     except (ValueError, TypeError) as error:
         changes = changes_that_help(request, error, lambda each: _run(each).out_shape)
         return Explanation(_written(request), *spec, error=error, changes=changes)
-    axes, planes = _axes(request, [call.plan for call in forward.calls if call.operation not in RENUMBERING])
+    axes, planes = _axes(forward, spec[0])
     read, written = (
         sum(prod(shape) * dtype.itemsize for call in run.calls for shape, dtype in getattr(call, arrays))
         for arrays in ("read", "written")
@@ -441,7 +420,7 @@ def explain(
         bytes_read=read,
         bytes_written=written,
         bandwidth=speed,
-        negative=_about_negative(request),
+        pooling=run.pooling,
     )
 
 
@@ -449,6 +428,7 @@ def explain(
 class Run:
     """What came of a call on arrays without values."""
 
+    pooling: Pooling
     calls: list[Call]
     results: dict[str, Spec]
 
@@ -462,39 +442,45 @@ def _run(request: Request) -> Run:
     """Call a public function on an array without values; raises what the function raises."""
     name, spec = request.name, request.spec
     function = getattr(functional, name)
-    calls: list[Call] = []
-    arrays: list[Outline] = [Outline(*spec, calls)]
-    number = len(arrays) + name.endswith("_backward") + ("unpool" in name)
+    record = Record()
+    x = Outline(*spec, record)
+    taken = arrays_of(name)
     try:
-        inspect.signature(function).bind(*arrays * number, *request.surplus, **request.arguments)
+        inspect.signature(function).bind(*[x] * len(taken), *request.surplus, **request.arguments)
     except TypeError:  # Python says what is wrong with the names and the number of arguments
         by_place = request.arguments.values() if request.surplus else ()
-        function(*arrays * number, *by_place, *request.surplus, **({} if request.surplus else request.arguments))
-    if name.endswith("_backward"):
-        arrays.insert(0, Outline(_run_forward(request).out_shape, spec[1], calls))
-    if "unpool" in name:
-        arrays.append(Outline(spec[0], _index_dtype(request), calls))
+        function(*[x] * len(taken), *by_place, *request.surplus, **({} if request.surplus else request.arguments))
+    arrays = {"x": x}
+    if "grad_output" in taken:
+        arrays["grad_output"] = Outline(_run_forward(request).out_shape, spec[1], record)
+    if "indices" in taken:
+        arrays["indices"] = Outline(spec[0], _index_dtype(request), record)
     given = dict(request.arguments)
     if given.get("indices") is not None:
         shape, dtype = _spec_of("indices", given["indices"], None)
         if isinstance(given["indices"], (tuple, list)):
             dtype = _index_dtype(request)
-        given["indices"] = Outline(shape, dtype, calls)
+        given["indices"] = Outline(shape, dtype, record)
     if given.get("_random_samples") is not None:
         samples = given["_random_samples"]
         try:
             given["_random_samples"] = backend_of("_random_samples", samples).to_numpy(samples)
         except Exception as error:  # of a library, about an array without values
             raise TypeError(f"_random_samples must be an array with values, got {written(samples)}") from error
-    results = function(*arrays, **given)
-    names = ["grad_input"] if name.endswith("_backward") else ["out", "indices"]
+    results = function(*[arrays[each] for each in taken], **given)
+    names = ["grad_input"] if "grad_output" in taken else ["out", "indices"]
     outlines = results if isinstance(results, tuple) else (results,)
-    return Run(calls, {key: (each.shape, each.dtype) for key, each in zip(names, outlines, strict=False)})
+    assert record.pooling is not None
+    return Run(
+        record.pooling,
+        record.calls,
+        {key: (each.shape, each.dtype) for key, each in zip(names, outlines, strict=False)},
+    )
 
 
 def _run_forward(request: Request, **more: Any) -> Run:
     """The forward pass of a backward."""
-    name = request.name.removesuffix("_backward")
+    name = forward_of(request.name)
     known = parameters_of(name)
     arguments = {key: value for key, value in (request.arguments | more).items() if key in known}
     return _run(Request(name, request.spec, arguments))
@@ -505,16 +491,11 @@ def _index_dtype(request: Request) -> np.dtype[Any]:
     kind = request.arguments.get("index_kind")
     if not isinstance(kind, str) or kind != "window":
         return np.dtype(np.int64)
-    if "unpool" in request.name:
-        plan = _run_forward(request.without("index_kind")).calls[0].plan
-        return unpooled_windows(plan, *_undone(request)).index_dtype
+    if "indices" in arrays_of(request.name):
+        forward = _run_forward(request.without("index_kind"))
+        dtype: np.dtype[Any] = forward.pooling.windows.undone(forward.calls[0].plan).index_dtype
+        return dtype
     return _run_forward(request, return_indices=True).results["indices"][1]
-
-
-def _undone(request: Request) -> tuple[Any, Any, Any]:
-    """Kernel size, stride and padding of the pooling that unpooling undoes."""
-    given = request.arguments
-    return given["kernel_size"], given.get("stride"), given.get("padding", 0)
 
 
 def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
@@ -584,33 +565,20 @@ def _as_dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(f"dtype must be NumPy's or the name of one, got {shown(value)}") from None
 
 
-def _about_negative(request: Request) -> str:
-    """What torch's rule makes of negative elements whose powers are not those of their magnitudes; nothing of other calls."""
-    name, given = request.name, request.arguments
-    is_norm = name.startswith("lp_pool") or given.get("kind") == "lp"
-    power = float(given.get("norm_type", 2))
-    if not is_norm or given.get("true_norm") or isinf(power) or power % 2 == 0:
-        return ""
-    true_norm = f"true_norm=True takes magnitudes: (sum |x|^{power:g})^(1/{power:g})"
-    if power == 1:
-        return f"counts as it is, by torch's rule; {true_norm}"
-    makes = "makes its window NaN" if power % 1 else "makes a window NaN whose sum of powers is negative"
-    return f"{makes}, by torch's rule; {true_norm}"
-
-
-def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...], int]:
+def _axes(forward: Run, shape: tuple[int, ...]) -> tuple[tuple[AxisWindows, ...], int]:
     """The windows along each pooled axis, and how many planes have them."""
-    name, arguments, (shape, _) = request.name, request.arguments, request.spec
+    pooling, windows = forward.pooling, forward.pooling.windows
+    plans = [call.plan for call in forward.calls if not call.step.renumbers]
     planes = plans[0].planes
-    if name.startswith("global"):
-        lengths = shape[1:-1] if arguments.get("data_format") == "channels_last" else shape[2:]
+    if isinstance(windows, Whole):
+        lengths = shape[1:-1] if pooling.data_format == "channels_last" else shape[2:]
         plans = [WindowPlan((), tuple(Axis(length, 1, length, length, 1, 0, 0) for length in lengths))]
-    elif "unpool" in name:
-        plans = [unpooled_windows(plans[0], *_undone(request))]
+    elif isinstance(windows, Unpooled):
+        plans = [windows.undone(plans[0])]
     rank = sum(len(plan.pooled) for plan in plans)
     names = [*LETTERS.get(rank, "")] or [f"axis {i + 2}" for i in range(rank)]
-    if name.startswith("pool"):
-        chosen = as_axes(arguments.get("axes"), arguments["kernel_size"], len(shape))
+    chosen = pooling.axes
+    if chosen is not None:
         names = [f"axis {axis}" for axis in chosen]
         planes = prod(shape[axis] for axis in range(len(shape)) if axis not in chosen)
     # More than three axes are pooled in passes, from the last to the first.
@@ -625,7 +593,7 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
                 names[number],
                 pooled.length,
                 pooled.out,
-                _formula(name, arguments, plan, i),
+                _formula(windows, plan, i),
                 (regular.before, regular.after) if regular is not None else (0, 0),
                 partial(plan.window, i),
                 regular,
@@ -635,28 +603,27 @@ def _axes(request: Request, plans: list[Plan]) -> tuple[tuple[AxisWindows, ...],
     return tuple(axes), planes
 
 
-def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int) -> str:
+def _formula(windows: Windows, plan: Plan, i: int) -> str:
     """How the length of the output comes about."""
     length, out = plan.pooled[i][:2]
-    if name.startswith("global"):
+    if isinstance(windows, Whole):
         return f"all {length} elements are one window = {out}"
-    if name.startswith("adaptive"):
+    if isinstance(windows, Adaptive):
         bins = f", bin i from floor(i*{length} / {out}) to ceil((i + 1)*{length} / {out})" if out else ""
         return f"output_size = {out}{bins}"
-    if isinstance(plan, BinPlan):
-        kernel = plan.kernel[i]
-        ratio = arguments.get("output_ratio")
-        if ratio is not None:
-            each = entries(ratio, len(plan.pooled))[i]
+    if isinstance(windows, Fractional):
+        kernel = plan.kernel[i] if isinstance(plan, BinPlan) else 0
+        if windows.output_ratio is not None:
+            each = entries(windows.output_ratio, len(plan.pooled))[i]
             return f"floor({length} * {each}) = {out}, windows of {kernel} are drawn"
         return f"output_size = {out}, windows of {kernel} are drawn"
     _, _, kernel, stride, dilation, before, after = plan.pooled[i]
-    if "unpool" in name:
+    if isinstance(windows, Unpooled):
         default = (out - 1) * stride + kernel - before - after
         usual = f"({out} - 1)*{stride} + {kernel} - 2*{before} = {default}"
         return usual if default == length else f"output_size = {length}, by default {usual}"
     room = f"({length} + {before} + {after} - {dilation}*({kernel} - 1) - 1) / {stride}"
-    if not arguments.get("ceil_mode"):
+    if not getattr(windows, "ceil_mode", False):
         return f"floor({room}) + 1 = {out}"
     if plan.window(i, out - 1)[-1] < length + after - 1:  # with one window more the end would be reached
         return f"ceil({room}) + 1 - 1 = {out}, less one window that would begin behind the input"
@@ -664,11 +631,8 @@ def _formula(name: str, arguments: dict[str, Any], plan: Plan, i: int) -> str:
 
 
 def _written(request: Request) -> str:
-    arrays = [
-        key for key in inspect.signature(getattr(functional, request.name)).parameters if key in ("grad_output", "x")
-    ]
-    arrays += ["indices"] * ("unpool" in request.name)
-    return f"{request.name}({', '.join([*arrays, *(f'{key}={written(each)}' for key, each in request.arguments.items())])})"
+    texts = *arrays_of(request.name), *[f"{key}={written(each)}" for key, each in request.arguments.items()]
+    return f"{request.name}({', '.join(texts)})"
 
 
 def _below(positions: range, end: int) -> int:

@@ -1,82 +1,47 @@
-"""Arguments to a plan: every rule about shapes and every error about arguments of a pooling call.
+"""Checked values and shapes to a plan: every rule about shapes of a pooling call.
 
 A `WindowPlan` is made once for each combination of shape and parameters and then cached; kernels and backends do no shape
-arithmetic of their own. Sizes are Python integers, so nothing overflows before it is checked.
+arithmetic of their own.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import gcd, prod
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from numbapool.kernels.elements import BFLOAT16
+from numbapool.arguments import (
+    LARGEST_EXTENT,
+    Extent,
+    Padding,
+    adaptive_sizes,
+    check_extents,
+    check_not_empty,
+    check_rank,
+    check_whole,
+    per_axis,
+    ratios_per_axis,
+    shape_error,
+    shown,
+    undone_window,
+    unpooled_lengths,
+    window_arguments,
+)
+from numbapool.dtypes import smallest_unsigned
 from numbapool.kernels.elements import values as values_of
 from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
 
-# An int, or one int an axis; a sequence of one int counts for every axis, here and below.
-Extent: TypeAlias = int | Sequence[int]
-# An int or None, or one of them an axis.
-Sizes: TypeAlias = int | Sequence[int | None] | None
-# An int, one int an axis, one (before, after) an axis, or the name of an automatic padding.
-Padding: TypeAlias = int | Sequence[int] | Sequence[Sequence[int]] | str
-# Which axis of an array holds the channels.
-DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
-# What indices count: positions in the plane, in the whole array, or in the window.
-IndexKind: TypeAlias = Literal["plane", "global", "window"]
-# How quotients of integers are rounded.
-Rounding: TypeAlias = Literal["truncate", "nearest"]
-
 # min or max of two lengths; other functions where lengths are symbols.
 Least: TypeAlias = Callable[[int, int], int]
-
-AUTOMATIC_PADDING = ("same", "same_lower", "valid")
-
-# Kernels compute positions in int64: with every extent below 2**62 no sum or difference of two of them overflows.
-LARGEST_EXTENT = 2**62
-LARGEST_INT64 = 2**63 - 1
 # Results of up to so many elements have at most 2**63 - 1 bytes, whatever their dtype: to no library larger ones are arrays.
 LARGEST_SIZE = 2**59 - 1
-
-# Arrays of up to so many elements are printed in messages, of others the shape; and of anything so many characters.
-MOST_SHOWN = 8
-MOST_CHARACTERS = 200
-
 # A last axis of up to this length, shorter than the window, is likely to hold the channels of an image.
 MOST_COLORS = 4
-
-# Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
-SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))
-HALVES = dict.fromkeys([np.dtype("float16"), BFLOAT16])
-FLOATS = HALVES | SINGLE_AND_DOUBLE
-COMPLEX = dict.fromkeys(map(np.dtype, ("complex64", "complex128")))
-INTEGERS = dict.fromkeys(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")))
-UNSIGNED = tuple(map(np.dtype, ("uint8", "uint16", "uint32", "uint64")))
-BOOL = {np.dtype(bool): None}
-ORDERED = FLOATS | INTEGERS | BOOL  # what maxima take
-AVERAGED = FLOATS | COMPLEX | INTEGERS  # what means take
-SUMMED = AVERAGED | BOOL  # what sums take
-INEXACT = FLOATS | COMPLEX  # what gradients of sums and means take
-INDICES = {np.dtype(np.int64): None}
-
 UNIT_AXIS = Axis(length=1, out=1, kernel=1, stride=1, dilation=1, before=0, after=0)
-LAYOUTS = {
-    "channels_first": {
-        1: ("(C, L)", "(N, C, L)"),
-        2: ("(C, H, W)", "(N, C, H, W)"),
-        3: ("(C, D, H, W)", "(N, C, D, H, W)"),
-    },
-    "channels_last": {
-        1: ("(L, C)", "(N, L, C)"),
-        2: ("(H, W, C)", "(N, H, W, C)"),
-        3: ("(D, H, W, C)", "(N, D, H, W, C)"),
-    },
-}
 
 
 @dataclass(frozen=True, eq=False)  # equal arguments give the same cached plan, and identity is what hashes quickly
@@ -256,20 +221,6 @@ def window_plan(
     return _window_plan(shape, *window_arguments(rank, kernel_size, stride, padding, dilation, ceil_mode))
 
 
-def window_arguments(
-    rank: int, kernel_size: Extent, stride: Extent | None, padding: Padding, dilation: Extent, ceil_mode: bool
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...] | str, tuple[int, ...], bool]:
-    """The parameters of a window with one value an axis each; padding by name stays a name."""
-    kernel = per_axis("kernel_size", kernel_size, rank)
-    return (
-        kernel,
-        kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank),
-        _padding_per_axis(padding, rank),
-        per_axis("dilation", dilation, rank),
-        as_flag("ceil_mode", ceil_mode),
-    )
-
-
 @lru_cache(maxsize=1024)
 def _plan_of_ints(
     shape: tuple[int, ...], rank: int, kernel: int, stride: int | None, padding: int, dilation: int, ceil_mode: bool
@@ -291,7 +242,7 @@ def _window_plan(
 ) -> WindowPlan:
     plan = WindowPlan(shape[: -len(kernel)], pooled_axes(shape, kernel, stride, padding, dilation, ceil_mode))
     if max(axis.length + axis.before + axis.after for axis in plan.pooled) > LARGEST_EXTENT:
-        raise ValueError(
+        raise shape_error(
             f"padding must make axes of at most 2**62 elements, got padding={padding} for x of shape {shape}"
         )
     check_size(plan.out_shape, shape, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
@@ -302,7 +253,7 @@ def check_size(out_shape: tuple[int, ...], shape: tuple[int, ...], **causes: Any
     """Refuse an output that no memory holds; `causes` are the arguments it comes from."""
     if prod(max(length, 1) for length in out_shape) > LARGEST_SIZE:  # NumPy, too, refuses such shapes if empty
         given = ", ".join(f"{name}={shown(value)}" for name, value in causes.items())
-        raise ValueError(
+        raise shape_error(
             f"Output size is too large: {out_shape} has more than 2**59 - 1 elements, of x of shape {shape} by {given}"
         )
 
@@ -319,17 +270,17 @@ def pooled_axes(
 ) -> tuple[Axis, ...]:
     """The pooled axes of an array of `shape`, whose lengths may be symbols: then `least` and `greatest` take their kind."""
     rank = len(kernel)
-    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
-    _check_extents("stride", stride, 1, "stride should not be zero or negative")
-    _check_extents("dilation", dilation, 1, "dilation should be greater than zero")
+    check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    check_extents("stride", stride, 1, "stride should not be zero or negative")
+    check_extents("dilation", dilation, 1, "dilation should be greater than zero")
     check_rank(shape, rank, is_sliding=True)
-    _check_not_empty(shape, rank, "batch axis")
+    check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     pads = padding_for(padding, lengths, kernel, stride, dilation, greatest)
     if not isinstance(padding, str):
         for pair in pads:
-            _check_extents("padding", pair, 0, "pad must be non-negative")
+            check_extents("padding", pair, 0, "pad must be non-negative")
     if any(span > LARGEST_EXTENT for span in spans):
         raise ValueError(f"windows of kernel_size={kernel} with dilation={dilation} must span at most 2**62 elements")
     axes = tuple(
@@ -355,7 +306,7 @@ def pooled_axes(
                 f"; the last axis, of length {lengths[-1]}, is pooled here: channels come before the pooled axes, or last "
                 "with data_format='channels_last'"
             )
-        raise ValueError(text)
+        raise shape_error(text)
     return axes
 
 
@@ -392,24 +343,14 @@ def adaptive_plan(shape: tuple[int, ...], rank: int, output_size: Any) -> Plan:
     return _adaptive_plan(shape, adaptive_sizes(rank, output_size))
 
 
-def adaptive_sizes(rank: int, output_size: Any) -> tuple[int | None, ...]:
-    """`output_size` with one int or None an axis."""
-    sizes = entries(output_size, rank)
-    if len(sizes) != rank:
-        raise ValueError(
-            f"output_size must be an int, None, or {rank} of them, one for each pooled axis, got {shown(output_size)}"
-        )
-    return tuple(None if each is None else as_int("output_size", each) for each in sizes)
-
-
 def adaptive_lengths(shape: tuple[int, ...], sizes: tuple[int | None, ...]) -> tuple[int, ...]:
     """Lengths of the pooled axes of the output; lengths may be symbols."""
     rank = len(sizes)
     check_rank(shape, rank)
-    _check_not_empty(shape, rank, "batch and channel axes")
+    check_not_empty(shape, rank, "batch and channel axes")
     given = [each for each in sizes if each is not None]
     if given:
-        _check_extents("output_size", given, 0, "elements of output_size must be greater than or equal to 0")
+        check_extents("output_size", given, 0, "elements of output_size must be greater than or equal to 0")
     return tuple(length if each is None else each for each, length in zip(sizes, shape[-rank:], strict=True))
 
 
@@ -426,9 +367,9 @@ def fractional_lengths(
         A parameter out of its range, none or both of `output_size` and `output_ratio`, or no room for the windows.
     """
     kernel = per_axis("kernel_size", kernel_size, rank)
-    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
     check_rank(shape, rank)
-    _check_not_empty(shape, rank, "batch axis")
+    check_not_empty(shape, rank, "batch axis")
     lengths = shape[-rank:]
     if (output_size is None) == (output_ratio is None):
         raise ValueError(
@@ -438,30 +379,16 @@ def fractional_lengths(
     if output_size is not None:
         out = per_axis("output_size", output_size, rank)
     else:
-        out = tuple(int(n * ratio) for n, ratio in zip(lengths, _ratios(rank, output_ratio), strict=True))
-    _check_extents("output_size", out, 1, "elements of output_size must be greater than 0")
+        out = tuple(int(n * ratio) for n, ratio in zip(lengths, ratios_per_axis(rank, output_ratio), strict=True))
+    check_extents("output_size", out, 1, "elements of output_size must be greater than 0")
     room = 1 if rank == 2 else 0  # torch's rule: in 2-d windows may lie edge to edge, in 3-d not quite
     for length, window, count in zip(lengths, kernel, out, strict=True):
         if count + window - 1 >= length + room:
-            raise ValueError(
+            raise shape_error(
                 f"output_size={out} is too large for kernel_size={kernel} on x of shape {shape}: output_size + kernel_size "
                 f"- 1 must be {'at most' if room else 'less than'} the length of the axis"
             )
     return kernel, out
-
-
-def _ratios(rank: int, output_ratio: Any) -> tuple[float, ...]:
-    ratios: tuple[Any, ...] = entries(output_ratio, rank)
-    if len(ratios) != rank:
-        raise ValueError(
-            f"output_ratio must be a float or {rank} floats, one for each pooled axis, got {shown(output_ratio)}"
-        )
-    for each in ratios:
-        if not _is_number(each):
-            raise TypeError(f"output_ratio must be a float, got {_described(each)}")
-        if not 0 < each < 1:
-            raise ValueError(f"output_ratio must be between 0 and 1, got {shown(output_ratio)}")
-    return ratios
 
 
 def fractional_plan(
@@ -510,95 +437,6 @@ def samples_shape(shape: tuple[int, ...], rank: int) -> tuple[int, int, int]:
     return shape[0] if len(shape) == rank + 2 else 1, shape[-rank - 1], rank
 
 
-KINDS = {
-    "max": {"return_indices", "indices", "index_kind"},
-    "min": {"return_indices", "indices", "index_kind"},
-    "avg": {"count_include_pad", "divisor_override", "rounding"},
-    "sum": set(),
-    "lp": {"norm_type", "true_norm"},
-}  # of pooling, and the options that each has
-DEFAULTS = {
-    "count_include_pad": True,
-    "divisor_override": None,
-    "rounding": "truncate",
-    "norm_type": 2,
-    "true_norm": False,
-    "return_indices": False,
-    "indices": None,
-    "index_kind": "plane",
-}
-
-
-def as_kind(value: Any) -> str:
-    """`kind` as one of the words."""
-    return _as_word("kind", value, tuple(KINDS))
-
-
-def check_options(kind: str, options: dict[str, Any]) -> None:
-    """Refuse options that have no meaning for a kind, unless they have their defaults."""
-    for name, value in options.items():
-        default = DEFAULTS[name]
-        if name not in KINDS[kind] and not (type(value) is type(default) and value == default):
-            raise ValueError(f"{name} has no meaning for kind={kind!r}, got {name}={shown(value)}")
-
-
-def as_axes(axes: Any, kernel_size: Any, ndim: int) -> tuple[int, ...]:
-    """`axes` as different ints from 0 to the number of axes; by default as many of the last as the kernel has elements."""
-    if ndim == 0:
-        raise ValueError("x must have at least one axis, got shape ()")
-    if axes is None:
-        number = len(kernel_size) if isinstance(kernel_size, (tuple, list)) else ndim
-        if not 0 < number <= ndim:
-            raise ValueError(f"kernel_size must have 1 to {ndim} ints, as many as x has axes, got {shown(kernel_size)}")
-        return tuple(range(ndim - number, ndim))
-    given = tuple(as_int("axes", each) for each in axes) if isinstance(axes, (tuple, list)) else (as_int("axes", axes),)
-    if not given or any(not -ndim <= each < ndim for each in given):
-        raise ValueError(
-            f"axes must be ints of {-ndim} to {ndim - 1} for an array of {ndim} axes, got {shown(axes)} for x"
-        )
-    chosen = tuple(each % ndim for each in given)
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"axes must be different, got {shown(axes)}")
-    return chosen
-
-
-def check_axes_not_empty(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    """Refuse to pool an axis without elements."""
-    for axis in axes:
-        if shape[axis] == 0:
-            raise ValueError(f"pooled axes must not be empty, but axis {axis} of x is: it has shape {shape}")
-
-
-def check_rank(
-    shape: tuple[int, ...], rank: int, data_format: DataFormat = "channels_first", is_sliding: bool = False
-) -> None:
-    """Refuse a shape that has not `rank` axes beside channels and perhaps a batch.
-
-    Of windows that slide the message recommends `pool`, which has no others.
-    """
-    if len(shape) not in (rank + 1, rank + 2):
-        unbatched, batched = LAYOUTS[data_format][rank]
-        text = (
-            f"x must have {rank + 2} axes {batched} or {rank + 1} axes {unbatched}, got shape {shape} with {len(shape)}"
-        )
-        if len(shape) == rank:
-            one = "x[None]" if data_format == "channels_first" else "x[..., None]"
-            text += f"; {one} is a single channel"
-            text += ", and numbapool.pool and pool_backward take any number of axes" if is_sliding else ""
-        raise ValueError(text)
-
-
-def check_whole(shape: tuple[int, ...], data_format: DataFormat = "channels_first") -> None:
-    """Refuse a shape of fewer than three axes, or with an empty axis other than the first."""
-    if len(shape) < 3:
-        layout = "(N, C, ...)" if data_format == "channels_first" else "(N, ..., C)"
-        raise ValueError(f"x must have at least 3 axes {layout}, got shape {shape} with {len(shape)}")
-    if 0 in shape[1:]:
-        raise ValueError(
-            f"x may only be empty along the batch axis; channels and pooled axes must not be, got shape {shape}"
-        )
-
-
 @lru_cache(maxsize=1024)
 def whole_plan(shape: tuple[int, ...]) -> tuple[WindowPlan, tuple[int, ...]]:
     """The plan for pooling all axes but the first two, taken for one, and the shape of the output."""
@@ -640,25 +478,8 @@ def placed_plan(shape: tuple[int, ...], sizes: tuple[int, ...]) -> BinPlan:
 
 def unpooled_windows(plan: Plan, kernel_size: Extent, stride: Extent | None, padding: Extent) -> WindowPlan:
     """The plan of the pooling that is undone, whose windows say where their taps are."""
-    axes = zip(plan.pooled, *_undone_window(len(plan.pooled), kernel_size, stride, padding), strict=True)
+    axes = zip(plan.pooled, *undone_window(len(plan.pooled), kernel_size, stride, padding), strict=True)
     return WindowPlan(plan.leading, tuple(Axis(bins.length, bins.out, k, s, 1, p, p) for bins, k, s, p in axes))
-
-
-def _undone_window(
-    rank: int, kernel_size: Extent, stride: Extent | None, padding: Extent
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Kernel, stride and padding with one int an axis."""
-    kernel = per_axis("kernel_size", kernel_size, rank)
-    strides = kernel if stride is None or _is_empty(stride) else per_axis("stride", stride, rank)
-    return kernel, strides, per_axis("padding", padding, rank)
-
-
-def unpooled_sizes(rank: int, output_size: Extent | None) -> Extent | None:
-    """`output_size` of unpooling with the channels first; only a whole shape, (N, H, W, C) or (H, W, C), is any different."""
-    if isinstance(output_size, (tuple, list)) and len(output_size) in (rank + 1, rank + 2):
-        *others, channels = output_size
-        return (*others[:-rank], channels, *others[-rank:])
-    return output_size
 
 
 def unpool_lengths(
@@ -670,38 +491,27 @@ def unpool_lengths(
     output_size: Extent | None,
 ) -> tuple[int, ...]:
     """Lengths of the unpooled axes: by default `(length - 1) * stride + kernel_size - 2 * padding`, at most a stride off."""
-    kernel, strides, pads = _undone_window(rank, kernel_size, stride, padding)
-    _check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
-    _check_extents("stride", strides, 1, "stride should not be zero or negative")
-    _check_extents("padding", pads, 0, "pad must be non-negative")
+    kernel, strides, pads = undone_window(rank, kernel_size, stride, padding)
+    check_extents("kernel_size", kernel, 1, "kernel size should be greater than zero")
+    check_extents("stride", strides, 1, "stride should not be zero or negative")
+    check_extents("padding", pads, 0, "pad must be non-negative")
     check_rank(shape, rank)
-    _check_not_empty(shape, rank, "batch axis")
+    check_not_empty(shape, rank, "batch axis")
     default = tuple((n - 1) * s + k - 2 * p for n, s, k, p in zip(shape[-rank:], strides, kernel, pads, strict=True))
     sizes = default
     if output_size is not None:
-        sizes = _unpooled_lengths(output_size, len(shape), rank)
+        sizes = unpooled_lengths(output_size, len(shape), rank)
         for size, usual, step in zip(sizes, default, strides, strict=True):
             if not usual - step < size < usual + step:
                 raise ValueError(
                     f"output_size must be less than a stride ({strides}) from the default {default}, got {shown(sizes)}"
                 )
     if min(sizes) < 1:
-        raise ValueError(
+        raise shape_error(
             f"Output size is too small: unpooling x of shape {shape} with kernel_size={kernel}, stride={strides} and "
             f"padding={pads} gives lengths {sizes}; every one must be at least 1"
         )
     return sizes
-
-
-def _unpooled_lengths(output_size: Any, ndim: int, rank: int) -> tuple[int, ...]:
-    """`output_size` with one int an axis; of a whole shape, unbatched only if x is, its last lengths."""
-    given = entries(output_size, rank)
-    if len(given) not in (rank, ndim, rank + 2):
-        raise ValueError(
-            f"output_size must be {rank} ints, one for each unpooled axis, or those after "
-            f"{'batch and channels' if ndim == rank + 2 else 'the channels'}, got {shown(output_size)}"
-        )
-    return tuple([as_int("output_size", each) for each in given[-rank:]])
 
 
 def output_length(
@@ -745,195 +555,3 @@ def padding_for(
     totals = [greatest((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(lengths, spans, stride, strict=True)]
     halves = [(total // 2, total - total // 2) for total in totals]
     return tuple((small, large) if padding == "same" else (large, small) for small, large in halves)
-
-
-def per_axis(name: str, value: Any, rank: int) -> tuple[int, ...]:
-    """`value`, an int or one int an axis, as one Python int an axis."""
-    given = entries(value, rank)
-    if len(given) != rank:
-        raise ValueError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {shown(value)}")
-    return tuple([as_int(name, each) for each in given])
-
-
-def entries(value: Any, rank: int) -> tuple[Any, ...]:
-    """One entry an axis of an argument that has one for every axis, alone or in a sequence, or one for each.
-
-    A sequence of another length comes back as it is, and so does a single pair: it may be meant as two ints.
-    """
-    given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return given * rank if len(given) == 1 and not isinstance(given[0], (tuple, list)) else given
-
-
-def _padding_per_axis(padding: Any, rank: int) -> tuple[tuple[int, int], ...] | str:
-    if type(padding) is int:
-        return ((padding, padding),) * rank
-    if isinstance(padding, str):
-        if padding not in AUTOMATIC_PADDING:
-            raise ValueError(f"padding by name must be one of {AUTOMATIC_PADDING}, got {shown(padding)}")
-        return padding
-    given = entries(padding, rank)
-    if len(given) != rank:
-        raise ValueError(
-            f"padding must be an int, {rank} ints or {rank} pairs (before, after), one for each pooled axis, or one of "
-            f"{AUTOMATIC_PADDING}, got {shown(padding)}"
-        )
-    pairs = []
-    for each in given:
-        if not isinstance(each, (tuple, list)):
-            each = (each, each)
-        elif len(each) != 2:
-            raise ValueError(
-                f"padding of one axis must be an int or a pair (before, after), got {shown(each)} in {shown(padding)}"
-            )
-        pairs.append((as_int("padding", each[0]), as_int("padding", each[1])))
-    return tuple(pairs)
-
-
-def as_int(name: str, value: Any) -> int:
-    """`value` as a Python int; bool, float, str and None are refused."""
-    if type(value) is int:
-        return value
-    cause = None
-    # Tensors of bool are ints to torch.
-    if not isinstance(value, (bool, np.bool_)) and "bool" not in str(getattr(value, "dtype", "")):
-        try:
-            return operator.index(value)
-        except Exception as error:  # whatever a library says of an array of several elements, or without values
-            cause = error
-    raise TypeError(f"{name} must be an int, got {_described(value)}") from cause
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a real number of Python's or NumPy's; a timedelta64 is not, though it is among NumPy's integers."""
-    is_other = isinstance(value, (bool, np.timedelta64))
-    return isinstance(value, (int, float, np.integer, np.floating)) and not is_other
-
-
-def _described(value: Any) -> str:
-    """A value of the wrong type, for messages: of an array of more than a few elements the shape."""
-    shape = getattr(value, "shape", None)
-    if type(shape) is tuple and len(shape) > 0 and prod(shape) > MOST_SHOWN:
-        return f"an array of shape {shape}"
-    return f"{shown(value)} of type {type(value).__name__}"
-
-
-def as_flag(name: str, value: Any) -> bool:
-    """`value` as a bool; anything but a bool is refused, so that a misplaced positional argument does not pass."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be a bool, got {_described(value)}")
-    return bool(value)
-
-
-def as_data_format(value: Any) -> DataFormat:
-    """`data_format` as one of the two words."""
-    return cast(DataFormat, _as_word("data_format", value, tuple(LAYOUTS)))
-
-
-def as_index_kind(value: Any) -> IndexKind:
-    """`index_kind` as one of the three words."""
-    return cast(IndexKind, _as_word("index_kind", value, ("plane", "global", "window")))
-
-
-def smallest_unsigned(largest: int) -> np.dtype[Any]:
-    """The smallest unsigned dtype that holds an int, which may be a symbol."""
-    for dtype in UNSIGNED:
-        if largest <= np.iinfo(dtype).max:
-            return dtype
-    raise ValueError(f"windows of {largest} elements are too large for index_kind='window', got that from kernel_size")
-
-
-def as_rounding(value: Any) -> bool:
-    """`rounding` as whether quotients of integers are rounded to the nearest integer, instead of truncated."""
-    return _as_word("rounding", value, ("truncate", "nearest")) == "nearest"
-
-
-def _as_word(name: str, value: Any, words: tuple[str, ...]) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {_described(value)}")
-    if value not in words:
-        raise ValueError(f"{name} must be one of {words}, got {shown(value)}")
-    return value
-
-
-def as_divisor(value: Any) -> int | None:
-    """`divisor_override` as an int other than zero, or None."""
-    if value is None:
-        return None
-    divisor = as_int("divisor_override", value)
-    if divisor == 0:
-        raise ValueError("divisor must be not zero, got divisor_override=0")
-    if not -LARGEST_INT64 <= divisor <= LARGEST_INT64:
-        raise ValueError(f"divisor_override must fit into 64 bits, got {shown(divisor)}")
-    return divisor
-
-
-def as_norm_type(value: Any) -> float:
-    """`norm_type` as a float greater than 0; infinity is one."""
-    if not _is_number(value):
-        raise TypeError(f"norm_type must be a number, got {_described(value)}")
-    if not value > 0:
-        raise ValueError(f"norm_type must be greater than 0, got {shown(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"norm_type must fit into a float, got {shown(value)}") from None
-
-
-def as_generator(value: Any) -> np.random.Generator:
-    """`generator` as one of NumPy's."""
-    if not isinstance(value, np.random.Generator):
-        raise TypeError(f"generator must be a numpy.random.Generator, got {_described(value)}")
-    return value
-
-
-def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of `numpy.sum`, on all platforms: 64 bits for integers and bool."""
-    if dtype.kind in "bi":
-        return np.dtype(np.int64)
-    return np.dtype(np.uint64) if dtype.kind == "u" else dtype
-
-
-def check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:
-    """Refuse an array argument whose dtype an operation does not take."""
-    if dtype not in accepted:
-        raise TypeError(f"{name} has dtype {dtype_name(dtype)}; accepted here: {', '.join(map(dtype_name, accepted))}")
-
-
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Name of a dtype, for messages."""
-    return "bfloat16" if dtype == BFLOAT16 else str(dtype)
-
-
-def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:
-    """Refuse an array argument whose shape is not the one the plan gives it."""
-    if shape != expected:
-        raise ValueError(f"{name} must have {what} {expected}, got shape {shape}")
-
-
-def _check_extents(name: str, values: Sequence[int], least: int, phrase: str) -> None:
-    if any(value < least for value in values):
-        raise ValueError(f"{phrase}, got {name}={shown(values)}")
-    if any(value > LARGEST_EXTENT for value in values):
-        raise ValueError(f"{name} must be at most 2**62, got {shown(values)}")
-
-
-def shown(value: Any) -> str:
-    """An argument, for messages: cut where it is long, and never an error of its own."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "<ints of thousands of digits>"  # which Python refuses to print
-    except Exception:
-        return f"<a {type(value).__name__} that cannot be printed>"
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 0
-
-
-def _check_not_empty(shape: tuple[int, ...], rank: int, may_be: str) -> None:
-    others = {"batch axis": rank + 1, "batch and channel axes": rank}[may_be]
-    if 0 in shape[-others:]:
-        rest = "channels and pooled axes" if others > rank else "pooled axes"
-        raise ValueError(f"x may only be empty along the {may_be}; {rest} must not be, got shape {shape}")

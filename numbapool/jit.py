@@ -48,6 +48,7 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import intrinsic, overload, register_jitable
 
 from numbapool import functional
+from numbapool.arguments import AUTOMATIC_PADDING, LAYOUTS
 from numbapool.functional import (
     avg_pool1d,
     avg_pool1d_backward,
@@ -80,7 +81,7 @@ from numbapool.functional import (
     sum_pool3d,
     sum_pool3d_backward,
 )
-from numbapool.geometry import AUTOMATIC_PADDING, LAYOUTS, output_length
+from numbapool.geometry import output_length
 from numbapool.kernels.cpu import embedded
 from numbapool.kernels.cpu.compile import inner
 from numbapool.kernels.cpu.schedule import Planes, plane_size

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from numbapool import functional
-from numbapool.geometry import DataFormat, Extent, Padding, Rounding, Sizes, as_flag
+from numbapool.arguments import DataFormat, Extent, Padding, Rounding, Sizes, as_flag
 
 Pullback = Callable[..., Any]
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
-from numbapool.backends.torch import DTYPES, is_on_gpu
+from numbapool.arguments import shown
+from numbapool.backends.torch_tensors import DTYPES, is_on_gpu
 from numbapool.functional import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -49,7 +50,6 @@ from numbapool.functional import (
     max_unpool2d,
     max_unpool3d,
 )
-from numbapool.geometry import shown
 
 __all__ = [
     "AdaptiveAvgPool1d",

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from numbapool.arguments import as_int, shown
 from numbapool.dispatch import backend_of
 from numbapool.functional import global_avg_pool, global_lp_pool, global_max_pool, pool
 from numbapool.functional.arrangement import to_global
-from numbapool.functional.calls import unpool_embedded
-from numbapool.geometry import as_int, shown, unpool_lengths
+from numbapool.functional.engine import unpooled_to
+from numbapool.geometry import unpool_lengths
+from numbapool.kinds import Mean, Norm
 
 __all__ = [
     "AveragePool",
@@ -99,7 +101,7 @@ def AveragePool(  # noqa: N802
     counts = _flag("count_include_pad", count_include_pad)
     _check("AveragePool", opset, n_outputs, **_optional(window), count_include_pad=counts)
     with _as_called("AveragePool", X=X, kernel_shape=kernel_shape, strides=strides, pads=pads, dilations=dilations):
-        return pool(X, "avg", **window, count_include_pad=counts)
+        return pool(X, Mean(counts, rounding="truncate"), **window)
 
 
 def MaxPool(  # noqa: N802
@@ -209,7 +211,7 @@ def LpPool(  # noqa: N802
     window = _window(X, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
     _check("LpPool", opset, n_outputs, **_optional(window))
     with _as_called("LpPool", X=X, kernel_shape=kernel_shape, strides=strides, pads=pads, dilations=dilations, p=p):
-        return pool(X, "lp", **window, norm_type=p, true_norm=True)
+        return pool(X, Norm(p, true_norm=True), **window)
 
 
 def GlobalAveragePool(X: Any, *, n_outputs: int = 1, opset: int = NEWEST) -> Any:  # noqa: N802, N803
@@ -369,7 +371,7 @@ def MaxUnpool(  # noqa: N802
         if wanted[:2] != shape[:2] or any(have < size for have, size in zip(wanted[2:], sizes, strict=True)):
             default = (*shape[:2], *sizes)
             raise ValueError(f"output_shape must be at least the default {default}, and equal in N and C")
-        return unpool_embedded(X, I, sizes, wanted[2:])
+        return unpooled_to(X, I, sizes, wanted[2:])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import numbapool
 from numbapool import reference
-from numbapool.geometry import DEFAULTS
+from numbapool.arguments import DEFAULTS
 from tests.checks import Array, assert_same, spread_values, tied_values
 from tests.conftest import ArrayKind
 

@@ -19,9 +19,9 @@ import pytest
 import numbapool
 import numbapool.onnx
 from numbapool import functional
+from numbapool.arguments import shown
 from numbapool.backends import numpy as numpy_backend
 from numbapool.explanation import parameters_of
-from numbapool.geometry import shown
 
 try:
     import torch

@@ -9,7 +9,7 @@ import pytest
 
 import numbapool
 from numbapool import functional, reference
-from numbapool.geometry import Extent, Padding, Sizes
+from numbapool.arguments import Extent, Padding, Sizes
 
 # Types of parameters that take one int an axis, and a good one for each name.
 EXTENTS = (Extent, Extent | None, Sizes, Padding)

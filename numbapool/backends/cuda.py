@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from numbapool.arguments import check_same_shape, type_name
 from numbapool.backends.eager import EagerBackend
 from numbapool.backends.memory import View, are_near, check_outs
-from numbapool.backends.numpy import MOVING, RENUMBERING, UNPOOLING, bad_index_message, standard_dtype
-from numbapool.geometry import Plan, check_same_shape, dtype_name
+from numbapool.backends.numpy import bad_index_message, standard_dtype
+from numbapool.dtypes import dtype_name
+from numbapool.geometry import Plan
 from numbapool.kernels.elements import BFLOAT16
+from numbapool.operations import SCATTER_ADD, Step
 
 if TYPE_CHECKING:
     from numbapool.backends.launcher import Loaded
@@ -108,7 +111,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class Arranged:
     """A program for arrays of certain layouts, and what is to be done before and after it."""
 
     program: Program
@@ -131,7 +134,7 @@ class Arrangement:
 class Ready(NamedTuple):
     """What a call needs that has been made before: on a device, for inputs of some layouts and results in new arrays."""
 
-    arrangement: Arrangement
+    arrangement: Arranged
     loaded: Loaded
     news: tuple[New, ...]  # results, and scratch if it takes some
 
@@ -146,16 +149,16 @@ class Runner:
     def __init__(
         self,
         library: Library,
-        operation: str,
+        step: Step,
         plan: Plan,
         specs: Sequence[Spec],
         parameters: tuple[Any, ...],
         checks: bool = False,
     ) -> None:
-        self.library, self.operation, self.plan, self.specs, self.checks = library, operation, plan, specs, checks
-        if operation == "scatter_add":
+        self.library, self.step, self.plan, self.specs, self.checks = library, step, plan, specs, checks
+        if step is SCATTER_ADD:
             parameters = (checks,)
-        elif operation in RENUMBERING:
+        elif step.renumbers:
             first, steps = parameters
             parameters = tuple(first.table().tolist()), steps
         self.parameters = parameters
@@ -189,7 +192,7 @@ class Runner:
     def _first(self, key: Any, inputs: Sequence[Any], last: int | None) -> list[Any]:
         library, like = self.library, inputs[0]
         devices = [library.view(each).device for each in inputs]
-        check_devices(zip(names_of(self.operation, inputs), devices))
+        check_devices(zip(self.step.inputs, devices))
         if last == BY_RULE:
             last = library.last_axis(self.plan, inputs)
         news = [_with_last(shape, library.own_dtype(dtype, like), last) for shape, dtype in self.specs]
@@ -203,11 +206,11 @@ class Runner:
             self.ready[key] = Ready(arrangement, loaded, (*news, *self._scratch(arrangement, like)))
         return results
 
-    def _scratch(self, arrangement: Arrangement, like: Any) -> list[New]:
+    def _scratch(self, arrangement: Arranged, like: Any) -> list[New]:
         size = arrangement.scratch
         return [New((size,), self.library.own_dtype(np.dtype(np.uint8), like))] if size else []
 
-    def _run(self, inputs: Sequence[Any], results: Sequence[Any], are_new: bool) -> tuple[Arrangement, Loaded]:
+    def _run(self, inputs: Sequence[Any], results: Sequence[Any], are_new: bool) -> tuple[Arranged, Loaded]:
         """Compute results from inputs, all on one device; results that are new share no memory with anything."""
         library, count = self.library, len(inputs)
         views = [library.view(each) for each in (*inputs, *results)]
@@ -239,7 +242,7 @@ class Runner:
 
     def _launch(
         self,
-        arrangement: Arrangement,
+        arrangement: Arranged,
         loaded: Loaded,
         sources: Sequence[Any],
         targets: Sequence[Any],
@@ -266,7 +269,7 @@ class Runner:
         if arrays and not self.library.has_graph_pools and self.library.is_capturing(device):
             _captured.append(arrays)
 
-    def _tables(self, arrangement: Arrangement, device: int, like: Any) -> list[Any]:
+    def _tables(self, arrangement: Arranged, device: int, like: Any) -> list[Any]:
         """Constants on a device, where they are copied once."""
         if None not in arrangement.places:
             return []
@@ -290,15 +293,14 @@ class Runner:
     def _check(self, flag: Any, indices: Any) -> None:
         library = self.library
         if library.to_host(flag).view(np.int32)[0]:
-            least = 0 if self.operation in UNPOOLING else -1
-            raise ValueError(bad_index_message(self.plan, library.to_host(indices), least, self.operation))
+            raise ValueError(bad_index_message(self.plan, library.to_host(indices), self.step))
 
-    def _arrange(self, layouts: tuple[Layout, ...], count: int, shared: tuple[bool, ...]) -> Arrangement:
+    def _arrange(self, layouts: tuple[Layout, ...], count: int, shared: tuple[bool, ...]) -> Arranged:
         plan = self.plan
         axis = len(plan.leading) - 1
         # The channels are taken as they lie, side by side, unless that is where they lie in no other array.
         are_last = any(_has_channels_last(each, axis) for each in layouts)
-        is_moved = are_last and self.operation not in MOVING | RENUMBERING and not plan.serves_once
+        is_moved = are_last and not (self.step.moves or self.step.renumbers) and not plan.serves_once
         order = tuple(range(len(layouts[count].shape)))
         if is_moved:
             order = (*order[:axis], *order[axis + 1 :], axis)
@@ -323,7 +325,7 @@ class Runner:
             is_plain = not is_shared and _is_contiguous(shape, strides, layout.dtype.itemsize)
             staged.append(None if is_plain else shape)
             results.append((layout.dtype, layout.alignment if is_plain else WIDE))
-        program = _program(self.operation, arranged, tuple(sources), tuple(results), self.parameters)
+        program = _program(self.step, arranged, tuple(sources), tuple(results), self.parameters)
         places: list[int | None] = []
         scratch = 0
         for extra in program.extras:
@@ -333,23 +335,23 @@ class Runner:
                 places.append(scratch)
                 scratch += -(-extra // LINE) * LINE
         flag = None if program.flag < 0 else places[program.flag - len(layouts)]
-        return Arrangement(program, tuple(are_copied), tuple(staged), order, tuple(places), scratch, flag)
+        return Arranged(program, tuple(are_copied), tuple(staged), order, tuple(places), scratch, flag)
 
 
 def runner(
-    library: Library, operation: str, plan: Plan, specs: tuple[Spec, ...], parameters: tuple[Any, ...], checks: bool
+    library: Library, step: Step, plan: Plan, specs: tuple[Spec, ...], parameters: tuple[Any, ...], checks: bool
 ) -> Runner:
     """What runs an operation; remembered, with what it has found out, unless it serves once."""
     if plan.serves_once:
-        return Runner(library, operation, plan, specs, parameters, checks)
-    return _remembered(library, operation, plan, specs, checks, *parameters)
+        return Runner(library, step, plan, specs, parameters, checks)
+    return _remembered(library, step, plan, specs, checks, *parameters)
 
 
 @lru_cache(maxsize=1024)
 def _remembered(
-    library: Library, operation: str, plan: Plan, specs: tuple[Spec, ...], checks: bool, *parameters: Any
+    library: Library, step: Step, plan: Plan, specs: tuple[Spec, ...], checks: bool, *parameters: Any
 ) -> Runner:
-    return Runner(library, operation, plan, specs, parameters, checks)
+    return Runner(library, step, plan, specs, parameters, checks)
 
 
 def check_devices(devices: Iterable[tuple[str, Any]]) -> None:
@@ -358,14 +360,6 @@ def check_devices(devices: Iterable[tuple[str, Any]]) -> None:
     for name, other in others:
         if other != device:
             raise ValueError(f"{name} must be on the device of {first}, {device}, got {other}")
-
-
-def names_of(operation: str, inputs: Sequence[Any]) -> tuple[str, ...]:
-    """How callers name the inputs of an operation."""
-    if operation in RENUMBERING:
-        return ("indices",)
-    first = "x" if operation == "place" or not operation.endswith(("backward", "add", "all")) else "grad_output"
-    return (first, "x" if operation.endswith("backward") else "indices")[: len(inputs)]
 
 
 class CudaBackend(EagerBackend):
@@ -434,7 +428,7 @@ class CudaBackend(EagerBackend):
         if not self.is_own(array):
             if name == "_random_samples" and isinstance(array, np.ndarray):
                 return array.shape, standard_dtype(array.dtype)
-            raise TypeError(f"{name} must be {self.kind} like the other arguments, got {_type_name(array)}")
+            raise TypeError(f"{name} must be {self.kind} like the other arguments, got {type_name(array)}")
         return tuple(array.shape), standard_dtype(array.dtype)
 
     def to_numpy(self, array: Any) -> np.ndarray:
@@ -463,9 +457,9 @@ class CudaBackend(EagerBackend):
         with self.on(self.view(out).device):
             self.copy(out, result)
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
-        run = Runner(self, operation, plan, specs, parameters)
+        run = Runner(self, step, plan, specs, parameters)
 
         def call(x: Any, out: Sequence[Any] | None) -> Any:
             results = run.new((x,)) if out is None else self._run_into(run, (x,), out)
@@ -474,24 +468,24 @@ class CudaBackend(EagerBackend):
         return call
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new array, or in `out`."""
-        run = runner(self, operation, plan, (spec,), parameters, self.checks)
+        run = runner(self, step, plan, (spec,), parameters, self.checks)
         return run.new(inputs)[0] if out is None else self._run_into(run, inputs, (out,))[0]
 
     def _run_into(self, run: Runner, inputs: Sequence[Any], out: Sequence[Any]) -> Sequence[Any]:
         for each, (shape, dtype) in zip(out, run.specs, strict=True):
             self._check_out(each, shape, dtype)
         check_outs([self.view(each) for each in out])
-        names = (*names_of(run.operation, inputs), *["out" for _ in out])
+        names = (*run.step.inputs, *["out" for _ in out])
         check_devices((name, self.view(each).device) for name, each in zip(names, (*inputs, *out)))
         run.into(inputs, out)
         return out
 
     def _check_own_out(self, out: Any) -> None:
         if not self.is_own(out):
-            raise TypeError(f"out must be {self.kind} like x, got {_type_name(out)}")
+            raise TypeError(f"out must be {self.kind} like x, got {type_name(out)}")
 
     def _check_out(self, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._check_own_out(out)
@@ -517,7 +511,7 @@ def launcher() -> ModuleType:
 
 
 def _program(
-    operation: str,
+    step: Step,
     plan: Plan,
     sources: tuple[tuple[tuple[int, ...], Layout], ...],
     results: tuple[tuple[np.dtype[Any], int], ...],
@@ -528,7 +522,7 @@ def _program(
     operands = []
     for strides, (_, _, dtype, alignment) in sources:
         operands.append(operand(dtype, tuple([step // dtype.itemsize for step in strides]), alignment))
-    make = getattr(target, operation)
+    make = getattr(target, step.name)
     if plan.serves_once:
         make = make.__wrapped__
     program: Program = make(plan, tuple(operands), tuple([operand(d, None, a) for d, a in results]), *parameters)
@@ -593,7 +587,3 @@ def _as_planned(layout: Layout, axes: int) -> tuple[int, ...] | None:
         if step != length * inner:
             return None
     return *strides[: axes - 1], long[-1][1] if long else dtype.itemsize
-
-
-def _type_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

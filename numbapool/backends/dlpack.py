@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from numbapool.arguments import type_name
 from numbapool.backends import cupy as cupy_adapter
-from numbapool.backends.cuda import CudaBackend, check_devices, names_of
+from numbapool.backends.cuda import CudaBackend, check_devices
 from numbapool.backends.eager import EagerBackend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.backends.numpy import backend as numpy_backend
@@ -22,6 +23,7 @@ from numbapool.geometry import Plan
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
+    from numbapool.operations import Step
 
 INSTALL = "pip install 'numbapool[cupy]', or 'numbapool[cupy12]' for a driver older than 580"
 INDEX = np.dtype(np.int64)
@@ -100,7 +102,7 @@ class DlpackBackend(EagerBackend):
         _check_kinds([("result", source), ("out", target)])
         self._of(target).write(target, source)
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation as a function `(x, out) -> results`."""
         bound: dict[Any, Callable[..., Any]] = {}
 
@@ -110,7 +112,7 @@ class DlpackBackend(EagerBackend):
             _check_kinds([("x", view), *(("out", each) for each in views or ())])
             inner = self._of(view)
             if inner not in bound:
-                bound[inner] = inner.bind(operation, plan, specs, *parameters)
+                bound[inner] = inner.bind(step, plan, specs, *parameters)
             results = bound[inner](view, views)
             if out is not None:
                 return out[0] if len(out) == 1 else tuple(out)
@@ -120,14 +122,14 @@ class DlpackBackend(EagerBackend):
         return call
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation; the result in a new array of the gradient's library, or in `out`."""
         views = [_view("grad_output", inputs[0]), *(_view("x or indices", each) for each in inputs[1:])]
         view = None if out is None else _writeable_view(out)
         given = [] if view is None else [("out", view)]
-        _check_kinds([*zip(names_of(operation, inputs), views), *given])
-        result = self._of(views[0]).run_backward(operation, plan, views, spec, view, *parameters)
+        _check_kinds([*zip(step.inputs, views), *given])
+        result = self._of(views[0]).run_backward(step, plan, views, spec, view, *parameters)
         return _importer("grad_output", inputs[0])(result) if out is None else out
 
     def _of(self, view: Any) -> NumpyBackend | CudaBackend:
@@ -158,7 +160,7 @@ def _view(name: str, array: Any) -> Any:
     if not hasattr(array, "__dlpack__"):
         if hasattr(array, "__cuda_array_interface__"):
             return _on_gpu(name, array, cupy_adapter.backend.from_interface)
-        raise TypeError(f"{name} must export DLPack like the other arguments, got {_type_name(array)}")
+        raise TypeError(f"{name} must export DLPack like the other arguments, got {type_name(array)}")
     try:
         device, _ = array.__dlpack_device__()
         if device in CPU_DEVICES:
@@ -167,7 +169,7 @@ def _view(name: str, array: Any) -> Any:
             return _on_gpu(name, array, cupy_adapter.backend.from_dlpack)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         dtype = getattr(array, "dtype", "unknown")
-        raise TypeError(f"{name}, a {_type_name(array)} of dtype {dtype}, cannot be read by DLPack: {error}") from error
+        raise TypeError(f"{name}, a {type_name(array)} of dtype {dtype}, cannot be read by DLPack: {error}") from error
     raise TypeError(f"{name} is on {_where(array)}, for which numbapool has no kernels: move it to the CPU")
 
 
@@ -244,7 +246,7 @@ def _importer(name: str, array: Any) -> Callable[[Any], Any]:
         if not hasattr(array, "__dlpack__") or array.__dlpack_device__()[0] in CUDA_DEVICES:
             return lambda result: result
         raise TypeError(
-            f"{name} is a {_type_name(array)}, whose library has no array namespace with from_dlpack to bring results back; "
+            f"{name} is a {type_name(array)}, whose library has no array namespace with from_dlpack to bring results back; "
             f"pass numpy.from_dlpack({name})"
         )
     from_dlpack, device = namespace.from_dlpack, getattr(array, "device", None)
@@ -255,7 +257,3 @@ def _importer(name: str, array: Any) -> Callable[[Any], Any]:
         return imported if is_there else imported.to_device(device)
 
     return back
-
-
-def _type_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numbapool.requests import Pooling
 
 
 class EagerBackend:
@@ -14,7 +17,11 @@ class EagerBackend:
         """Never."""
         return False
 
-    def trace(self, function: str, rank: int, out: Any, x: Any, *arguments: Any) -> Any:
+    def trace(self, pooling: Pooling, x: Any, indices: Any, out: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    def trace_backward(self, pooling: Pooling, grad_output: Any, x: Any, indices: Any, out: Any) -> Any:
         """Never called."""
         raise NotImplementedError
 

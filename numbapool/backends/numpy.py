@@ -11,29 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import empty, may_share_memory, ndarray  # by name: a small call takes 0.1 us less
 
+from numbapool.arguments import check_same_shape, type_name
 from numbapool.backends.eager import EagerBackend
 from numbapool.backends.memory import View, check_outs
-from numbapool.geometry import BinPlan, Plan, check_same_shape, dtype_name
+from numbapool.dtypes import counts_taps, dtype_name
+from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, truth, values
 from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
     from numbapool.kernels.cpu.launch import Source
+    from numbapool.operations import Step
 
-
-# Operations of minima: the target takes them for maxima, of values that it reads and writes reversed.
-REVERSED = {"min_pool", "min_pool_with_indices", "min_pool_backward"}
-
-# Operations that take nothing of their elements but the order; and those that take nothing at all, and only move them.
-ORDERING = {"max_pool", "min_pool"}
-MOVING = {"gather", "gather_all", "place"}
-
-# Operations on indices alone.
-RENUMBERING = {"to_global", "from_global"}
-
-# Operations that refuse -1 as an index, because nothing is unpooled to nowhere.
-UNPOOLING = {"place", "gather_all"}
 
 # Arrays with fewer elements than this are never worth a parallel launch.
 SMALL_SIZE = 4096
@@ -94,26 +84,26 @@ class NumpyBackend(EagerBackend):
         shape, dtype = self.describe("result", result)
         np.copyto(_check_out(out, shape, dtype), result)
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """A forward operation of the CPU target as a function `(x, out) -> results`."""
         _, dtype = specs[0]
-        in_window = len(specs) > 1 and specs[1][1].kind == "u"  # indices of such dtypes count the taps of a window
+        in_window = step.makes_indices and counts_taps(specs[1][1])
         if in_window:
             parameters = (True,)
-        element = element_dtype(dtype, operation in REVERSED, operation in ORDERING)
+        element = element_dtype(dtype, step.is_reversed, step.is_ordering)
         largest = plan.planes * max(plan.plane_size, plan.out_plane_size)
-        is_small = 0 < largest < SMALL_SIZE and dtype.kind not in "cV" and operation != "lp_pool" and plan.shape[-1] > 1
+        is_small = 0 < largest < SMALL_SIZE and dtype.kind not in "cV" and step.is_one_kernel and plan.shape[-1] > 1
         is_small = is_small and not (in_window and isinstance(plan, BinPlan))
         entry_point: Any = None
         units = 0
         fixed: tuple[np.ndarray, ...] = ()
         pool_part: Any = None
         if dtype.kind == "c":
-            pool_part = self.bind(operation, plan, [(shape, element) for shape, _ in specs], *parameters)
+            pool_part = self.bind(step, plan, [(shape, element) for shape, _ in specs], *parameters)
 
         @cache
         def prepared(is_contiguous: bool, is_moved: bool) -> Any:
-            return getattr(_target(), operation)(_arranged(plan, is_moved, dtype), element, is_contiguous, *parameters)
+            return getattr(_target(), step.name)(_arranged(plan, is_moved, dtype), element, is_contiguous, *parameters)
 
         def call(x: np.ndarray, out: Sequence[Any] | None) -> Any:
             nonlocal entry_point, units, fixed
@@ -131,13 +121,13 @@ class NumpyBackend(EagerBackend):
                 entry_point(0, units, *flat, source, *fixed)
                 return results if len(results) > 1 else results[0]
             x = plain(x)
-            kept, axis = _channels(operation, plan, x)
+            kept, axis = _channels(step, plan, x)
             given, arrays = _results((x,), specs, out, kept, axis)
             if pool_part is not None and not _are_channels(plan, axis, x):
                 _put_parts(given[0], [pool_part(part, None) for part in (x.real, x.imag)])
             elif plan.planes * plan.out_plane_size > 0:
                 source, layout = _source(x, plan, axis)
-                source = source.view(element_dtype(source.dtype, operation in REVERSED, operation in ORDERING))
+                source = source.view(element_dtype(source.dtype, step.is_reversed, step.is_ordering))
                 values, *others = map(_flat, arrays)
                 prepared(layout is None, axis is not None).run((source, layout), [values.view(element), *others])
                 _hand_back(given, arrays, axis)
@@ -147,30 +137,30 @@ class NumpyBackend(EagerBackend):
         return call
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
         arrays = [plain(each) for each in inputs]
-        if operation in RENUMBERING:
+        if step.renumbers:
             arrays = [arrays[0].astype(np.int64, copy=False)]  # a library may have cut them
             first, steps = parameters
             parameters = first.table(), steps
-        if operation in MOVING and arrays[0].dtype.kind == "b":
+        if step.moves and arrays[0].dtype.kind == "b":
             arrays[0] = truth(arrays[0].view(np.uint8))
-        kept, axis = _channels(operation, plan, *arrays)
+        kept, axis = _channels(step, plan, *arrays)
         (given,), (result,) = _results(arrays, [spec], None if out is None else [out], kept, axis)
         if spec[1].kind == "c" and not _are_channels(plan, axis, arrays[0]):
             part_spec, parts = (spec[0], element_dtype(spec[1])), (arrays[0].real, arrays[0].imag)
-            results = [self.run_backward(operation, plan, [part], part_spec, None, *parameters) for part in parts]
+            results = [self.run_backward(step, plan, [part], part_spec, None, *parameters) for part in parts]
             _put_parts(given, results)
         elif result.size > 0:
             (moved, layout), *others = [_source(each, plan, axis) for each in arrays]
-            element = moved_dtype(spec[1]) if operation in MOVING else element_dtype(spec[1])
-            sources = [(flat.view(element_dtype(flat.dtype, operation in REVERSED)), at) for flat, at in others]
-            run, arranged = getattr(_target(), operation), _arranged(plan, axis is not None, spec[1])
+            element = moved_dtype(spec[1]) if step.moves else element_dtype(spec[1])
+            sources = [(flat.view(element_dtype(flat.dtype, step.is_reversed)), at) for flat, at in others]
+            run, arranged = getattr(_target(), step.name), _arranged(plan, axis is not None, spec[1])
             target = _flat(result).view(element)
             if run(arranged, (moved.view(element), layout), *sources, target, *parameters) is False:
-                raise ValueError(bad_index_message(plan, arrays[-1], 0 if operation in UNPOOLING else -1, operation))
+                raise ValueError(bad_index_message(plan, arrays[-1], step))
             _hand_back([given], [result], axis)
         return given if out is None else out
 
@@ -260,12 +250,12 @@ def _put_parts(out: np.ndarray, parts: Sequence[np.ndarray]) -> None:
     out.real, out.imag = parts
 
 
-def _channels(operation: str, plan: Plan, *arrays: np.ndarray) -> tuple[int | None, int | None]:
+def _channels(step: Step, plan: Plan, *arrays: np.ndarray) -> tuple[int | None, int | None]:
     """The axis of channels if they lie side by side in any array, and the same if kernels take them as they lie."""
     axis = len(plan.leading) - 1
     if not any(_is_channels_last(each, axis) for each in arrays):
         return None, None
-    return axis, None if operation in MOVING | RENUMBERING or plan.serves_once else axis
+    return axis, None if step.moves or step.renumbers or plan.serves_once else axis
 
 
 def _is_channels_last(array: np.ndarray, axis: int) -> bool:
@@ -352,14 +342,14 @@ def _writeable(array: np.ndarray) -> np.ndarray:
 
 def _check_type(name: str, array: Any) -> None:
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array like the other arguments, got {_type_name(array)}")
+        raise TypeError(f"{name} must be a NumPy array like the other arguments, got {type_name(array)}")
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be ignored: fill it first (numpy.ma.filled)")
 
 
 def _plain_out(out: Any) -> np.ndarray:
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out must be a NumPy array like x, got {_type_name(out)}")
+        raise TypeError(f"out must be a NumPy array like x, got {type_name(out)}")
     return plain(out)
 
 
@@ -379,23 +369,20 @@ def _is_plain(out: np.ndarray, inputs: Sequence[np.ndarray]) -> bool:
     return out.flags.carray and out.dtype.isnative and not any(may_share_memory(out, each) for each in inputs)
 
 
-def bad_index_message(plan: Plan, indices: Any, least: int, operation: str) -> str:
+def bad_index_message(plan: Plan, indices: Any, step: Step) -> str:
     """What to say of indices of which one, at least, is out of range."""
-    if operation == "from_global":
+    if step.renumbers:
         return (
             "Found an invalid max index: indices must be positions in the whole array, in the planes of their outputs"
         )
-    if indices.dtype.kind == "u":
+    least = 0 if step.needs_places else -1
+    if counts_taps(indices.dtype):
         none = np.iinfo(indices.dtype).max
         bad = indices[(indices >= plan.taps) & ((indices != none) | (least == 0))]
         which = f"{int(bad.flat[0])} in indices is not" if bad.size else "one in indices is outside the input, so not"
         return f"Found an invalid max index: {which} one of the {plan.taps} elements of its window"
     bad = indices[(indices < least) | (indices >= plan.plane_size)]
     found = f"Found an invalid max index: {int(bad.flat[0])} in indices is outside the"
-    if operation in UNPOOLING:
+    if step.needs_places:
         return f"{found} unpooled plane of {plan.plane_size} elements; if a larger one was pooled, its size is the output_size"
     return f"{found} input plane of {plan.plane_size} elements"
-
-
-def _type_name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"

@@ -16,29 +16,43 @@ from numbapool.geometry import Plan
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
+    from numbapool.operations import Step
+    from numbapool.requests import Pooling
 
 
 @dataclass(frozen=True)
 class Call:
     """What a kernel is asked to do."""
 
-    operation: str
+    step: Step
     plan: Plan
     read: tuple[Spec, ...]
     written: tuple[Spec, ...]
 
 
+@dataclass
+class Record:
+    """What a public function was asked for, once it is known, and what kernels are asked for it."""
+
+    pooling: Pooling | None = None
+    calls: list[Call] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Outline:
-    """The shape and dtype of a C-contiguous array, and the calls made on it and on what was made of it."""
+    """The shape and dtype of a C-contiguous array, and what was asked of it and of what was made of it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    calls: list[Call] = field(default_factory=list)
+    record: Record = field(default_factory=Record)
 
 
 class OutlineBackend(EagerBackend):
     """Does all that needs no values."""
+
+    def is_traced(self, x: Any, **others: Any) -> bool:
+        """Until the request is written down, which wrappers do that come first: see `functional.recording`."""
+        return x.record.pooling is None
 
     def describe(self, name: str, array: Any) -> Spec:
         """Shape and dtype of an outline, or of a NumPy array beside it: samples have values."""
@@ -83,26 +97,26 @@ class OutlineBackend(EagerBackend):
         """The same: there are no indices to look at."""
         return self
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+    def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
         """What writes the call down, and returns the outlines of its results."""
 
         def call(x: Outline, out: Any) -> Any:
-            results = _write_down(operation, plan, (x,), tuple(specs))
+            results = _write_down(step, plan, (x,), tuple(specs))
             return results if len(results) > 1 else results[0]
 
         return call
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
         """Write the call down, and return the outline of its result."""
-        return _write_down(operation, plan, inputs, (spec,))[0]
+        return _write_down(step, plan, inputs, (spec,))[0]
 
 
-def _write_down(operation: str, plan: Plan, inputs: Sequence[Outline], written: tuple[Spec, ...]) -> tuple[Any, ...]:
-    calls = inputs[0].calls
-    calls.append(Call(operation, plan, tuple((each.shape, each.dtype) for each in inputs), written))
-    return tuple(Outline(*each, calls) for each in written)
+def _write_down(step: Step, plan: Plan, inputs: Sequence[Outline], written: tuple[Spec, ...]) -> tuple[Any, ...]:
+    record = inputs[0].record
+    record.calls.append(Call(step, plan, tuple((each.shape, each.dtype) for each in inputs), written))
+    return tuple(Outline(*each, record) for each in written)
 
 
 backend = OutlineBackend()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from numbapool.backends.cuda import WIDE, New
 from numbapool.backends.memory import View
-from numbapool.backends.torch import DTYPES, TORCH_DTYPES, format_of_any
+from numbapool.backends.torch_tensors import DTYPES, TORCH_DTYPES, format_of_any
 from numbapool.geometry import Plan
 
 # Where the current device stays.

@@ -1,13 +1,14 @@
-"""The rows of `torch.OPERATIONS` as operators of torch, `torch.ops.numbapool.*`, for all that records calls and runs them later.
+"""Steps as operators of torch, `torch.ops.numbapool.*`, for all that records calls and runs them later.
 
 `torch.compile`, `torch.export`, fake and meta tensors, dispatch modes and tensor subclasses see these operators, their shapes
-(by the library's own geometry, on symbols too) and their derivatives. The public functions below write calls in their terms.
+(by the library's own geometry, on symbols too) and their derivatives. `forward` and `backward` write requests in their terms.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -15,57 +16,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numbapool.backends.torch import (
-    DTYPES,
-    NARROW,
-    OPERATIONS,
-    TORCH_DTYPES,
-    WIDE,
-    Call,
-    Operation,
-    as_array,
-    check_values,
-    computed,
-    format_of_any,
-    joined,
-    norm_gradient,
-    norm_in_parts,
+from numbapool.arguments import (
+    adaptive_sizes,
+    as_flag,
+    as_index_kind,
+    check_same_shape,
+    check_whole,
+    window_arguments,
 )
+from numbapool.backends.torch_jobs import NARROW, WIDE, Call, computed
+from numbapool.backends.torch_tensors import DTYPES, TORCH_DTYPES, as_array, check_values, format_of_any, joined
+from numbapool.dtypes import FLOATS, SINGLE_AND_DOUBLE, UNSIGNED, check_dtype, smallest_unsigned
 from numbapool.geometry import (
-    FLOATS,
-    INEXACT,
-    SINGLE_AND_DOUBLE,
     BinPlan,
-    IndexKind,
     Plan,
-    Rounding,
-    Sizes,
     adaptive_lengths,
     adaptive_plan,
-    adaptive_sizes,
-    as_divisor,
-    as_flag,
-    as_rounding,
-    check_dtype,
-    check_same_shape,
     check_size,
-    check_whole,
     fractional_plan,
     padding_for,
     placed_plan,
     pooled_axes,
     samples_shape,
-    smallest_unsigned,
     unpool_lengths,
-    window_arguments,
     window_plan,
 )
 from numbapool.kernels.windows import overhangs
+from numbapool.operations import OPERATIONS, PLACE, SCATTER_ADD, STEPS, Step
+from numbapool.requests import Adaptive, Fractional, Pooling, Sliding, Unpooled, Whole
 
+FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
+# Of indices that count the taps of a window.
+COUNTING = tuple(TORCH_DTYPES[dtype] for dtype in UNSIGNED)
 # Of samples of fractional pooling that are drawn.
 DRAWN = tuple(TORCH_DTYPES[dtype] for dtype in SINGLE_AND_DOUBLE)
-FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
-FLOATING_OR_COMPLEX = tuple(TORCH_DTYPES[dtype] for dtype in INEXACT)
 
 NO_TAPS = "unpooling by index_kind='window' cannot be recorded, for torch.compile or others: take 'plane'"
 
@@ -79,8 +63,8 @@ class Arguments(NamedTuple):
     indices: Tensor | None
     shape: tuple[int, ...]  # of the input of the forward pass
     windows: tuple[Any, ...]  # where they lie, see `Windows`
-    parameters: tuple[Any, ...]
-    index_kind: str  # of the indices it makes: "plane", "narrow" (the same in int32) or "window"
+    parameters: tuple[Any, ...] = ()
+    index_kind: str = "plane"  # of the indices it makes: "plane", "narrow" (the same in int32) or "window"
     checks: bool = False  # on a GPU: waits to know of indices out of range
 
     @property
@@ -169,71 +153,76 @@ WINDOWS = {
         lambda arguments: _last_axes(arguments, 1),
         lambda arguments: prod(arguments.windows[0]),
     ),
-    "placed": Windows(
+    "unpooled": Windows(
         ", int rank", 1, lambda arguments: int(arguments.windows[0]), _placed_plan, _placed_out_shape, lambda _: 0
     ),
 }
 
 
-def schema_of(operation: Operation) -> str:
-    """How torch declares a row."""
-    indices = ", Tensor indices" if operation.indices == "given" else ""
-    shape = ", SymInt[] shape" if operation.result == "input" else ""
-    kind = ", str index_kind" if operation.indices == "made" else ""
-    checks = ", bool check_indices" if operation.target == "place" else ""
-    results = "(Tensor, Tensor)" if operation.indices == "made" else "Tensor"
-    return f"(Tensor x{indices}{shape}{WINDOWS[operation.windows].schema}{operation.parameters}{kind}{checks}) -> {results}"
+def schema_of(step: Step, word: str) -> str:
+    """How torch declares a step of windows that lie as a word says."""
+    indices = ", Tensor indices" if step.takes_indices else ""
+    shape = ", SymInt[] shape" if step.result == "input" else ""
+    options = "".join(f", {each.schema} {each.name}" for each in step.options)
+    kind = ", str index_kind" if step.makes_indices else ""
+    checks = ", bool check_indices" if step is PLACE else ""
+    results = "(Tensor, Tensor)" if step.makes_indices else "Tensor"
+    return f"(Tensor x{indices}{shape}{WINDOWS[word].schema}{options}{kind}{checks}) -> {results}"
 
 
-def arguments_of(operation: Operation, values: Sequence[Any]) -> Arguments:
+def arguments_of(step: Step, word: str, values: Sequence[Any]) -> Arguments:
     """The arguments of an operator, from their values in the order of its schema."""
     x, *rest = values
-    indices = rest.pop(0) if operation.indices == "given" else None
-    shape = rest.pop(0) if operation.result == "input" else x.shape
-    index_kind = rest.pop() if operation.indices == "made" else "plane"
-    checks = rest.pop() if operation.target == "place" else False
-    size = WINDOWS[operation.windows].size
+    indices = rest.pop(0) if step.takes_indices else None
+    shape = rest.pop(0) if step.result == "input" else x.shape
+    index_kind = rest.pop() if step.makes_indices else "plane"
+    checks = rest.pop() if step is PLACE else False
+    size = WINDOWS[word].size
     return Arguments(x, indices, tuple(shape), tuple(rest[:size]), tuple(rest[size:]), index_kind, checks)
 
 
-def values_of(operation: Operation, arguments: Arguments) -> list[Any]:
+def values_of(step: Step, arguments: Arguments) -> list[Any]:
     """The other way round."""
-    shape = [list(arguments.shape)] if operation.result == "input" else []
-    kind = [arguments.index_kind] if operation.indices == "made" else []
-    checks = [arguments.checks] if operation.target == "place" else []
+    shape = [list(arguments.shape)] if step.result == "input" else []
+    kind = [arguments.index_kind] if step.makes_indices else []
+    checks = [arguments.checks] if step is PLACE else []
     return [*arguments.tensors, *shape, *arguments.windows, *arguments.parameters, *kind, *checks]
 
 
-def tags_of(operation: Operation) -> tuple[torch.Tag, ...]:
+def tags_of(step: Step, word: str) -> tuple[torch.Tag, ...]:
     """What compilers must know: operators that wait for values of a GPU cannot be captured in graphs."""
-    waits = operation.target == "place" or operation.windows == "fractional"
+    waits = step is PLACE or word == "fractional"
     unsafe = getattr(torch.Tag, "cudagraph_unsafe", None)  # which torch 2.6 does not have
     return (torch.Tag.pt2_compliant_tag, *([unsafe] if waits and unsafe is not None else []))
 
 
-def register(name: str, operation: Operation) -> None:
-    """Declare a row as an operator."""
-    windows = WINDOWS[operation.windows]
+def operator_of(step: Step, word: str) -> str:
+    """The name of the operator that is a step of windows that lie as a word says."""
+    if word == "unpooled":
+        return {"place": "max_unpool", "scatter_add": "max_unpool_scatter"}.get(step.name, "max_unpool_gather")
+    prefix = "" if word == "sliding" else f"{word}_"
+    return prefix + {"gather": "max_pool_gather", "scatter_add": "max_pool_scatter"}.get(step.name, step.name)
+
+
+def register(name: str, step: Step, word: str) -> None:
+    """Declare a step of windows that lie as a word says as an operator."""
+    windows = WINDOWS[word]
 
     def check(arguments: Arguments, out_shape: tuple[int, ...]) -> None:
-        if operation.windows == "fractional":
+        if word == "fractional":
             check_values(x=arguments.x, samples=arguments.windows[-1])
         if len({tensor.device for tensor in arguments.tensors}) > 1:
             devices = " and ".join(str(tensor.device) for tensor in arguments.tensors)
             raise ValueError(f"x and indices must be on the same device, got {devices}")
-        check_dtype("x", DTYPES.get(arguments.x.dtype, arguments.x.dtype), operation.dtypes)
-        shrinks = operation.result == "output"
-        first = (
-            "x" if operation.target in ("", "place") else "grad_output"
-        )  # what callers of the public functions call it
+        check_dtype("x", DTYPES.get(arguments.x.dtype, arguments.x.dtype), step.accepts)
+        shrinks = step.result == "output"
+        first = step.inputs[0]
         check_same_shape(first, tuple(arguments.x.shape), arguments.shape if shrinks else out_shape, "shape")
         if arguments.indices is not None:
             check_same_shape("indices", tuple(arguments.indices.shape), out_shape, "the shape of the output,")
             dtype = arguments.indices.dtype
             accepted = [torch.int32, torch.int64]
-            if (
-                dtype not in accepted and operation.windows != "placed"
-            ):  # asked late: it makes symbols of bins constants
+            if dtype not in accepted and word != "unpooled":  # asked late: it makes symbols of bins constants
                 accepted.append(TORCH_DTYPES[smallest_unsigned(windows.taps(arguments))])
             if dtype not in accepted:
                 raise TypeError(f"indices must have one of the dtypes {accepted}, got {dtype}")
@@ -251,62 +240,61 @@ def register(name: str, operation: Operation) -> None:
         return NARROW if arguments.index_kind == "narrow" else WIDE
 
     def compute(*values: Any) -> Any:
-        arguments = arguments_of(operation, values)
+        arguments = arguments_of(step, word, values)
         plan = windows.plan(arguments)
         check(arguments, plan.out_shape)
         index_dtype = index_dtype_of(arguments)
         memory_format = format_of_any(arguments.tensors)
-        call = Call(name, plan, arguments.parameters, index_dtype, memory_format, checks=arguments.checks)
+        call = Call(step, plan, arguments.parameters, index_dtype, memory_format, checks=arguments.checks)
         return computed(call, arguments.x, arguments.indices)
 
     def infer(*values: Any) -> Any:
-        arguments = arguments_of(operation, values)
+        arguments = arguments_of(step, word, values)
         out_shape = windows.out_shape(arguments)
         check(arguments, out_shape)
-        shape = out_shape if operation.result == "output" else arguments.shape
+        shape = out_shape if step.result == "output" else arguments.shape
         options: dict[str, Any] = {
             "device": arguments.x.device,
             "memory_format": format_of_any(arguments.tensors),
         }
-        dtype = TORCH_DTYPES[operation.dtype_of(DTYPES[arguments.x.dtype])]
+        dtype = TORCH_DTYPES[step.result_dtype(DTYPES[arguments.x.dtype])]
         result = torch.empty(shape, dtype=dtype, **options)
-        if operation.indices != "made":
+        if not step.makes_indices:
             return result
         return result, torch.empty(shape, dtype=TORCH_DTYPES[index_dtype_of(arguments)], **options)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        arguments = arguments_of(operation, inputs)
+        arguments = arguments_of(step, word, inputs)
         ctx.count, ctx.arguments = len(inputs), arguments._replace(x=None, indices=None)
-        if operation.derived:
+        if step.derived:
             ctx.save_for_backward(arguments.x)
-        elif operation.indices != "none":
-            ctx.save_for_backward(output[1] if operation.indices == "made" else arguments.indices)
+        elif step.makes_indices or step.takes_indices:
+            ctx.save_for_backward(output[1] if step.makes_indices else arguments.indices)
         ctx.set_materialize_grads(False)
 
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
         if grad is None:
             return (None,) * ctx.count
-        indices, adjoint = (*ctx.saved_tensors, None)[0], operation.adjoint
-        if operation.derived:  # chosen again
-            derived = OPERATIONS[operation.derived]
-            _, indices = _call(operation.derived, ctx.arguments._replace(x=indices.detach()))
-            adjoint = derived.adjoint
-        result = _call(adjoint, ctx.arguments._replace(x=grad, indices=indices))
+        indices, linear = (*ctx.saved_tensors, None)[0], step
+        if step.derived:  # chosen again
+            linear = STEPS[step.derived]
+            _, indices = _call(linear, word, ctx.arguments._replace(x=indices.detach()))
+        result = _call(STEPS[linear.adjoint], word, ctx.arguments._replace(x=grad, indices=indices))
         return result, *(None,) * (ctx.count - 1)
 
     def batched(info: Any, in_dims: tuple[Any, ...], *values: Any) -> Any:
-        arguments = arguments_of(operation, values)
+        arguments = arguments_of(step, word, values)
         x = joined(arguments.x, in_dims[0], info.batch_size)
         indices = joined(arguments.indices, in_dims[1], info.batch_size)
-        first = arguments.shape[0] if operation.result == "input" else x.shape[0] // info.batch_size
-        shape = (info.batch_size * first, *(arguments.shape if operation.result == "input" else x.shape)[1:])
-        results = _call(name, arguments._replace(x=x, indices=indices, shape=shape))
+        first = arguments.shape[0] if step.result == "input" else x.shape[0] // info.batch_size
+        shape = (info.batch_size * first, *(arguments.shape if step.result == "input" else x.shape)[1:])
+        results = _call(step, word, arguments._replace(x=x, indices=indices, shape=shape))
         if isinstance(results, tuple):
             return tuple(each.unflatten(0, (info.batch_size, first)) for each in results), (0,) * len(results)
         return results.unflatten(0, (info.batch_size, first)), 0
 
     qualified = f"numbapool::{name}"
-    library.define(f"{name}{schema_of(operation)}", tags=tags_of(operation))
+    library.define(f"{name}{schema_of(step, word)}", tags=tags_of(step, word))
     for target in ("CPU", "CUDA"):
         library.impl(name, compute, target)
     torch.library.register_fake(qualified, infer, lib=library)
@@ -315,263 +303,166 @@ def register(name: str, operation: Operation) -> None:
 
 
 def recorded(call: Call, x: Tensor, indices: Tensor | None) -> Any:
-    """`torch.computed` as a call of the operator."""
-    name, plan = call.name, call.plan
+    """`torch_jobs.computed` as a call of the operator."""
+    step, plan = call.step, call.plan
     index_kind = "plane"
     if call.index_dtype is not None and call.index_dtype != WIDE:
         index_kind = "narrow" if call.index_dtype == NARROW else "window"
-    if OPERATIONS[name].windows == "placed" and not isinstance(plan, BinPlan):
+    if step.needs_places and not isinstance(plan, BinPlan):
         raise NotImplementedError(NO_TAPS)
+    arguments = Arguments(x, indices, plan.shape, (), call.parameters, index_kind, call.checks)
     if isinstance(plan, BinPlan):
-        if plan.starts and OPERATIONS[name].indices != "given":
+        if plan.serves_once and not step.takes_indices:
             raise NotImplementedError(
                 "fractional pooling cannot be transformed while it is recorded: do one without the other"
             )
-        if plan.starts:  # derivatives do not ask where windows lie
-            name = name.replace("max_pool", "max_unpool")
-        is_placed = OPERATIONS[name].windows == "placed"
-        name = name if is_placed else f"adaptive_{name}"
-        sizes = len(plan.pooled) if is_placed else [axis.out for axis in plan.pooled]
-        parameters = call.parameters[len(OPERATIONS[name].fixed) :]
-        return _call(name, Arguments(x, indices, plan.shape, (sizes,), parameters, index_kind, call.checks))
+        if step.needs_places or plan.serves_once:  # derivatives do not ask where windows lie
+            return _call(step, "unpooled", arguments._replace(windows=(len(plan.pooled),)))
+        return _call(step, "adaptive", arguments._replace(windows=([axis.out for axis in plan.pooled],)))
     axes = plan.pooled
     padding = [side for axis in axes for side in (axis.before, axis.after)]
     kernel, stride, dilation = ([getattr(axis, field) for axis in axes] for field in ("kernel", "stride", "dilation"))
     window = kernel, stride, padding, dilation, any(map(overhangs, axes))
-    return _call(name, Arguments(x, indices, plan.shape, window, call.parameters, index_kind))
+    return _call(step, "sliding", arguments._replace(windows=window))
 
 
-def _call(name: str, arguments: Arguments) -> Any:
-    return getattr(torch.ops.numbapool, name)(*values_of(OPERATIONS[name], arguments))
+def _call(step: Step, word: str, arguments: Arguments) -> Any:
+    return getattr(torch.ops.numbapool, operator_of(step, word))(*values_of(step, arguments))
 
 
-for _name, _operation in OPERATIONS.items():
-    register(_name, _operation)
+def _operators() -> Iterator[tuple[str, Step, str]]:
+    """Every operator: the linear steps of each operation and their derivatives, for each way that its windows may lie."""
+    seen = set()
+    for operation in OPERATIONS.values():
+        steps = [] if operation.forward.parts else [operation.forward]
+        for step in steps:
+            for other in (step.derived, step.tangent, step.adjoint):
+                if other and STEPS[other] not in steps:
+                    steps.append(STEPS[other])
+        for word in operation.windows:
+            for step in steps:
+                name = operator_of(step, word)
+                if word in WINDOWS and name not in seen:
+                    seen.add(name)
+                    yield name, step, word
 
 
-def max_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
-    """`numbapool.max_pool1d` to `max_pool3d`."""
-    *window, return_indices, index_kind = arguments
-    return _extremum("max_pool", rank, x, _sliding(rank, x, *window), return_indices, index_kind)
+OPERATORS = {name: (step, word) for name, step, word in _operators()}
+for _name, (_step, _word) in OPERATORS.items():
+    register(_name, _step, _word)
 
 
-def max_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
-    """`numbapool.max_pool1d_backward` to `max_pool3d_backward`."""
-    *window, indices, index_kind = arguments
-    return _extremum_backward("max_pool", rank, x, grad_output, _sliding(rank, x, *window), indices, index_kind)
+def forward(pooling: Pooling, x: Tensor, indices: Tensor | None) -> Any:
+    """A request; of unpooling `indices` say where elements go."""
+    windows, step = pooling.windows, pooling.operation.forward
+    if isinstance(windows, Unpooled):
+        return _unpooled(pooling, x, indices)
+    if isinstance(windows, Whole):
+        flat = _flat(x)
+        results = forward(replace(pooling, windows=_one_window(pooling, flat)), flat, None)
+        return tuple(_of_channels(x, each) for each in results) if pooling.return_indices else _of_channels(x, results)
+    parameters = pooling.parameters
+    if step.parts is not None:
+        _check_tensor("x", x, FLOATING)
+        arguments = Arguments(x, None, _lengths(x), _sliding(x, windows))
+        return step.parts(_part(arguments), prod(arguments.windows[0]), x, *parameters)
+    arguments = Arguments(x, None, tuple(x.shape), _lying(x, windows), parameters)
+    with_indices = pooling.operation.with_indices
+    if with_indices is None:
+        return _call(step, windows.word, arguments)
+    if as_flag("return_indices", pooling.return_indices):
+        kind = "window" if as_index_kind(pooling.index_kind) == "window" else "plane"
+        return _call(with_indices, windows.word, arguments._replace(index_kind=kind))
+    as_index_kind(pooling.index_kind)
+    # What torch.jit.trace records must not depend on the mode: it records again, without gradients, and compares.
+    if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():
+        kind = _saved_kind(windows.rank, _lengths(x))
+        return _call(with_indices, windows.word, arguments._replace(index_kind=kind))[0]
+    return _call(step, windows.word, arguments)
 
 
-def min_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
-    """`numbapool.min_pool1d` to `min_pool3d`."""
-    *window, return_indices, index_kind = arguments
-    return _extremum("min_pool", rank, x, _sliding(rank, x, *window), return_indices, index_kind)
+def backward(pooling: Pooling, grad_output: Tensor, x: Tensor, indices: Tensor | None) -> Any:
+    """The gradient of a request."""
+    windows, operation = pooling.windows, pooling.operation
+    step, index_kind = operation.backward, as_index_kind(pooling.index_kind)
+    _check_gradient(x, grad_output, _torchs(step.accepts))
+    if isinstance(windows, Unpooled):
+        return _unpooled_backward(pooling, grad_output, x, indices)
+    if isinstance(windows, Whole):
+        flat, grad = _flat(x), _flat_gradient(x, grad_output)
+        if indices is not None:
+            _check_indices(indices, index_kind)
+            check_same_shape("indices", _lengths(indices), _lengths(grad_output), "the shape of grad_output,")
+            indices = indices.flatten(2)
+        whole = replace(pooling, windows=_one_window(pooling, flat))
+        return backward(whole, grad, flat, indices).reshape(x.shape)
+    parameters = pooling.gradient_parameters
+    if step.parts is not None:
+        arguments = Arguments(x, None, tuple(_kept_lengths(x)), _sliding(x, windows))
+        out_shape = WINDOWS["sliding"].out_shape(arguments)
+        check_same_shape("grad_output", _lengths(grad_output), out_shape, "the shape of the output,")
+        return step.parts(_part(arguments), prod(arguments.windows[0]), grad_output, x, *parameters)
+    if isinstance(windows, Fractional) and windows.samples is None:  # any will do, because there are indices
+        samples = torch.zeros(samples_shape(tuple(x.shape), windows.rank), device=x.device)
+        windows = windows._replace(samples=samples)
+    lying = _lying(x, windows)
+    if operation.with_indices is not None:
+        if indices is not None:
+            _check_indices(indices, index_kind)
+        else:
+            kind = _saved_kind(windows.rank, _lengths(x))
+            found = Arguments(x.detach(), None, tuple(x.shape), lying, (), kind)
+            _, indices = _call(operation.with_indices, windows.word, found)
+        step, parameters = SCATTER_ADD, ()
+    return _call(step, windows.word, Arguments(grad_output, indices, tuple(_kept_lengths(x)), lying, parameters))
 
 
-def min_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
-    """`numbapool.min_pool1d_backward` to `min_pool3d_backward`."""
-    *window, indices, index_kind = arguments
-    return _extremum_backward("min_pool", rank, x, grad_output, _sliding(rank, x, *window), indices, index_kind)
+def _part(arguments: Arguments) -> Callable[..., Any]:
+    """Operators of the same windows, for steps that are made of them."""
+    index_kind = _saved_kind(len(arguments.windows[0]), arguments.shape)
 
-
-def avg_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
-    """`numbapool.avg_pool1d` to `avg_pool3d`."""
-    *window, count_include_pad, divisor_override, rounding = arguments
-    flag, divisor = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override)
-    return torch.ops.numbapool.avg_pool(x, *_sliding(rank, x, *window), flag, divisor, as_rounding(rounding))
-
-
-def avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
-    """`numbapool.avg_pool1d_backward` to `avg_pool3d_backward`."""
-    *window, count_include_pad, divisor_override = arguments
-    parameters = as_flag("count_include_pad", count_include_pad), as_divisor(divisor_override), False
-    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    return torch.ops.numbapool.avg_pool_backward(
-        grad_output, _kept_lengths(x), *_sliding(rank, x, *window), *parameters
-    )
-
-
-def sum_pool(rank: int, x: Tensor, *window: Any) -> Any:
-    """`numbapool.sum_pool1d` to `sum_pool3d`."""
-    return torch.ops.numbapool.sum_pool(x, *_sliding(rank, x, *window))
-
-
-def sum_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *window: Any) -> Any:
-    """`numbapool.sum_pool1d_backward` to `sum_pool3d_backward`."""
-    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    return torch.ops.numbapool.sum_pool_backward(grad_output, _kept_lengths(x), *_sliding(rank, x, *window))
-
-
-def lp_pool(rank: int, x: Tensor, *arguments: Any) -> Any:
-    """`numbapool.lp_pool1d` to `lp_pool3d`."""
-    *window, power, is_norm = arguments
-    _check_tensor("x", x, FLOATING)
-    sliding = _sliding(rank, x, *window)
-    return norm_in_parts(_pool_of(_lengths(x), sliding), prod(sliding[0]), x, power, is_norm)
-
-
-def lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, *arguments: Any) -> Any:
-    """`numbapool.lp_pool1d_backward` to `lp_pool3d_backward`."""
-    *window, power, is_norm = arguments
-    _check_gradient(x, grad_output)
-    sliding = _sliding(rank, x, *window)
-    lengths = tuple(_kept_lengths(x))
-    out_shape = _sliding_out_shape(Arguments(x, None, lengths, sliding, (), "plane"))
-    check_same_shape("grad_output", _lengths(grad_output), out_shape, "the shape of the output,")
-    return norm_gradient(_pool_of(lengths, sliding), prod(sliding[0]), grad_output, x, power, is_norm)
-
-
-def _pool_of(shape: tuple[int, ...], windows: tuple[Any, ...]) -> Callable[..., Any]:
-    """Operators for `torch.norm_in_parts`."""
-    index_kind = _saved_kind(len(windows[0]), shape)
-
-    def pool(name: str, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
-        return _call(name, Arguments(tensor, indices, shape, windows, parameters, index_kind))
+    def pool(step: Step, tensor: Tensor, indices: Tensor | None = None, *parameters: Any) -> Any:
+        shape, windows = arguments.shape, arguments.windows
+        return _call(step, "sliding", Arguments(tensor, indices, shape, windows, parameters, index_kind))
 
     return pool
 
 
-def adaptive_max_pool(rank: int, x: Tensor, output_size: Sizes, return_indices: bool, index_kind: IndexKind) -> Any:
-    """`numbapool.adaptive_max_pool1d` to `adaptive_max_pool3d`."""
-    return _extremum("adaptive_max_pool", rank, x, _bins(rank, x, output_size), return_indices, index_kind)
-
-
-def adaptive_max_pool_backward(
-    rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes, indices: Tensor | None, index_kind: IndexKind
-) -> Any:
-    """`numbapool.adaptive_max_pool1d_backward` to `adaptive_max_pool3d_backward`."""
-    bins = _bins(rank, x, output_size)
-    return _extremum_backward("adaptive_max_pool", rank, x, grad_output, bins, indices, index_kind)
-
-
-def adaptive_avg_pool(rank: int, x: Tensor, output_size: Sizes, rounding: Rounding) -> Any:
-    """`numbapool.adaptive_avg_pool1d` to `adaptive_avg_pool3d`."""
-    return torch.ops.numbapool.adaptive_avg_pool(x, *_bins(rank, x, output_size), as_rounding(rounding))
-
-
-def adaptive_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor, output_size: Sizes) -> Any:
-    """`numbapool.adaptive_avg_pool1d_backward` to `adaptive_avg_pool3d_backward`."""
-    _check_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    bins = _bins(rank, x, output_size)
-    return torch.ops.numbapool.adaptive_avg_pool_backward(grad_output, _kept_lengths(x), *bins, False)
-
-
-def fractional_max_pool(
-    rank: int,
-    x: Tensor,
-    samples: Tensor | None,
-    kernel: tuple[int, ...],
-    sizes: tuple[int, ...],
-    return_indices: bool,
-    index_kind: IndexKind,
-) -> Any:
-    """`numbapool.fractional_max_pool2d` and `fractional_max_pool3d`."""
-    if samples is None:
-        dtype = x.dtype if x.dtype in DRAWN else torch.float64
-        samples = torch.rand(samples_shape(tuple(x.shape), rank), dtype=dtype, device=x.device)
-    _check_samples(rank, x, samples)
-    if x.device.type == "meta":  # where samples of a generator are not
-        samples = samples.to(x.device)
-    windows = list(kernel), list(sizes), samples.detach()
-    return _extremum("fractional_max_pool", rank, x, windows, return_indices, index_kind)
-
-
-def fractional_max_pool_backward(
-    rank: int,
-    x: Tensor,
-    grad_output: Tensor,
-    samples: Tensor | None,
-    kernel: tuple[int, ...],
-    sizes: tuple[int, ...],
-    indices: Tensor | None,
-    index_kind: IndexKind,
-) -> Any:
-    """`numbapool.fractional_max_pool2d_backward` and `fractional_max_pool3d_backward`."""
-    if samples is None:  # any will do, because there are indices
-        samples = torch.zeros(samples_shape(tuple(x.shape), rank), device=x.device)
-    _check_samples(rank, x, samples)
-    windows = list(kernel), list(sizes), samples.detach()
-    return _extremum_backward("fractional_max_pool", rank, x, grad_output, windows, indices, index_kind)
-
-
-def _check_samples(rank: int, x: Tensor, samples: Tensor) -> None:
-    _check_tensor("_random_samples", samples, FLOATING)
-    expected = samples_shape(_lengths(x), rank)
-    check_same_shape("_random_samples", _lengths(samples), expected, "the shape (N, C, pooled axes)")
-
-
-def max_unpool(rank: int, x: Tensor, indices: Tensor, *arguments: Any) -> Any:
-    """`numbapool.max_unpool1d` to `max_unpool3d`."""
-    *window, check_indices = arguments
-    sizes = _unpooled(rank, x, *window)
+def _unpooled(pooling: Pooling, x: Tensor, indices: Any) -> Any:
+    rank = pooling.windows.rank
+    sizes = _unpooled_lengths(pooling, x)
     _check_indices(indices, "plane")
     lengths = _lengths(x)
     check_same_shape("indices", _lengths(indices), lengths, "the shape of x,")
-    return torch.ops.numbapool.max_unpool(
-        x, indices, [*lengths[:-rank], *sizes], rank, as_flag("check_indices", check_indices)
-    )
+    shape = (*lengths[:-rank], *sizes)
+    checks = as_flag("check_indices", pooling.check_indices)
+    return _call(PLACE, "unpooled", Arguments(x, indices, shape, (rank,), checks=checks))
 
 
-def _unpooled(rank: int, x: Tensor, *arguments: Any) -> tuple[int, ...]:
-    """Lengths of the unpooled axes."""
-    *window, index_kind = arguments
-    if index_kind == "window":
-        raise NotImplementedError(NO_TAPS)
-    sizes = unpool_lengths(tuple(_kept_lengths(x)), rank, *window)
-    kernel_size, stride, padding, output_size = window
-    _check_size(x, sizes, kernel_size=kernel_size, stride=stride, padding=padding, output_size=output_size)
-    return sizes
-
-
-def max_unpool_backward(rank: int, x: Tensor, grad_output: Tensor, indices: Tensor, *arguments: Any) -> Any:
-    """`numbapool.max_unpool1d_backward` to `max_unpool3d_backward`."""
-    _check_gradient(x, grad_output)
-    sizes = _unpooled(rank, x, *arguments)
+def _unpooled_backward(pooling: Pooling, grad_output: Tensor, x: Tensor, indices: Any) -> Any:
+    rank = pooling.windows.rank
+    sizes = _unpooled_lengths(pooling, x)
     _check_indices(indices, "plane")
     expected = *_lengths(x)[:-rank], *sizes
     check_same_shape("grad_output", _lengths(grad_output), expected, "the shape of the output,")
-    return torch.ops.numbapool.max_unpool_gather(grad_output, indices, rank)
+    return _call(STEPS[PLACE.adjoint], "unpooled", Arguments(grad_output, indices, expected, (rank,)))
 
 
-def global_avg_pool(rank: int, x: Tensor, rounding: Rounding) -> Any:
-    """`numbapool.global_avg_pool`."""
-    return _of_channels(x, adaptive_avg_pool(1, _flat(x), 1, rounding))
+def _unpooled_lengths(pooling: Pooling, x: Tensor) -> tuple[int, ...]:
+    """Lengths of the unpooled axes."""
+    windows = pooling.windows
+    if as_index_kind(pooling.index_kind) == "window":
+        raise NotImplementedError(NO_TAPS)
+    sizes = unpool_lengths(tuple(_kept_lengths(x)), *windows)
+    _check_size(x, sizes, **dict(zip(windows._fields[1:], windows[1:], strict=True)))
+    return sizes
 
 
-def global_avg_pool_backward(rank: int, x: Tensor, grad_output: Tensor) -> Any:
-    """`numbapool.global_avg_pool_backward`."""
-    grad = _flat_gradient(x, grad_output, FLOATING_OR_COMPLEX)
-    return adaptive_avg_pool_backward(1, _flat(x), grad, 1).reshape(x.shape)
-
-
-def global_max_pool(rank: int, x: Tensor, return_indices: bool, index_kind: IndexKind) -> Any:
-    """`numbapool.global_max_pool`."""
-    results = adaptive_max_pool(1, _flat(x), 1, return_indices, index_kind)
-    return tuple(_of_channels(x, each) for each in results) if return_indices else _of_channels(x, results)
-
-
-def global_max_pool_backward(
-    rank: int, x: Tensor, grad_output: Tensor, indices: Tensor | None, index_kind: IndexKind
-) -> Any:
-    """`numbapool.global_max_pool_backward`."""
-    grad, flat = _flat_gradient(x, grad_output), None
-    if indices is not None:
-        _check_indices(indices, index_kind)
-        check_same_shape("indices", _lengths(indices), _lengths(grad_output), "the shape of grad_output,")
-        flat = indices.flatten(2)
-    return adaptive_max_pool_backward(1, _flat(x), grad, 1, flat, index_kind).reshape(x.shape)
-
-
-def global_lp_pool(rank: int, x: Tensor, power: float, is_norm: bool) -> Any:
-    """`numbapool.global_lp_pool`."""
-    flat = _flat(x)
-    return _of_channels(x, lp_pool(1, flat, _kept_lengths(flat)[2], None, 0, 1, False, power, is_norm))
-
-
-def global_lp_pool_backward(rank: int, x: Tensor, grad_output: Tensor, power: float, is_norm: bool) -> Any:
-    """`numbapool.global_lp_pool_backward`."""
-    flat, grad = _flat(x), _flat_gradient(x, grad_output)
-    window = _kept_lengths(flat)[2], None, 0, 1, False
-    return lp_pool_backward(1, flat, grad, *window, power, is_norm).reshape(x.shape)
+def _one_window(pooling: Pooling, flat: Tensor) -> Sliding | Adaptive:
+    """All axes of a channel, joined to one, as one window."""
+    if pooling.operation.forward.parts is None:
+        return Adaptive(1, 1)
+    return Sliding(1, _kept_lengths(flat)[2], None, 0, 1, False)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -580,11 +471,9 @@ def _flat(x: Tensor) -> Tensor:
     return x.flatten(2)
 
 
-def _flat_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> Tensor:
+def _flat_gradient(x: Tensor, grad_output: Tensor) -> Tensor:
     """The gradient of a global pooling, of one element a channel."""
     lengths = _lengths(x)
-    check_whole(lengths)
-    _check_gradient(x, grad_output, accepted)
     expected = *lengths[:2], *(1,) * (len(lengths) - 2)
     check_same_shape("grad_output", _lengths(grad_output), expected, "the shape of the output,")
     return grad_output.flatten(2)
@@ -594,34 +483,8 @@ def _of_channels(x: Tensor, pooled: Tensor) -> Tensor:
     return pooled.reshape(*x.shape[:2], *(1,) * (x.dim() - 2))
 
 
-def _extremum(
-    name: str, rank: int, x: Tensor, windows: Sequence[Any], return_indices: bool, index_kind: IndexKind
-) -> Any:
-    with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
-    if as_flag("return_indices", return_indices):
-        return with_indices(x, *windows, "window" if index_kind == "window" else "plane")
-    # What torch.jit.trace records must not depend on the mode: it records again, without gradients, and compares.
-    if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():
-        return with_indices(x, *windows, _saved_kind(rank, _lengths(x)))[0]
-    return getattr(torch.ops.numbapool, name)(x, *windows)
-
-
-def _extremum_backward(
-    name: str,
-    rank: int,
-    x: Tensor,
-    grad_output: Tensor,
-    windows: Sequence[Any],
-    indices: Tensor | None,
-    index_kind: IndexKind,
-) -> Any:
-    _check_gradient(x, grad_output)
-    if indices is not None:
-        _check_indices(indices, index_kind)
-    else:
-        with_indices = getattr(torch.ops.numbapool, f"{name}_with_indices")
-        _, indices = with_indices(x.detach(), *windows, _saved_kind(rank, _lengths(x)))
-    return getattr(torch.ops.numbapool, f"{name}_scatter")(grad_output, indices, _kept_lengths(x), *windows)
+def _torchs(dtypes: dict[np.dtype[Any], None]) -> tuple[torch.dtype, ...]:
+    return tuple([TORCH_DTYPES[each] for each in dtypes])
 
 
 def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> None:
@@ -633,8 +496,7 @@ def _check_tensor(name: str, tensor: Any, accepted: tuple[torch.dtype, ...]) -> 
 
 
 def _check_indices(indices: Any, index_kind: str) -> None:
-    unsigned = torch.uint8, torch.uint16, torch.uint32, torch.uint64
-    _check_tensor("indices", indices, unsigned if index_kind == "window" else (torch.int64,))
+    _check_tensor("indices", indices, COUNTING if index_kind == "window" else (torch.int64,))
 
 
 def _check_size(x: Tensor, lengths: Sequence[int], **causes: Any) -> None:
@@ -645,7 +507,7 @@ def _check_size(x: Tensor, lengths: Sequence[int], **causes: Any) -> None:
         check_size(shape, given, **causes)
 
 
-def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...] = FLOATING) -> None:
+def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype, ...]) -> None:
     _check_tensor("x", x, accepted)
     _check_tensor("grad_output", grad_output, accepted)
     if grad_output.dtype != x.dtype:
@@ -654,24 +516,43 @@ def _check_gradient(x: Tensor, grad_output: Tensor, accepted: tuple[torch.dtype,
         raise ValueError(f"grad_output must be on the device of x, {x.device}, got {grad_output.device}")
 
 
-def _bins(rank: int, x: Tensor, output_size: Sizes) -> tuple[list[int]]:
-    """Adaptive bins as operators take them."""
-    sizes = adaptive_sizes(rank, output_size)
+def _lying(x: Tensor, windows: Sliding | Adaptive | Fractional) -> tuple[Any, ...]:
+    """Where windows lie, as operators take it."""
+    if isinstance(windows, Sliding):
+        return _sliding(x, windows)
+    if isinstance(windows, Fractional):
+        return _fractional(x, windows)
+    sizes = adaptive_sizes(*windows)
     lengths = adaptive_lengths(tuple(_kept_lengths(x)) if None in sizes else _lengths(x), sizes)
-    _check_size(x, lengths, output_size=output_size)
+    _check_size(x, lengths, output_size=windows.output_size)
     return (list(lengths),)
 
 
-def _sliding(rank: int, x: Tensor, *arguments: Any) -> tuple[Any, ...]:
-    """Sliding windows as operators take them."""
-    kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *arguments)
+def _sliding(x: Tensor, windows: Sliding) -> tuple[Any, ...]:
+    rank, *asked = windows
+    kernel, stride, padding, dilation, ceil_mode = window = window_arguments(rank, *asked)
     shape = tuple(_kept_lengths(x)) if isinstance(padding, str) and padding != "valid" else _lengths(x)
-    window = kernel, stride, padding, dilation, ceil_mode
     axes = pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)
     causes = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     _check_size(x, [axis.out for axis in axes], **causes)
     pairs = padding_for(padding, shape[-rank:], kernel, stride, dilation, torch.sym_max)
     return list(kernel), list(stride), [side for pair in pairs for side in pair], list(dilation), ceil_mode
+
+
+def _fractional(x: Tensor, windows: Fractional) -> tuple[Any, ...]:
+    kernel, sizes = windows.lengths(tuple(x.shape))
+    expected = samples_shape(_lengths(x), windows.rank)
+    samples = windows.samples
+    if windows.generator is not None:
+        samples = torch.from_numpy(windows.generator.random(expected))
+    elif samples is None:
+        dtype = x.dtype if x.dtype in DRAWN else torch.float64
+        samples = torch.rand(samples_shape(tuple(x.shape), windows.rank), dtype=dtype, device=x.device)
+    _check_tensor("_random_samples", samples, FLOATING)
+    check_same_shape("_random_samples", _lengths(samples), expected, "the shape (N, C, pooled axes)")
+    if x.device.type == "meta":  # where samples of a generator are not
+        samples = samples.to(x.device)
+    return list(kernel), list(sizes), samples.detach()
 
 
 def _lengths(x: Tensor) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ from numbapool.functional.avg import (
     avg_pool3d,
     avg_pool3d_backward,
 )
-from numbapool.functional.axes import pool, pool_backward
 from numbapool.functional.fractional import (
     fractional_max_pool2d,
     fractional_max_pool2d_backward,
@@ -53,6 +52,7 @@ from numbapool.functional.min import (
     min_pool3d,
     min_pool3d_backward,
 )
+from numbapool.functional.pool import pool, pool_backward
 from numbapool.functional.sum import (
     sum_pool1d,
     sum_pool1d_backward,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import (
-    adaptive_extremum,
-    adaptive_extremum_backward,
-    adaptive_mean,
-    adaptive_mean_backward,
-)
-from numbapool.geometry import DataFormat, IndexKind, Rounding, Sizes
+from numbapool.arguments import DataFormat, IndexKind, Rounding, Sizes
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import MAX, MEAN
+from numbapool.requests import Adaptive
+
+# Of means, whose gradients do not depend on the rounding.
+DEFAULTS = True, None, "truncate"
 
 
 def adaptive_max_pool1d(
@@ -66,7 +66,7 @@ def adaptive_max_pool1d(
     >>> numbapool.adaptive_max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 2)
     array([[[3., 5.]]])
     """
-    return adaptive_extremum(1, x, output_size, return_indices, index_kind, data_format, out)
+    return forward(MAX, (Adaptive, 1, output_size), x, out, (), (return_indices, index_kind), data_format)
 
 
 def adaptive_max_pool1d_backward(
@@ -123,9 +123,8 @@ def adaptive_max_pool1d_backward(
     >>> numbapool.adaptive_max_pool1d_backward(np.ones((1, 1, 2)), x, 2)
     array([[[0., 1., 0., 1., 0.]]])
     """
-    return adaptive_extremum_backward(
-        1, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
-    )
+    marks = indices, index_kind, check_indices
+    return backward(MAX, (Adaptive, 1, output_size), grad_output, x, out, (), marks, data_format)
 
 
 def adaptive_max_pool2d(
@@ -188,7 +187,7 @@ def adaptive_max_pool2d(
     array([[[[4, 5],
              [7, 8]]]])
     """
-    return adaptive_extremum(2, x, output_size, return_indices, index_kind, data_format, out)
+    return forward(MAX, (Adaptive, 2, output_size), x, out, (), (return_indices, index_kind), data_format)
 
 
 def adaptive_max_pool2d_backward(
@@ -247,9 +246,8 @@ def adaptive_max_pool2d_backward(
              [0., 0., 0.],
              [0., 0., 1.]]]])
     """
-    return adaptive_extremum_backward(
-        2, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
-    )
+    marks = indices, index_kind, check_indices
+    return backward(MAX, (Adaptive, 2, output_size), grad_output, x, out, (), marks, data_format)
 
 
 def adaptive_max_pool3d(
@@ -306,7 +304,7 @@ def adaptive_max_pool3d(
     >>> numbapool.adaptive_max_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 1)).ravel()
     array([3, 7])
     """
-    return adaptive_extremum(3, x, output_size, return_indices, index_kind, data_format, out)
+    return forward(MAX, (Adaptive, 3, output_size), x, out, (), (return_indices, index_kind), data_format)
 
 
 def adaptive_max_pool3d_backward(
@@ -363,9 +361,8 @@ def adaptive_max_pool3d_backward(
     >>> numbapool.adaptive_max_pool3d_backward(np.ones((1, 1, 2, 1, 1)), x, (2, 1, 1)).ravel()
     array([0., 0., 0., 1., 0., 0., 0., 1.])
     """
-    return adaptive_extremum_backward(
-        3, grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
-    )
+    marks = indices, index_kind, check_indices
+    return backward(MAX, (Adaptive, 3, output_size), grad_output, x, out, (), marks, data_format)
 
 
 def adaptive_avg_pool1d(
@@ -417,7 +414,8 @@ def adaptive_avg_pool1d(
     >>> numbapool.adaptive_avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 2)
     array([[[2., 4.]]])
     """
-    return adaptive_mean(1, x, output_size, rounding, data_format, out)
+    options = True, None, rounding
+    return forward(MEAN, (Adaptive, 1, output_size), x, out, options, data_format=data_format)
 
 
 def adaptive_avg_pool1d_backward(
@@ -458,7 +456,7 @@ def adaptive_avg_pool1d_backward(
     >>> numbapool.adaptive_avg_pool1d_backward(np.full((1, 1, 2), 3.0), np.zeros((1, 1, 5)), 2)
     array([[[1., 1., 2., 1., 1.]]])
     """
-    return adaptive_mean_backward(1, grad_output, x, output_size, data_format, out)
+    return backward(MEAN, (Adaptive, 1, output_size), grad_output, x, out, DEFAULTS, data_format=data_format)
 
 
 def adaptive_avg_pool2d(
@@ -513,7 +511,8 @@ def adaptive_avg_pool2d(
     array([[[[ 3.,  4.,  5.,  6.],
              [11., 12., 13., 14.]]]])
     """
-    return adaptive_mean(2, x, output_size, rounding, data_format, out)
+    options = True, None, rounding
+    return forward(MEAN, (Adaptive, 2, output_size), x, out, options, data_format=data_format)
 
 
 def adaptive_avg_pool2d_backward(
@@ -555,7 +554,7 @@ def adaptive_avg_pool2d_backward(
     array([[[[0.25, 0.25],
              [0.25, 0.25]]]])
     """
-    return adaptive_mean_backward(2, grad_output, x, output_size, data_format, out)
+    return backward(MEAN, (Adaptive, 2, output_size), grad_output, x, out, DEFAULTS, data_format=data_format)
 
 
 def adaptive_avg_pool3d(
@@ -608,7 +607,8 @@ def adaptive_avg_pool3d(
     >>> numbapool.adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 1)
     array([[[[[3.5]]]]])
     """
-    return adaptive_mean(3, x, output_size, rounding, data_format, out)
+    options = True, None, rounding
+    return forward(MEAN, (Adaptive, 3, output_size), x, out, options, data_format=data_format)
 
 
 def adaptive_avg_pool3d_backward(
@@ -649,4 +649,4 @@ def adaptive_avg_pool3d_backward(
     >>> numbapool.adaptive_avg_pool3d_backward(np.ones((1, 1, 1, 1, 1)), np.zeros((1, 1, 2, 2, 2)), 1).ravel()
     array([0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125])
     """
-    return adaptive_mean_backward(3, grad_output, x, output_size, data_format, out)
+    return backward(MEAN, (Adaptive, 3, output_size), grad_output, x, out, DEFAULTS, data_format=data_format)

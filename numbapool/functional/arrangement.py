@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbapool.arguments import is_about_shape, shape_error
 from numbapool.dispatch import Backend
-from numbapool.geometry import INDICES, check_dtype, placed_plan
+from numbapool.dtypes import INDICES, check_dtype
+from numbapool.geometry import placed_plan
+from numbapool.operations import FROM_GLOBAL, TO_GLOBAL, Step
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class Arrangement:
         """An array of as many axes, arranged."""
         shape, _ = backend.describe(name, array)
         if len(shape) != len(self.shape):
-            raise ValueError(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {shape}")
+            raise shape_error(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {shape}")
         if any(shape[axis] != self.shape[axis] for axis in self.order[: -self.rank]):
-            raise ValueError(
+            raise shape_error(
                 f"{name} must have the lengths of x along axes that are not pooled; x has shape {self.shape}, of which axes "
                 f"{self.order[-self.rank :]} are, got shape {shape}"
             )
@@ -66,13 +70,13 @@ def to_global(
     In C order; in planes, on request, in column-major order.
     """
     steps = _steps(shape, axes, is_column_major)
-    return _renumbered("to_global", backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
+    return _renumbered(TO_GLOBAL, backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
 
 
 def from_global(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
     """The other way round."""
     steps = _steps(shape, axes)
-    return _renumbered("from_global", backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
+    return _renumbered(FROM_GLOBAL, backend, indices, shape, axes, steps, _first(backend, indices, shape, axes))
 
 
 def in_larger_plane(
@@ -83,7 +87,17 @@ def in_larger_plane(
     lengths = shape[: -len(axes)]
     steps = _steps((*lengths, *outer), axes)
     first = PlaneStarts(lengths, (0,) * len(lengths))
-    return _renumbered("to_global", backend, positions, (*lengths, *sizes), axes, steps, first)
+    return _renumbered(TO_GLOBAL, backend, positions, (*lengths, *sizes), axes, steps, first)
+
+
+def explained(shape: tuple[int, ...], axes: tuple[int, ...], call: Callable[..., Any], *arguments: Any) -> Any:
+    """A call on what was arranged of an array of `shape`, whose errors show other ones."""
+    try:
+        return call(*arguments)
+    except ValueError as error:
+        if not is_about_shape(error):
+            raise
+        raise ValueError(f"{error}; x has shape {shape}, of which axes {axes} are pooled and come last here") from None
 
 
 def refuse_traced(backend: Backend, x: Any, **others: Any) -> None:
@@ -103,13 +117,13 @@ def _first(backend: Backend, indices: Any, shape: tuple[int, ...], axes: tuple[i
     """Where each plane starts."""
     given, _ = backend.describe("indices", indices)
     if len(given) != len(shape):
-        raise ValueError(f"indices must have as many axes as x, which has shape {shape}, got shape {given}")
+        raise shape_error(f"indices must have as many axes as x, which has shape {shape}, got shape {given}")
     others = [axis for axis in range(len(shape)) if axis not in axes]
     return PlaneStarts(tuple(given[axis] for axis in others), tuple(prod(shape[axis + 1 :]) for axis in others))
 
 
 def _renumbered(
-    operation: str,
+    step: Step,
     backend: Backend,
     indices: Any,
     shape: tuple[int, ...],
@@ -123,14 +137,14 @@ def _renumbered(
         first_axis, end = axes[0], axes[-1] + 1
         whole, joined = ((*each[:first_axis], prod(each[first_axis:end]), *each[end:]) for each in (shape, given))
         flat = backend.reshape("indices", indices, joined)
-        flat = _renumbered(operation, backend, flat, whole, (first_axis,), steps[-1:], first)
+        flat = _renumbered(step, backend, flat, whole, (first_axis,), steps[-1:], first)
         return backend.reshape("indices", flat, given)
     refuse_traced(backend, indices)
-    name = "result" if operation == "to_global" else "indices"
+    name = "result" if step is TO_GLOBAL else "indices"
     others = tuple(axis for axis in range(len(shape)) if axis not in axes)
     arrangement = Arrangement(given, others + axes, len(axes), len(others))
     arranged = arrangement.arranged(backend, name, indices)
     out_shape, _ = backend.describe("indices", arranged)
     plan = placed_plan(out_shape, tuple(shape[axis] for axis in axes))
-    result = backend.run_backward(operation, plan, (arranged,), (out_shape, dtype), None, first, steps)
+    result = backend.run_backward(step, plan, (arranged,), (out_shape, dtype), None, first, steps)
     return arrangement.restored(backend, result)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import mean, mean_backward
-from numbapool.geometry import DataFormat, Extent, Padding, Rounding
+from numbapool.arguments import DataFormat, Extent, Padding, Rounding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import MEAN
+from numbapool.requests import Sliding
 
 
 def avg_pool1d(
@@ -77,20 +79,9 @@ def avg_pool1d(
     >>> numbapool.avg_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 5.0]]]), 3, stride=1)
     array([[[2.        , 3.33333333, 4.        ]]])
     """
-    return mean(
-        1,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
-        dilation,
-        rounding,
-        data_format,
-        out,
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, rounding
+    return forward(MEAN, windows, x, out, options, data_format=data_format)
 
 
 def avg_pool1d_backward(
@@ -143,8 +134,9 @@ def avg_pool1d_backward(
     >>> numbapool.avg_pool1d_backward(np.full((1, 1, 3), 3.0), x, 3, stride=1)
     array([[[1., 2., 3., 2., 1.]]])
     """
-    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
-    return mean_backward(1, grad_output, x, *window, data_format, out)
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, "truncate"
+    return backward(MEAN, windows, grad_output, x, out, options, data_format=data_format)
 
 
 def avg_pool2d(
@@ -221,20 +213,9 @@ def avg_pool2d(
     array([[[[ 3.5,  5.5],
              [11.5, 13.5]]]])
     """
-    return mean(
-        2,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
-        dilation,
-        rounding,
-        data_format,
-        out,
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, rounding
+    return forward(MEAN, windows, x, out, options, data_format=data_format)
 
 
 def avg_pool2d_backward(
@@ -288,8 +269,9 @@ def avg_pool2d_backward(
     array([[[[1., 1., 2., 2.],
              [1., 1., 2., 2.]]]])
     """
-    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
-    return mean_backward(2, grad_output, x, *window, data_format, out)
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, "truncate"
+    return backward(MEAN, windows, grad_output, x, out, options, data_format=data_format)
 
 
 def avg_pool3d(
@@ -362,20 +344,9 @@ def avg_pool3d(
     >>> numbapool.avg_pool3d(x, 2)
     array([[[[[3.5]]]]])
     """
-    return mean(
-        3,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
-        dilation,
-        rounding,
-        data_format,
-        out,
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, rounding
+    return forward(MEAN, windows, x, out, options, data_format=data_format)
 
 
 def avg_pool3d_backward(
@@ -428,5 +399,6 @@ def avg_pool3d_backward(
     >>> numbapool.avg_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), x, 2).ravel()
     array([1., 1., 1., 1., 1., 1., 1., 1.])
     """
-    window = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
-    return mean_backward(3, grad_output, x, *window, data_format, out)
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    options = count_include_pad, divisor_override, "truncate"
+    return backward(MEAN, windows, grad_output, x, out, options, data_format=data_format)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.functional.calls import fractional_extremum, fractional_extremum_backward
-from numbapool.geometry import DataFormat, Extent, IndexKind
+from numbapool.arguments import DataFormat, Extent, IndexKind
+from numbapool.functional.engine import pooled, pooled_backward
+from numbapool.operations import MAX
+from numbapool.requests import Fractional, Pooling
 
 
 def fractional_max_pool2d(
@@ -81,8 +83,9 @@ def fractional_max_pool2d(
     >>> numbapool.fractional_max_pool2d(x, 2, output_ratio=0.6, generator=generator).shape
     (1, 1, 3, 3)
     """
-    sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(2, x, *sizes, return_indices, index_kind, _random_samples, generator, data_format, out)
+    windows = Fractional(2, kernel_size, output_size, output_ratio, _random_samples, generator)
+    pooling = Pooling(MAX, windows, (), return_indices, index_kind, data_format=data_format)
+    return pooled(pooling, x, out)
 
 
 def fractional_max_pool2d_backward(
@@ -148,10 +151,9 @@ def fractional_max_pool2d_backward(
              [0., 0., 0.],
              [0., 0., 1.]]]])
     """
-    sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(
-        2, grad_output, x, *sizes, indices, index_kind, check_indices, _random_samples, data_format, out
-    )
+    windows = Fractional(2, kernel_size, output_size, output_ratio, _random_samples)
+    pooling = Pooling(MAX, windows, (), False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, indices, out)
 
 
 def fractional_max_pool3d(
@@ -220,8 +222,9 @@ def fractional_max_pool3d(
     >>> numbapool.fractional_max_pool3d(x, 2, 2, _random_samples=np.zeros((1, 1, 3))).ravel()
     array([21, 23, 29, 31, 53, 55, 61, 63])
     """
-    sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum(3, x, *sizes, return_indices, index_kind, _random_samples, generator, data_format, out)
+    windows = Fractional(3, kernel_size, output_size, output_ratio, _random_samples, generator)
+    pooling = Pooling(MAX, windows, (), return_indices, index_kind, data_format=data_format)
+    return pooled(pooling, x, out)
 
 
 def fractional_max_pool3d_backward(
@@ -288,7 +291,6 @@ def fractional_max_pool3d_backward(
            [0., 1., 0.],
            [0., 0., 0.]])
     """
-    sizes = kernel_size, output_size, output_ratio
-    return fractional_extremum_backward(
-        3, grad_output, x, *sizes, indices, index_kind, check_indices, _random_samples, data_format, out
-    )
+    windows = Fractional(3, kernel_size, output_size, output_ratio, _random_samples)
+    pooling = Pooling(MAX, windows, (), False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, indices, out)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import norm, norm_backward
-from numbapool.geometry import DataFormat, Extent, Padding
+from numbapool.arguments import DataFormat, Extent, Padding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import NORM
+from numbapool.requests import Sliding
 
 
 def lp_pool1d(
@@ -80,7 +82,8 @@ def lp_pool1d(
     >>> numbapool.lp_pool1d(x, 1, 4), numbapool.lp_pool1d(x, 1, 4, true_norm=True)
     (array([[[1.]]]), array([[[9.]]]))
     """
-    return norm(1, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(NORM, windows, x, out, (norm_type, true_norm), data_format=data_format)
 
 
 def lp_pool1d_backward(
@@ -132,9 +135,8 @@ def lp_pool1d_backward(
     >>> numbapool.lp_pool1d_backward(np.full((1, 1, 1), 5.0), x, 2, 4).ravel()
     array([3., 4., 0., 0.])
     """
-    return norm_backward(
-        1, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(NORM, windows, grad_output, x, out, (norm_type, true_norm), data_format=data_format)
 
 
 def lp_pool2d(
@@ -209,7 +211,8 @@ def lp_pool2d(
     >>> numbapool.lp_pool2d(x, 1, 2), numbapool.lp_pool2d(x, 1, 2, true_norm=True)
     (array([[[[1.]]]]), array([[[[9.]]]]))
     """
-    return norm(2, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(NORM, windows, x, out, (norm_type, true_norm), data_format=data_format)
 
 
 def lp_pool2d_backward(
@@ -261,9 +264,8 @@ def lp_pool2d_backward(
     >>> numbapool.lp_pool2d_backward(np.full((1, 1, 1, 1), 5.0), x, 2, 2).ravel()
     array([3., 4., 0., 0.])
     """
-    return norm_backward(
-        2, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(NORM, windows, grad_output, x, out, (norm_type, true_norm), data_format=data_format)
 
 
 def lp_pool3d(
@@ -338,7 +340,8 @@ def lp_pool3d(
     >>> numbapool.lp_pool3d(x, 1, (1, 2, 2)), numbapool.lp_pool3d(x, 1, (1, 2, 2), true_norm=True)
     (array([[[[[1.]]]]]), array([[[[[9.]]]]]))
     """
-    return norm(3, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out)
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(NORM, windows, x, out, (norm_type, true_norm), data_format=data_format)
 
 
 def lp_pool3d_backward(
@@ -390,6 +393,5 @@ def lp_pool3d_backward(
     >>> numbapool.lp_pool3d_backward(np.full((1, 1, 1, 1, 1), 5.0), x, 2, (1, 2, 2)).ravel()
     array([3., 4., 0., 0.])
     """
-    return norm_backward(
-        3, grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(NORM, windows, grad_output, x, out, (norm_type, true_norm), data_format=data_format)

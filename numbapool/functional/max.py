@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import extremum, extremum_backward
-from numbapool.geometry import DataFormat, Extent, IndexKind, Padding
+from numbapool.arguments import DataFormat, Extent, IndexKind, Padding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import MAX
+from numbapool.requests import Sliding
 
 
 def max_pool1d(
@@ -78,20 +80,8 @@ def max_pool1d(
     >>> numbapool.max_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 3, stride=1)
     array([[[3., 5., 5.]]])
     """
-    return extremum(
-        "max_pool",
-        1,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MAX, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def max_pool1d_backward(
@@ -153,22 +143,9 @@ def max_pool1d_backward(
     >>> numbapool.max_pool1d_backward(np.ones((1, 1, 3)), x, 3, stride=1)
     array([[[0., 1., 0., 2., 0.]]])
     """
-    return extremum_backward(
-        "max_pool",
-        1,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MAX, windows, grad_output, x, out, (), marks, data_format)
 
 
 def max_pool2d(
@@ -249,20 +226,8 @@ def max_pool2d(
     >>> numbapool.max_pool2d(x.reshape(1, 4, 4, 1), 2, data_format="channels_last").shape
     (1, 2, 2, 1)
     """
-    return extremum(
-        "max_pool",
-        2,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MAX, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def max_pool2d_backward(
@@ -328,22 +293,9 @@ def max_pool2d_backward(
              [0., 0., 0., 0.],
              [0., 1., 0., 1.]]]])
     """
-    return extremum_backward(
-        "max_pool",
-        2,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MAX, windows, grad_output, x, out, (), marks, data_format)
 
 
 def max_pool3d(
@@ -417,20 +369,8 @@ def max_pool3d(
     >>> numbapool.max_pool3d(x, 2)
     array([[[[[7.]]]]])
     """
-    return extremum(
-        "max_pool",
-        3,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MAX, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def max_pool3d_backward(
@@ -492,19 +432,6 @@ def max_pool3d_backward(
     >>> numbapool.max_pool3d_backward(np.ones((1, 1, 1, 1, 1)), x, 2).ravel()
     array([0., 0., 0., 0., 0., 0., 0., 1.])
     """
-    return extremum_backward(
-        "max_pool",
-        3,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MAX, windows, grad_output, x, out, (), marks, data_format)

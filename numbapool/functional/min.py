@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import extremum, extremum_backward
-from numbapool.geometry import DataFormat, Extent, IndexKind, Padding
+from numbapool.arguments import DataFormat, Extent, IndexKind, Padding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import MIN
+from numbapool.requests import Sliding
 
 
 def min_pool1d(
@@ -78,20 +80,8 @@ def min_pool1d(
     >>> numbapool.min_pool1d(np.array([[[1.0, 3.0, 2.0, 5.0, 4.0]]]), 3, stride=1)
     array([[[1., 2., 2.]]])
     """
-    return extremum(
-        "min_pool",
-        1,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MIN, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def min_pool1d_backward(
@@ -153,22 +143,9 @@ def min_pool1d_backward(
     >>> numbapool.min_pool1d_backward(np.ones((1, 1, 3)), x, 3, stride=1)
     array([[[1., 0., 2., 0., 0.]]])
     """
-    return extremum_backward(
-        "min_pool",
-        1,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MIN, windows, grad_output, x, out, (), marks, data_format)
 
 
 def min_pool2d(
@@ -247,20 +224,8 @@ def min_pool2d(
     array([[[[ 0,  2],
              [ 8, 10]]]])
     """
-    return extremum(
-        "min_pool",
-        2,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MIN, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def min_pool2d_backward(
@@ -326,22 +291,9 @@ def min_pool2d_backward(
              [1., 0., 1., 0.],
              [0., 0., 0., 0.]]]])
     """
-    return extremum_backward(
-        "min_pool",
-        2,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MIN, windows, grad_output, x, out, (), marks, data_format)
 
 
 def min_pool3d(
@@ -415,20 +367,8 @@ def min_pool3d(
     >>> numbapool.min_pool3d(x, 2)
     array([[[[[0.]]]]])
     """
-    return extremum(
-        "min_pool",
-        3,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        return_indices,
-        index_kind,
-        data_format,
-        out,
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(MIN, windows, x, out, (), (return_indices, index_kind), data_format)
 
 
 def min_pool3d_backward(
@@ -490,19 +430,6 @@ def min_pool3d_backward(
     >>> numbapool.min_pool3d_backward(np.ones((1, 1, 1, 1, 1)), x, 2).ravel()
     array([1., 0., 0., 0., 0., 0., 0., 0.])
     """
-    return extremum_backward(
-        "min_pool",
-        3,
-        grad_output,
-        x,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode,
-        indices,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    marks = indices, index_kind, check_indices
+    return backward(MIN, windows, grad_output, x, out, (), marks, data_format)

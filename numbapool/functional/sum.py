@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import window_sum, window_sum_backward
-from numbapool.geometry import DataFormat, Extent, Padding
+from numbapool.arguments import DataFormat, Extent, Padding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import SUM
+from numbapool.requests import Sliding
 
 
 def sum_pool1d(
@@ -64,7 +66,8 @@ def sum_pool1d(
     >>> numbapool.sum_pool1d(np.array([[[1, 3, 2, 5, 5]]]), 3, stride=1)
     array([[[ 6, 10, 12]]])
     """
-    return window_sum(1, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(SUM, windows, x, out, data_format=data_format)
 
 
 def sum_pool1d_backward(
@@ -113,7 +116,8 @@ def sum_pool1d_backward(
     >>> numbapool.sum_pool1d_backward(np.ones((1, 1, 3)), np.zeros((1, 1, 5)), 3, stride=1)
     array([[[1., 2., 3., 2., 1.]]])
     """
-    return window_sum_backward(1, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 1, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(SUM, windows, grad_output, x, out, data_format=data_format)
 
 
 def sum_pool2d(
@@ -174,7 +178,8 @@ def sum_pool2d(
     array([[[[14., 22.],
              [46., 54.]]]])
     """
-    return window_sum(2, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(SUM, windows, x, out, data_format=data_format)
 
 
 def sum_pool2d_backward(
@@ -224,7 +229,8 @@ def sum_pool2d_backward(
     array([[[[1., 2., 1.],
              [1., 2., 1.]]]])
     """
-    return window_sum_backward(2, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 2, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(SUM, windows, grad_output, x, out, data_format=data_format)
 
 
 def sum_pool3d(
@@ -283,7 +289,8 @@ def sum_pool3d(
     >>> numbapool.sum_pool3d(np.ones((1, 1, 2, 2, 2)), 2)
     array([[[[[8.]]]]])
     """
-    return window_sum(3, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return forward(SUM, windows, x, out, data_format=data_format)
 
 
 def sum_pool3d_backward(
@@ -332,4 +339,5 @@ def sum_pool3d_backward(
     >>> numbapool.sum_pool3d_backward(np.full((1, 1, 1, 1, 1), 8.0), np.zeros((1, 1, 2, 2, 2)), 2).ravel()
     array([8., 8., 8., 8., 8., 8., 8., 8.])
     """
-    return window_sum_backward(3, grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+    windows = Sliding, 3, kernel_size, stride, padding, dilation, ceil_mode
+    return backward(SUM, windows, grad_output, x, out, data_format=data_format)

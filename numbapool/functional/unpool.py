@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import unpool, unpool_backward
-from numbapool.geometry import DataFormat, Extent, IndexKind
+from numbapool.arguments import DataFormat, Extent, IndexKind
+from numbapool.functional.engine import pooled, pooled_backward
+from numbapool.operations import UNPOOL
+from numbapool.requests import Pooling, Unpooled
 
 
 def max_unpool1d(
@@ -71,7 +73,9 @@ def max_unpool1d(
     >>> numbapool.max_unpool1d(out, indices, 2)
     array([[[0., 3., 5., 0.]]])
     """
-    return unpool(1, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
+    windows = Unpooled(1, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled(pooling, x, out, indices)
 
 
 def max_unpool1d_backward(
@@ -128,20 +132,9 @@ def max_unpool1d_backward(
     >>> numbapool.max_unpool1d_backward(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.zeros((1, 1, 2)), indices, 2)
     array([[[2., 3.]]])
     """
-    return unpool_backward(
-        1,
-        grad_output,
-        x,
-        indices,
-        kernel_size,
-        stride,
-        padding,
-        output_size,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Unpooled(1, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, indices, out)
 
 
 def max_unpool2d(
@@ -207,7 +200,9 @@ def max_unpool2d(
     array([[[[0, 0],
              [7, 0]]]])
     """
-    return unpool(2, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
+    windows = Unpooled(2, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled(pooling, x, out, indices)
 
 
 def max_unpool2d_backward(
@@ -264,20 +259,9 @@ def max_unpool2d_backward(
     >>> numbapool.max_unpool2d_backward(grad_output, np.zeros((1, 1, 1, 1)), np.array([[[[2]]]]), 2)
     array([[[[3.]]]])
     """
-    return unpool_backward(
-        2,
-        grad_output,
-        x,
-        indices,
-        kernel_size,
-        stride,
-        padding,
-        output_size,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Unpooled(2, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, indices, out)
 
 
 def max_unpool3d(
@@ -342,7 +326,9 @@ def max_unpool3d(
     >>> numbapool.max_unpool3d(np.array([[[[[7]]]]]), np.array([[[[[5]]]]]), 2).ravel()
     array([0, 0, 0, 0, 0, 7, 0, 0])
     """
-    return unpool(3, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out)
+    windows = Unpooled(3, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled(pooling, x, out, indices)
 
 
 def max_unpool3d_backward(
@@ -399,17 +385,6 @@ def max_unpool3d_backward(
     >>> numbapool.max_unpool3d_backward(grad_output, np.zeros((1, 1, 1, 1, 1)), np.array([[[[[5]]]]]), 2)
     array([[[[[5.]]]]])
     """
-    return unpool_backward(
-        3,
-        grad_output,
-        x,
-        indices,
-        kernel_size,
-        stride,
-        padding,
-        output_size,
-        index_kind,
-        check_indices,
-        data_format,
-        out,
-    )
+    windows = Unpooled(3, kernel_size, stride, padding, output_size)
+    pooling = Pooling(UNPOOL, windows, (), False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, indices, out)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.functional.calls import (
-    whole_extremum,
-    whole_extremum_backward,
-    whole_mean,
-    whole_mean_backward,
-    whole_norm,
-    whole_norm_backward,
-)
-from numbapool.geometry import DataFormat, IndexKind, Rounding
+from numbapool.arguments import DataFormat, IndexKind, Rounding
+from numbapool.functional.engine import backward, forward
+from numbapool.operations import MAX, MEAN, NORM
+from numbapool.requests import Whole
 
 
 def global_avg_pool(
@@ -57,7 +52,7 @@ def global_avg_pool(
     <BLANKLINE>
             [[5.5]]]])
     """
-    return whole_mean(x, rounding, data_format, out)
+    return forward(MEAN, (Whole,), x, out, (True, None, rounding), data_format=data_format)
 
 
 def global_avg_pool_backward(
@@ -96,7 +91,8 @@ def global_avg_pool_backward(
     array([[[[0.25, 0.25],
              [0.25, 0.25]]]])
     """
-    return whole_mean_backward(grad_output, x, data_format, out)
+    options = True, None, "truncate"
+    return backward(MEAN, (Whole,), grad_output, x, out, options, data_format=data_format)
 
 
 def global_max_pool(
@@ -143,7 +139,7 @@ def global_max_pool(
     >>> numbapool.global_max_pool(np.arange(8).reshape(1, 2, 2, 2)).ravel()
     array([3, 7])
     """
-    return whole_extremum(x, return_indices, index_kind, data_format, out)
+    return forward(MAX, (Whole,), x, out, (), (return_indices, index_kind), data_format)
 
 
 def global_max_pool_backward(
@@ -196,7 +192,8 @@ def global_max_pool_backward(
     >>> numbapool.global_max_pool_backward(np.ones((1, 1, 1)), np.array([[[1.0, 3.0, 2.0]]]))
     array([[[0., 1., 0.]]])
     """
-    return whole_extremum_backward(grad_output, x, indices, index_kind, check_indices, data_format, out)
+    marks = indices, index_kind, check_indices
+    return backward(MAX, (Whole,), grad_output, x, out, (), marks, data_format)
 
 
 def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "channels_first", out: Any = None) -> Any:
@@ -231,7 +228,7 @@ def global_lp_pool(x: Any, norm_type: float = 2, *, data_format: DataFormat = "c
     >>> numbapool.global_lp_pool(np.array([[[3.0, -4.0]]]))
     array([[[5.]]])
     """
-    return whole_norm(x, norm_type, data_format, out)
+    return forward(NORM, (Whole,), x, out, (norm_type, True), data_format=data_format)
 
 
 def global_lp_pool_backward(
@@ -272,4 +269,4 @@ def global_lp_pool_backward(
     >>> numbapool.global_lp_pool_backward(np.array([[[5.0]]]), np.array([[[3.0, -4.0]]]))
     array([[[ 3., -4.]]])
     """
-    return whole_norm_backward(grad_output, x, norm_type, data_format, out)
+    return backward(NORM, (Whole,), grad_output, x, out, (norm_type, True), data_format=data_format)

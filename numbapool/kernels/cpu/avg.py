@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, BinPlan, WindowPlan
+from numbapool.arguments import LARGEST_INT64
+from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward, avg_handed_out, receivers_program
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_EXTENT, LARGEST_INT64, BinPlan, WindowPlan
+from numbapool.arguments import LARGEST_EXTENT, LARGEST_INT64
+from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.launch import Call, run

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbapool.geometry import LARGEST_INT64, BinPlan, Plan
+from numbapool.arguments import LARGEST_INT64
+from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.cuda import grid
 from numbapool.kernels.cuda.elements import as_it_is, as_value, index, total, undivided
 from numbapool.kernels.cuda.grid import (

@@ -1,0 +1,301 @@
+"""From a request to the array's backend: what wrappers rewrite is passed on, what is left is planned, checked and run.
+
+`forward` and `backward` are what public functions call. They look up what was bound for an equal request, so that a small
+call does not pay for the way there; `pooled` and `pooled_backward` are that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbapool.arguments import DataFormat, as_flag, as_index_kind, check_same_shape, outs_of
+from numbapool.dispatch import Backend, Spec, backend_of
+from numbapool.dtypes import FLOATS, INDICES, SINGLE_AND_DOUBLE, check_dtype, dtype_name
+from numbapool.functional import axes, channels_last, global_indices, passes, recording
+from numbapool.functional.arrangement import from_global, in_larger_plane, refuse_traced
+from numbapool.geometry import Plan, check_size, placed_plan, samples_shape
+from numbapool.operations import PLACE, SCATTER_ADD, Operation, Step
+from numbapool.requests import Drawn, Fractional, Onward, Pooling, Unpooled
+
+# Rewrite a request, its arrays, its results, and pass it on; asked in this order.
+WRAPPERS = (recording, passes, axes, global_indices, channels_last)
+
+INDEX = np.dtype(np.int64)
+OUTPUT = "the shape of the output,"
+
+# What `forward` and `backward` are told of indices: whether they are made, or they themselves; of which kind; and of given
+# ones whether they are looked at.
+NONE_MADE = (False, "plane")
+NONE_GIVEN = (None, "plane", True)
+
+# Requests of values of these types alone are equal if they mean the same, and hashable: (2, 2.0) equals (2, 2), and both are
+# looked at again.
+PLAIN = {int, bool, float, str, type(None), type}
+
+
+def forward(
+    operation: Operation,
+    windows: tuple[Any, ...],
+    x: Any,
+    out: Any,
+    options: tuple[Any, ...] = (),
+    indices: tuple[Any, Any] = NONE_MADE,
+    data_format: DataFormat = "channels_first",
+) -> Any:
+    """A forward call of a public function; `windows` are a class of `requests` and its fields."""
+    backend = backend_of("x", x)
+    if not backend.is_traced(x):
+        spec = backend.describe("x", x)
+        try:
+            bound = _bound_if_plain(backend, spec, operation, data_format, *indices, *windows, *options)
+        except TypeError:  # what cannot be hashed; anything else is found again below
+            bound = None
+        if bound is not None:
+            return bound(x, None if out is None else outs_of(out, indices[0]))
+    kind, *fields = windows
+    return pooled(Pooling(operation, kind(*fields), options, *indices, data_format=data_format), x, out)
+
+
+def backward(
+    operation: Operation,
+    windows: tuple[Any, ...],
+    grad_output: Any,
+    x: Any,
+    out: Any,
+    options: tuple[Any, ...] = (),
+    indices: tuple[Any, Any, Any] = NONE_GIVEN,
+    data_format: DataFormat = "channels_first",
+) -> Any:
+    """Its gradient."""
+    given, index_kind, check_indices = indices
+    backend = serving(x, check_indices)
+    if not backend.is_traced(x, grad_output=grad_output, indices=given):
+        spec = backend.describe("x", x)
+        try:
+            planned = _planned_if_plain(spec[0], operation, data_format, index_kind, *windows, *options)
+        except TypeError:
+            planned = None
+        if planned is not None:
+            return _gradient(backend, operation, planned, (grad_output, x, given), spec, out)
+    kind, *fields = windows
+    pooling = Pooling(operation, kind(*fields), options, False, index_kind, check_indices, data_format)
+    return pooled_backward(pooling, grad_output, x, given, out)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _bound_if_plain(
+    backend: Backend,
+    spec: Spec,
+    operation: Operation,
+    data_format: Any,
+    return_indices: Any,
+    index_kind: Any,
+    *rest: Any,
+) -> Callable[..., Any] | None:
+    """The engine of a request that takes no wrapper and whose arguments are plain: 0.6 us to find one again."""
+    pooling = _if_plain(operation, data_format, return_indices, index_kind, *rest)
+    return None if pooling is None else _bound(backend, pooling, spec)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _planned_if_plain(
+    shape: tuple[int, ...], operation: Operation, data_format: Any, index_kind: Any, *rest: Any
+) -> Planned | None:
+    pooling = _if_plain(operation, data_format, False, index_kind, *rest)
+    return None if pooling is None else _planned(pooling, shape)
+
+
+def _if_plain(
+    operation: Operation, data_format: Any, return_indices: Any, index_kind: Any, kind: Any, *rest: Any
+) -> Pooling | None:
+    if index_kind != "plane" or data_format != "channels_first" or not PLAIN.issuperset(map(type, rest)):
+        return None
+    split = len(kind._fields)
+    return Pooling(operation, kind(*rest[:split]), rest[split:], return_indices)
+
+
+class Planned(NamedTuple):
+    """What of a gradient depends on nothing but the request and the shape."""
+
+    plan: Plan
+    out_shape: tuple[int, ...]
+    parameters: tuple[Any, ...]
+    index_kind: str
+
+
+def _planned(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
+    plan, out_shape = pooling.windows.plan(shape)
+    kind = as_index_kind(pooling.index_kind)
+    if kind == "window" and isinstance(pooling.windows, Unpooled):
+        plan = pooling.windows.undone(plan)
+    return Planned(plan, out_shape, pooling.gradient_parameters, kind)
+
+
+def serving(x: Any, check_indices: Any = True) -> Backend:
+    """The backend that serves `x`, and looks for indices out of range only on request where it takes time."""
+    backend = backend_of("x", x)
+    return backend if as_flag("check_indices", check_indices) else backend.unchecked
+
+
+def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None) -> Any:
+    """The result of a request; of unpooling `indices` say where elements go."""
+    backend = serving(x, pooling.check_indices)
+    for wrapper in WRAPPERS:
+        if wrapper.serves(pooling, x, indices):
+            return wrapper.forward(ONWARD, backend, pooling, x, out, indices)
+    others = {} if indices is None else {"indices": indices}
+    if isinstance(pooling.windows, Fractional):
+        others = {"_random_samples": pooling.windows.samples}
+    spec = backend.describe("x", x)
+    if backend.is_traced(x, **others):
+        return backend.trace(pooling, x, indices, out)
+    if isinstance(pooling.windows, Unpooled):
+        return _unpooled(backend, pooling, x, indices, spec, out)
+    if isinstance(pooling.windows, Fractional):
+        pooling = _drawn(backend, pooling, spec)
+    return _bound(backend, pooling, spec)(x, None if out is None else outs_of(out, pooling.return_indices))
+
+
+def pooled_backward(pooling: Pooling, grad_output: Any, x: Any, indices: Any = None, out: Any = None) -> Any:
+    """The gradient of `pooled`; `indices` are those that it made, if it did, or was given."""
+    backend = serving(x, pooling.check_indices)
+    for wrapper in WRAPPERS:
+        if wrapper.serves(pooling, x, indices):
+            return wrapper.backward(ONWARD, backend, pooling, (grad_output, x, indices), out)
+    others = {"grad_output": grad_output, "indices": indices}
+    if isinstance(pooling.windows, Fractional):
+        others["_random_samples"] = pooling.windows.samples
+    spec = backend.describe("x", x)
+    if isinstance(pooling.windows, Fractional):
+        _check_places(pooling, indices, spec[0])
+    if backend.is_traced(x, **others):
+        return backend.trace_backward(pooling, grad_output, x, indices, out)
+    if isinstance(pooling.windows, Fractional):
+        pooling = _placed(backend, pooling, spec[0], pooling.windows.samples)
+    return _gradient(backend, pooling.operation, _planned(pooling, spec[0]), (grad_output, x, indices), spec, out)
+
+
+ONWARD = Onward(pooled, pooled_backward)
+
+
+def _bound(backend: Backend, pooling: Pooling, spec: Spec) -> Callable[..., Any]:
+    """What computes a request that no wrapper is left for, of arrays of one shape and dtype."""
+    shape, dtype = spec
+    plan, out_shape = pooling.windows.plan(shape)
+    step = pooling.operation.forward
+    check_dtype("x", dtype, step.accepts)
+    kind = as_index_kind(pooling.index_kind)
+    specs: tuple[Spec, ...] = ((out_shape, step.result_dtype(dtype)),)
+    if as_flag("return_indices", pooling.return_indices):
+        assert pooling.operation.with_indices is not None
+        step = pooling.operation.with_indices
+        specs = (*specs, (out_shape, plan.index_dtype if kind == "window" else INDEX))
+    bind = _binding if plan.serves_once else _remembered_binding
+    return bind(backend, step, plan, specs, *pooling.parameters)
+
+
+def _binding(backend: Backend, step: Step, plan: Plan, specs: tuple[Spec, ...], *parameters: Any) -> Callable[..., Any]:
+    return backend.bind(step, plan, specs, *parameters)
+
+
+_remembered_binding = lru_cache(maxsize=1024)(_binding)
+
+
+def _gradient(
+    backend: Backend, operation: Operation, planned: Planned, arrays: tuple[Any, Any, Any], spec: Spec, out: Any
+) -> Any:
+    """The gradient of a request that no wrapper is left for; `arrays` are those of `pooled_backward`."""
+    plan, out_shape, parameters, _ = planned
+    grad_output, x, indices = arrays
+    shape, dtype = spec
+    step = operation.backward
+    check_dtype("x", dtype, step.accepts)
+    grad_shape, grad_dtype = backend.describe("grad_output", grad_output)
+    check_same_shape("grad_output", grad_shape, out_shape, OUTPUT)
+    if grad_dtype != dtype:
+        raise TypeError(f"grad_output must have the dtype of x, {dtype_name(dtype)}, got {dtype_name(grad_dtype)}")
+    if operation.forward.takes_indices:
+        _check_indices(backend, indices, shape, "the shape of x,", planned)
+    elif indices is not None:
+        _check_indices(backend, indices, out_shape, OUTPUT, planned)
+        step = SCATTER_ADD
+    given = {"x": x, "indices": indices}
+    inputs = grad_output, *[given[name] for name in step.inputs[1:]]
+    return backend.run_backward(step, plan, inputs, spec, out, *parameters)
+
+
+def _unpooled(backend: Backend, pooling: Pooling, x: Any, indices: Any, spec: Spec, out: Any) -> Any:
+    shape, dtype = spec
+    planned = _planned(pooling, shape)
+    check_dtype("x", dtype, PLACE.accepts)
+    _check_indices(backend, indices, shape, "the shape of x,", planned)
+    return backend.run_backward(PLACE, planned.plan, (x, indices), (planned.out_shape, dtype), out)
+
+
+def _check_indices(backend: Backend, indices: Any, shape: tuple[int, ...], what: str, planned: Planned) -> None:
+    index_shape, dtype = backend.describe("indices", indices)
+    check_same_shape("indices", index_shape, shape, what)
+    is_in_window = planned.index_kind == "window"
+    check_dtype("indices", dtype, {planned.plan.index_dtype: None} if is_in_window else INDICES)
+
+
+def _drawn(backend: Backend, pooling: Pooling, spec: Spec) -> Pooling:
+    """A request of windows that are drawn, with their places."""
+    shape, dtype = spec
+    windows = pooling.windows
+    windows.lengths(shape)
+    samples = windows.samples
+    if samples is None:
+        check_dtype("x", dtype, pooling.operation.forward.accepts)
+        is_own = windows.generator is None and dtype in SINGLE_AND_DOUBLE
+        drawn = dtype if is_own else np.dtype(np.float64)
+        samples = backend.draw(samples_shape(shape, windows.rank), drawn, windows.generator)
+    return _placed(backend, pooling, shape, samples)
+
+
+def _placed(backend: Backend, pooling: Pooling, shape: tuple[int, ...], samples: Any) -> Pooling:
+    """The same with these samples, or without any for gradients by indices."""
+    kernel, sizes = pooling.windows.lengths(shape)
+    rank = len(kernel)
+    if samples is not None:
+        given, dtype = backend.describe("_random_samples", samples)
+        check_dtype("_random_samples", dtype, FLOATS)
+        check_same_shape("_random_samples", given, samples_shape(shape, rank), "the shape (N, C, pooled axes)")
+        samples = backend.to_numpy(samples)
+    return replace(pooling, windows=Drawn(rank, kernel, sizes, samples))
+
+
+def _check_places(pooling: Pooling, indices: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a gradient of windows that are drawn if nothing says where its maxima are, or two things do."""
+    pooling.windows.lengths(shape)
+    samples = pooling.windows.samples
+    if indices is not None and as_index_kind(pooling.index_kind) == "window":
+        if samples is None:
+            raise ValueError(
+                "_random_samples must be given beside indices of index_kind='window', whose windows they place"
+            )
+    elif (indices is None) == (samples is None):
+        raise ValueError("indices or _random_samples must be given, and not both: they say where the maxima are")
+
+
+def unpooled_to(x: Any, indices: Any, sizes: tuple[int, ...], outer: tuple[int, ...]) -> Any:
+    """Elements to where global indices say, of an array with planes of `sizes`, in the first corners of larger planes."""
+    backend = backend_of("x", x)
+    shape, dtype = backend.describe("x", x)
+    rank = len(sizes)
+    refuse_traced(backend, x, indices=indices)
+    check_dtype("x", dtype, PLACE.accepts)
+    index_shape, _ = backend.describe("indices", indices)
+    check_same_shape("indices", index_shape, shape, "the shape of x,")
+    check_size((*shape[:-rank], *outer), shape, output_shape=outer)
+    last = tuple(range(len(shape) - rank, len(shape)))
+    positions = from_global(backend, indices, (*shape[:-rank], *sizes), last)
+    if outer != sizes:
+        positions = in_larger_plane(backend, positions, sizes, outer, last)
+    plan = placed_plan(shape, outer)
+    return backend.run_backward(PLACE, plan, (x, positions), (plan.shape, dtype), None)
