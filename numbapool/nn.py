@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
+from numbapool import functional
 from numbapool.arguments import shown
 from numbapool.backends.torch_tensors import DTYPES, is_on_gpu
 from numbapool.functional import (
@@ -77,31 +78,8 @@ __all__ = [
     "routed",
 ]
 
-FUNCTIONS = {
-    function.__name__: function
-    for function in (
-        adaptive_avg_pool1d,
-        adaptive_avg_pool2d,
-        adaptive_avg_pool3d,
-        adaptive_max_pool1d,
-        adaptive_max_pool2d,
-        adaptive_max_pool3d,
-        avg_pool1d,
-        avg_pool2d,
-        avg_pool3d,
-        fractional_max_pool2d,
-        fractional_max_pool3d,
-        lp_pool1d,
-        lp_pool2d,
-        lp_pool3d,
-        max_pool1d,
-        max_pool2d,
-        max_pool3d,
-        max_unpool1d,
-        max_unpool2d,
-        max_unpool3d,
-    )
-}
+# Those that torch.nn.functional has, too.
+FUNCTIONS = {name: globals()[name] for name in functional.__all__ if hasattr(torch_functional, name)}
 # For torch.fx, to which modules outside of torch.nn are code to be traced: calls of these are nodes of its graphs.
 for _name in FUNCTIONS:
     torch.fx.wrap(_name)

@@ -704,11 +704,11 @@ FAULTS = (
     Fault(
         "a-pullback-without-dilation",
         "layers.py",
-        "*self._window(), dilation=self.dilation, data_format=self.data_format)",
-        "*self._window(), data_format=self.data_format)",
+        'OF_THE_RESULT = "return_indices", "rounding", "generator"',
+        'OF_THE_RESULT = "return_indices", "rounding", "generator", "dilation"',
         "test_layers.py",
         "test_vjp_is_the_backward_function_of_every_parameter",
-        "Gradients of dilated means are those of others.",
+        "Gradients of dilated windows are those of others.",
     ),
     Fault(
         "modules-of-two-names-are-replaced-under-one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import numbapool
 import numbapool.onnx
+from numbapool import functional
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
@@ -36,6 +38,54 @@ def modules() -> list[str]:
     """What numbapool.nn has, too."""
     tree = (ROOT / "numbapool" / "nn.py").read_text(encoding="utf-8")
     return re.findall(r"^class ([A-Z]\w+)", tree, re.MULTILINE)
+
+
+def parts_of(docstring: str) -> dict[str, str]:
+    """The sections of a docstring in numpydoc's format, by their titles."""
+    _, *rest = re.split(r"^(\w+)\n-+$", inspect.cleandoc(docstring), flags=re.MULTILINE)
+    return dict(zip(rest[::2], rest[1::2], strict=True))
+
+
+def entries(section: str) -> dict[str, tuple[str, str]]:
+    """The names that a section explains, which may share a line: of each its type and its text."""
+    found = re.findall(r"^(\S.*)\n((?: .*\n|\n)*)", f"{section}\n", re.MULTILINE)
+    heads = [(head.partition(" : "), text) for head, text in found]
+    return {name: (kind, text) for (names, _, kind), text in heads for name in names.split(", ")}
+
+
+def is_explained(name: str, parameter: str) -> bool:
+    """In the docstring of a function, or in one that it leads to."""
+    kind, text = entries(parts_of(getattr(numbapool, name).__doc__)["Parameters"])[parameter]
+    leads_to = re.search(r"`(\w*pool\w*)`", text)
+    return bool(kind) or (leads_to is not None and is_explained(leads_to[1], parameter))
+
+
+@pytest.mark.parametrize("name", functional.__all__)
+def test_docstrings_of_functions_are_whole(name: str) -> None:
+    """Of every rank: what one rank leaves to another is there."""
+    function = getattr(numbapool, name)
+    parameters = list(inspect.signature(function).parameters)
+    parts = parts_of(function.__doc__)
+    assert sorted(entries(parts["Parameters"])) == sorted(parameters)
+    assert [each for each in parameters if not is_explained(name, each)] == []
+    results = entries(parts["Returns"])
+    expected = ["out", "indices"] if "return_indices" in parameters else ["out"]
+    assert list(results) == (["grad_input"] if name.endswith("_backward") else expected)
+    assert all("shape" in kind or "axes" in kind for kind, _ in results.values())
+    assert list(entries(parts["Raises"])) == ["ValueError", "TypeError"]
+    assert re.search(rf"^>>> .*\bnumbapool\.{name}\(", parts["Examples"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in numbapool.__all__ if inspect.isclass(getattr(numbapool, name))])
+def test_docstrings_of_layers_name_their_parameters(name: str) -> None:
+    layer = getattr(numbapool, name)
+    of, names = re.search(r"Parameters as in `numbapool\.(\w+)`: ([\w,\s]+)\.", layer.__doc__).groups()  # type: ignore[union-attr]
+    assert re.split(r",\s+", names) == list(inspect.signature(layer).parameters)
+    assert set(inspect.signature(layer).parameters) <= set(inspect.signature(getattr(numbapool, of)).parameters)
+    assert (layer._forward, layer._backward) == (getattr(numbapool, of), getattr(numbapool, f"{of}_backward"))
+    assert of.replace("_", "") == name.lower()
+    assert "Shapes are (N, C" in layer.__doc__
+    assert ">>> " in layer.__doc__
 
 
 def test_there_are_commands() -> None:

@@ -27,38 +27,20 @@ def adaptive_max_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    output_size : int, None, or 1 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
-    return_indices : bool
-        Also return where each maximum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `adaptive_max_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    output_size, return_indices, index_kind, data_format, out
+        As in `adaptive_max_pool2d`, but one, or a tuple of one, where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        NaN where a bin holds one.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `adaptive_max_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Position in the row: the first of equals, the last of several NaN.
+        Position in the row, as in `adaptive_max_pool2d`.
 
     Raises
     ------
-    ValueError
-        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
-        its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
-    torch's rule, in exact integers.
+    ValueError, TypeError
+        As `adaptive_max_pool2d`.
 
     Examples
     --------
@@ -84,37 +66,17 @@ def adaptive_max_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_max_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    output_size
-        As in the forward pass, see `adaptive_max_pool1d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
+        As in `adaptive_max_pool2d_backward`; shapes and sizes as in `adaptive_max_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all bins whose maximum an element is, added in the order of the bins: the same bits in
-        every run.
+    grad_input : same type, dtype and shape as `x`, as in `adaptive_max_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `adaptive_max_pool1d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `adaptive_max_pool1d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `adaptive_max_pool2d_backward`.
 
     Examples
     --------
@@ -209,18 +171,13 @@ def adaptive_max_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    output_size
+    output_size, index_kind, data_format
         As in the forward pass, see `adaptive_max_pool2d`.
     indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
     check_indices : bool, keyword-only
         Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
         True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -264,39 +221,20 @@ def adaptive_max_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    output_size : int, None, or 3 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
-        every axis, in a tuple too.
-    return_indices : bool
-        Also return where each maximum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `adaptive_max_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    output_size, return_indices, index_kind, data_format, out
+        As in `adaptive_max_pool2d`, but three where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        NaN where a bin holds one.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `adaptive_max_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN.
+        Flat position in the input volume, `(d * H + h) * W + w`, as in `adaptive_max_pool2d`.
 
     Raises
     ------
-    ValueError
-        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
-        its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
-    torch's rule, in exact integers.
+    ValueError, TypeError
+        As `adaptive_max_pool2d`.
 
     Examples
     --------
@@ -322,37 +260,17 @@ def adaptive_max_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_max_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    output_size
-        As in the forward pass, see `adaptive_max_pool3d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, output_size, indices, index_kind, check_indices, data_format, out
+        As in `adaptive_max_pool2d_backward`; shapes and sizes as in `adaptive_max_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all bins whose maximum an element is, added in the order of the bins: the same bits in
-        every run.
+    grad_input : same type, dtype and shape as `x`, as in `adaptive_max_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `adaptive_max_pool3d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `adaptive_max_pool3d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `adaptive_max_pool2d_backward`.
 
     Examples
     --------
@@ -378,35 +296,18 @@ def adaptive_avg_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
-    output_size : int, None, or 1 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0.
-    rounding : 'truncate' or 'nearest', keyword-only
-        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
-        nothing else is affected.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `adaptive_avg_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    output_size, rounding, data_format, out
+        As in `adaptive_avg_pool2d`, but one, or a tuple of one, where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `adaptive_avg_pool2d`
 
     Raises
     ------
-    ValueError
-        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
-        its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
-    torch's rule, in exact integers.
+    ValueError, TypeError
+        As `adaptive_avg_pool2d`.
 
     Examples
     --------
@@ -425,30 +326,17 @@ def adaptive_avg_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    output_size
-        As in the forward pass, see `adaptive_avg_pool1d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, output_size, data_format, out
+        As in `adaptive_avg_pool2d_backward`; shapes and sizes as in `adaptive_avg_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum over the bins that hold an element of their gradient over their number of elements, in a fixed order: the
-        same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `adaptive_avg_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `adaptive_avg_pool1d`; also a gradient of the wrong shape.
-    TypeError
-        As `adaptive_avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `adaptive_avg_pool2d_backward`.
 
     Examples
     --------
@@ -526,11 +414,8 @@ def adaptive_avg_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating or complex; only its shape and dtype are used.
-    output_size
+    output_size, data_format
         As in the forward pass, see `adaptive_avg_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -570,36 +455,18 @@ def adaptive_avg_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
-    output_size : int, None, or 3 of them
-        Length of each pooled axis of the output; None keeps the input's. May be larger than the input's, or 0. One counts for
-        every axis, in a tuple too.
-    rounding : 'truncate' or 'nearest', keyword-only
-        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
-        nothing else is affected.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `adaptive_avg_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    output_size, rounding, data_format, out
+        As in `adaptive_avg_pool2d`, but three where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `adaptive_avg_pool2d`
 
     Raises
     ------
-    ValueError
-        A negative `output_size`, or `x` of the wrong rank or with an empty pooled axis; the message names the argument and
-        its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Bin i of O over an axis of length L holds the elements from floor(i L / O) up to, but not including, ceil((i + 1) L / O):
-    torch's rule, in exact integers.
+    ValueError, TypeError
+        As `adaptive_avg_pool2d`.
 
     Examples
     --------
@@ -618,30 +485,17 @@ def adaptive_avg_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `adaptive_avg_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    output_size
-        As in the forward pass, see `adaptive_avg_pool3d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, output_size, data_format, out
+        As in `adaptive_avg_pool2d_backward`; shapes and sizes as in `adaptive_avg_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum over the bins that hold an element of their gradient over their number of elements, in a fixed order: the
-        same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `adaptive_avg_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `adaptive_avg_pool3d`; also a gradient of the wrong shape.
-    TypeError
-        As `adaptive_avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `adaptive_avg_pool2d_backward`.
 
     Examples
     --------

@@ -29,49 +29,18 @@ def avg_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
-    kernel_size : int or (int,)
-        Size of the window, in elements.
-    stride : int or (int,), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which are zero: one int for all sides,
-        an int, or pairs ((before, after),).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    count_include_pad : bool
-        Whether padding counts in the divisor; the overhang of `ceil_mode` never does.
-    divisor_override : int, optional
-        Divisor of every window, instead of the number of its elements; not 0.
-    dilation : int or (int,), keyword-only
-        Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
-    rounding : 'truncate' or 'nearest', keyword-only
-        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
-        nothing else is affected.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `avg_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, rounding, data_format, out
+        As in `avg_pool2d`, but one, or a tuple of one, where that takes two; pairs of `padding` are ((before, after),).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `avg_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that has no mean.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.avg_pool1d.
+    ValueError, TypeError
+        As `avg_pool2d`.
 
     Examples
     --------
@@ -102,30 +71,17 @@ def avg_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
-        As in the forward pass, see `avg_pool1d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+        As in `avg_pool2d_backward`; shapes and sizes as in `avg_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum over the windows that hold an element of their gradient over their divisor, in a fixed order: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `avg_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `avg_pool1d`; also a gradient of the wrong shape.
-    TypeError
-        As `avg_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `avg_pool2d_backward`.
 
     Examples
     --------
@@ -200,7 +156,7 @@ def avg_pool2d(
 
     Notes
     -----
-    Rules as in torch.nn.functional.avg_pool2d.
+    Rules as in torch.nn.functional.avg_pool1d, avg_pool2d and avg_pool3d.
 
     Examples
     --------
@@ -240,11 +196,8 @@ def avg_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format
         As in the forward pass, see `avg_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -293,49 +246,18 @@ def avg_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128 or any integer; any strides.
-    kernel_size : int or (int, int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which are zero: one int for all sides,
-        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    count_include_pad : bool
-        Whether padding counts in the divisor; the overhang of `ceil_mode` never does.
-    divisor_override : int, optional
-        Divisor of every window, instead of the number of its elements; not 0.
-    dilation : int or (int, int, int), keyword-only
-        Step between the elements of a window (torch has none; ONNX AveragePool, opset 19, has).
-    rounding : 'truncate' or 'nearest', keyword-only
-        How quotients of integers are rounded: towards zero, or to the nearest integer, halves to the even one;
-        nothing else is affected.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `avg_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, rounding, data_format, out
+        As in `avg_pool2d`, but three where that takes two; pairs of `padding` are ((front, back), (top, bottom), (left, right)).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        0 where a window holds no input at all. Integers are summed in 64 bits, which wrap, and divided as `rounding` says.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `avg_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that has no mean.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.avg_pool3d.
+    ValueError, TypeError
+        As `avg_pool2d`.
 
     Examples
     --------
@@ -367,30 +289,17 @@ def avg_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `avg_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
-        As in the forward pass, see `avg_pool3d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format, out
+        As in `avg_pool2d_backward`; shapes and sizes as in `avg_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum over the windows that hold an element of their gradient over their divisor, in a fixed order: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `avg_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `avg_pool3d`; also a gradient of the wrong shape.
-    TypeError
-        As `avg_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `avg_pool2d_backward`.
 
     Examples
     --------

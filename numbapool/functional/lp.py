@@ -28,50 +28,18 @@ def lp_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32 or float64; any strides.
-    norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude. Negative elements need an even one, or `true_norm`,
-        see Notes.
-    kernel_size : int or (int,)
-        Size of the window, in elements.
-    stride : int or (int,), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    padding : int, ints, pairs or str, keyword-only
-        Elements around the input, which are zero: one int for all sides,
-        an int, or pairs ((before, after),).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none.
-    dilation : int or (int,), keyword-only
-        Step between the elements of a window.
-    true_norm : bool, keyword-only
-        Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `lp_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
+        As in `lp_pool2d`, but one, or a tuple of one, where that takes two; pairs of `padding` are ((before, after),).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        0 where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `lp_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value. So windows that overhang the
-    end are scaled up, and negative elements are not taken for their magnitudes: if p is no whole number (2.5), one of them
-    makes its window NaN; if p is odd, a window whose sum of powers is negative is NaN, for p = 1 negative. The true norm,
-    `true_norm=True`, has none of this. For p = infinity both rules are the largest magnitude.
+    ValueError, TypeError
+        As `lp_pool2d`.
 
     Examples
     --------
@@ -104,29 +72,17 @@ def lp_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `lp_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating.
-    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
-        As in the forward pass, see `lp_pool1d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
+        As in `lp_pool2d_backward`; shapes and sizes as in `lp_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        0 from windows whose norm is 0, and the same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `lp_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `lp_pool1d`; also a gradient of the wrong shape.
-    TypeError
-        As `lp_pool1d`; also a gradient of the wrong dtype.
+    ValueError, TypeError
+        As `lp_pool2d_backward`.
 
     Examples
     --------
@@ -237,11 +193,8 @@ def lp_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating.
-    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format
         As in the forward pass, see `lp_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -286,50 +239,18 @@ def lp_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32 or float64; any strides.
-    norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude. Negative elements need an even one, or `true_norm`,
-        see Notes.
-    kernel_size : int or (int, int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    padding : int, ints, pairs or str, keyword-only
-        Elements around the input, which are zero: one int for all sides,
-        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none.
-    dilation : int or (int, int, int), keyword-only
-        Step between the elements of a window.
-    true_norm : bool, keyword-only
-        Compute the norm, `(sum |x|^p)^(1/p)`, as ONNX does, instead of torch's rule, see Notes.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `lp_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
+        As in `lp_pool2d`, but three where that takes two; pairs of `padding` are ((front, back), (top, bottom), (left, right)).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        0 where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `lp_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    torch's rule is `(mean(x^p) * K)^(1/p)`, with K elements in a whole window and no absolute value. So windows that overhang the
-    end are scaled up, and negative elements are not taken for their magnitudes: if p is no whole number (2.5), one of them
-    makes its window NaN; if p is odd, a window whose sum of powers is negative is NaN, for p = 1 negative. The true norm,
-    `true_norm=True`, has none of this. For p = infinity both rules are the largest magnitude.
+    ValueError, TypeError
+        As `lp_pool2d`.
 
     Examples
     --------
@@ -362,29 +283,17 @@ def lp_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `lp_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating.
-    norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm
-        As in the forward pass, see `lp_pool3d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, true_norm, data_format, out
+        As in `lp_pool2d_backward`; shapes and sizes as in `lp_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        0 from windows whose norm is 0, and the same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `lp_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `lp_pool3d`; also a gradient of the wrong shape.
-    TypeError
-        As `lp_pool3d`; also a gradient of the wrong dtype.
+    ValueError, TypeError
+        As `lp_pool2d_backward`.
 
     Examples
     --------

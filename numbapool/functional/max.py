@@ -28,51 +28,20 @@ def max_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    kernel_size : int or (int,)
-        Size of the window, in elements.
-    stride : int or (int,), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which never take part: one int for all sides,
-        an int, or pairs ((before, after),).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    dilation : int or (int,)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    return_indices : bool
-        Also return where each maximum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
-        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
-        what -1 is for the others.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `max_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, index_kind, data_format, out
+        As in `max_pool2d`, but one, or a tuple of one, where that takes two; pairs of `padding` are ((before, after),).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        NaN where a window holds one; -inf, the least integer or False where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `max_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Position in the row: the first of equals, the last of several NaN; -1 where the window
-        holds no input.
+        Position in the row, as in `max_pool2d`.
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that cannot be ordered.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.max_pool1d, but for windows without any input, where torch's index is out of bounds.
+    ValueError, TypeError
+        As `max_pool2d`.
 
     Examples
     --------
@@ -103,38 +72,17 @@ def max_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `max_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `max_pool1d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
-        index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, index_kind, check_indices, data_format, out
+        As in `max_pool2d_backward`; shapes and sizes as in `max_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all windows whose maximum an element is, added in the order of the windows: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `max_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `max_pool1d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `max_pool1d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_pool2d_backward`.
 
     Examples
     --------
@@ -210,7 +158,8 @@ def max_pool2d(
 
     Notes
     -----
-    Rules as in torch.nn.functional.max_pool2d, but for windows without any input, where torch's index is out of bounds.
+    Rules as in torch.nn.functional.max_pool1d, max_pool2d and max_pool3d, but for windows without any input, where torch's
+    index is out of bounds.
 
     Examples
     --------
@@ -253,19 +202,14 @@ def max_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
+    kernel_size, stride, padding, dilation, ceil_mode, index_kind, data_format
         As in the forward pass, see `max_pool2d`.
     indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
         index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
     check_indices : bool, keyword-only
         Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
         True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -316,51 +260,20 @@ def max_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    kernel_size : int or (int, int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which never take part: one int for all sides,
-        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    dilation : int or (int, int, int)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    return_indices : bool
-        Also return where each maximum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
-        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
-        what -1 is for the others.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `max_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, index_kind, data_format, out
+        As in `max_pool2d`, but three where that takes two; pairs of `padding` are ((front, back), (top, bottom), (left, right)).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        NaN where a window holds one; -inf, the least integer or False where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `max_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN; -1 where the window
-        holds no input.
+        Flat position in the input volume, `(d * H + h) * W + w`, as in `max_pool2d`.
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that cannot be ordered.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.max_pool3d, but for windows without any input, where torch's index is out of bounds.
+    ValueError, TypeError
+        As `max_pool2d`.
 
     Examples
     --------
@@ -392,38 +305,17 @@ def max_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `max_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `max_pool3d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient. An
-        index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, index_kind, check_indices, data_format, out
+        As in `max_pool2d_backward`; shapes and sizes as in `max_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all windows whose maximum an element is, added in the order of the windows: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `max_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `max_pool3d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `max_pool3d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_pool2d_backward`.
 
     Examples
     --------

@@ -28,51 +28,20 @@ def min_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    kernel_size : int or (int,)
-        Size of the window, in elements.
-    stride : int or (int,), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which never take part: one int for all sides,
-        an int, or pairs ((before, after),).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    dilation : int or (int,)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    return_indices : bool
-        Also return where each minimum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
-        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
-        what -1 is for the others.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `max_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, index_kind, data_format, out
+        As in `max_pool2d`, but one, or a tuple of one, where that takes two; pairs of `padding` are ((before, after),).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        NaN where a window holds one; inf, the greatest integer or True where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `min_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Position in the row: the first of equals, the last of several NaN; -1 where the window
-        holds no input.
+        Position in the row, as in `min_pool2d`.
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that cannot be ordered.
-
-    Notes
-    -----
-    Rules as in `max_pool1d` with the order of the elements reversed; NaN stays what it is. torch has no such function.
+    ValueError, TypeError
+        As `max_pool2d`.
 
     Examples
     --------
@@ -103,38 +72,17 @@ def min_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `min_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `min_pool1d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the minima are found again. -1 means no gradient. An
-        index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, index_kind, check_indices, data_format, out
+        As in `max_pool2d_backward`; shapes and sizes as in `min_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all windows whose minimum an element is, added in the order of the windows: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `min_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `min_pool1d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `min_pool1d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_pool2d_backward`.
 
     Examples
     --------
@@ -166,31 +114,9 @@ def min_pool2d(
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (C, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    kernel_size : int or (int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which never take part: one int for all sides,
-        one int an axis, or pairs ((top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    dilation : int or (int, int)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    return_indices : bool
-        Also return where each minimum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
-        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
-        what -1 is for the others.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `max_pool2d`; with `data_format="channels_last"` (N, H, W, C) or (H, W, C).
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, index_kind, data_format, out
+        As in `max_pool2d`.
 
     Returns
     -------
@@ -202,11 +128,8 @@ def min_pool2d(
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that cannot be ordered.
+    ValueError, TypeError
+        As `max_pool2d`.
 
     Notes
     -----
@@ -247,38 +170,18 @@ def min_pool2d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `min_pool2d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, H, W) or (C, H, W)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `min_pool2d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the minima are found again. -1 means no gradient. An
-        index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, index_kind, check_indices, data_format, out
+        As in `max_pool2d_backward`, of minima; shapes and sizes as in `min_pool2d`.
 
     Returns
     -------
     grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all windows whose minimum an element is, added in the order of the windows: the same
-        bits in every run.
+        The sum of the gradients of all windows whose minimum an element is, as in `max_pool2d_backward`.
 
     Raises
     ------
-    ValueError
-        As `min_pool2d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `min_pool2d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_pool2d_backward`.
 
     Examples
     --------
@@ -314,51 +217,20 @@ def min_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
-    kernel_size : int or (int, int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which never take part: one int for all sides,
-        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none. Any padding >= 0 is allowed (torch: up to half the window).
-    dilation : int or (int, int, int)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    return_indices : bool
-        Also return where each minimum is.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count: the elements of a plane, those of the whole array `x` in C order (as ONNX does), or, in the
-        smallest unsigned dtype, the elements of a window, in the padding or not. Then the largest value of that dtype is
-        what -1 is for the others.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, or pair of arrays with `return_indices`, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `max_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    kernel_size, stride, padding, dilation, ceil_mode, return_indices, index_kind, data_format, out
+        As in `max_pool2d`, but three where that takes two; pairs of `padding` are ((front, back), (top, bottom), (left, right)).
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        NaN where a window holds one; inf, the greatest integer or True where a window holds no input at all.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `min_pool2d`
     indices : int64 (see `index_kind`), shape of `out`, only with `return_indices`
-        Flat position in the input volume, `(d * H + h) * W + w`: the first of equals, the last of several NaN; -1 where the window
-        holds no input.
+        Flat position in the input volume, `(d * H + h) * W + w`, as in `min_pool2d`.
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that cannot be ordered.
-
-    Notes
-    -----
-    Rules as in `max_pool3d` with the order of the elements reversed; NaN stays what it is. torch has no such function.
+    ValueError, TypeError
+        As `max_pool2d`.
 
     Examples
     --------
@@ -390,38 +262,17 @@ def min_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `min_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating. With `indices` only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `min_pool3d`.
-    indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
-        The indices that the forward pass returned; without them the minima are found again. -1 means no gradient. An
-        index inside the plane but outside its window is the caller's mistake and gives an unspecified result.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
-        True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, index_kind, check_indices, data_format, out
+        As in `max_pool2d_backward`; shapes and sizes as in `min_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of all windows whose minimum an element is, added in the order of the windows: the same
-        bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `min_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `min_pool3d`; also a gradient or indices of the wrong shape, or an index outside the plane.
-    TypeError
-        As `min_pool3d`; also a gradient or indices of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_pool2d_backward`.
 
     Examples
     --------

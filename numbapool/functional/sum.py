@@ -26,39 +26,18 @@ def sum_pool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
-    kernel_size : int or (int,)
-        Size of the window, in elements.
-    stride : int or (int,), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which are zero: one int for all sides,
-        an int, or pairs ((before, after),).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none.
-    dilation : int or (int,)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `sum_pool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
+    kernel_size, stride, padding, dilation, ceil_mode, data_format, out
+        As in `sum_pool2d`, but one, or a tuple of one, where that takes two; pairs of `padding` are ((before, after),).
 
     Returns
     -------
-    out : same type as `x`, shape (N, C, L_out) or (C, L_out)
-        0 where a window holds no input at all. Of the dtype that `numpy.sum` gives: that of `x`, or 64 bits for integers and
-        bool, whose sums wrap.
+    out : same type as `x`, shape (N, C, L_out) or (C, L_out), as in `sum_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+    ValueError, TypeError
+        As `sum_pool2d`.
 
     Examples
     --------
@@ -86,29 +65,17 @@ def sum_pool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `sum_pool1d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out
+        As in `sum_pool2d_backward`; shapes and sizes as in `sum_pool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of the windows that hold an element, in a fixed order: the same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `sum_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `sum_pool1d`; also a gradient of the wrong shape.
-    TypeError
-        As `sum_pool1d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `sum_pool2d_backward`.
 
     Examples
     --------
@@ -202,11 +169,8 @@ def sum_pool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
+    kernel_size, stride, padding, dilation, ceil_mode, data_format
         As in the forward pass, see `sum_pool2d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -249,39 +213,18 @@ def sum_pool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, complex64, complex128, any integer or bool; any strides.
-    kernel_size : int or (int, int, int)
-        Size of the window, in elements. Here and below one int counts for every axis, in a tuple too.
-    stride : int or (int, int, int), optional
-        Step from one window to the next, in elements; `kernel_size` if not given.
-    padding : int, ints, pairs or str
-        Elements around the input, which are zero: one int for all sides,
-        one int an axis, or pairs ((front, back), (top, bottom), (left, right)).
-        'same' makes `ceil(length / stride)` outputs, an odd element of padding coming after ('same_lower': before);
-        'valid' means none.
-    dilation : int or (int, int, int)
-        Step between the elements of a window.
-    ceil_mode : bool
-        Keep a last window that overhangs the end, if it starts inside the input or the padding before it.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+        As in `sum_pool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
+    kernel_size, stride, padding, dilation, ceil_mode, data_format, out
+        As in `sum_pool2d`, but three where that takes two; pairs of `padding` are ((front, back), (top, bottom), (left, right)).
 
     Returns
     -------
-    out : same type as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        0 where a window holds no input at all. Of the dtype that `numpy.sum` gives: that of `x`, or 64 bits for integers and
-        bool, whose sums wrap.
+    out : same type as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `sum_pool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, or no room for a single window;
-        the message names the argument and its value.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
+    ValueError, TypeError
+        As `sum_pool2d`.
 
     Examples
     --------
@@ -309,29 +252,17 @@ def sum_pool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `sum_pool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating or complex; only its shape and dtype are used.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in the forward pass, see `sum_pool3d`.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out
+        As in `sum_pool2d_backward`; shapes and sizes as in `sum_pool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        The sum of the gradients of the windows that hold an element, in a fixed order: the same bits in every run.
+    grad_input : same type, dtype and shape as `x`, as in `sum_pool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `sum_pool3d`; also a gradient of the wrong shape.
-    TypeError
-        As `sum_pool3d`; also a gradient of the wrong dtype, or an `x` that is neither floating nor complex.
+    ValueError, TypeError
+        As `sum_pool2d_backward`.
 
     Examples
     --------

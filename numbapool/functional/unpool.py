@@ -28,42 +28,20 @@ def max_unpool1d(
     Parameters
     ----------
     x : array, shape (N, C, L) or (C, L)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
+        As in `max_unpool2d`; with `data_format="channels_last"` (N, L, C) or (L, C).
     indices : int64 array (see `index_kind`), shape of `x`
         Position in the row of the result, as `max_pool1d` returns it.
-    kernel_size, stride, padding : int or (int,)
-        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given.
-    output_size : int or ints, optional
-        Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
-        `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
-        and with False such indices are skipped.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+    kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out
+        As in `max_unpool2d`, but one, or a tuple of one, where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out)
-        Where several indices are the same, the last in row-major order wins.
+    out : same type and dtype as `x`, shape (N, C, L_out) or (C, L_out), as in `max_unpool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, indices of another shape, or an
-        index outside the result; the message names the argument and its value. After a wrong index the contents of `out` are
-        unspecified.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.max_unpool1d, where equal indices race on a GPU.
+    ValueError, TypeError
+        As `max_unpool2d`.
 
     Examples
     --------
@@ -96,34 +74,17 @@ def max_unpool1d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `max_unpool1d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, L) or (C, L)
-        The input of the forward pass, floating; only its shape and dtype are used.
-    indices, kernel_size, stride, padding, output_size
-        As in the forward pass, see `max_unpool1d`.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
-        and with False such indices are skipped.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, L, C) or (L, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out
+        As in `max_unpool2d_backward`; shapes and sizes as in `max_unpool1d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        Where several indices are the same, each gets the gradient of their place (torch's rule).
+    grad_input : same type, dtype and shape as `x`, as in `max_unpool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `max_unpool1d`; also a gradient of the wrong shape.
-    TypeError
-        As `max_unpool1d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_unpool2d_backward`.
 
     Examples
     --------
@@ -191,7 +152,7 @@ def max_unpool2d(
 
     Notes
     -----
-    Rules as in torch.nn.functional.max_unpool2d, where equal indices race on a GPU.
+    Rules as in torch.nn.functional.max_unpool1d, max_unpool2d and max_unpool3d, where equal indices race on a GPU.
 
     Examples
     --------
@@ -227,16 +188,8 @@ def max_unpool2d_backward(
         Gradient with respect to that output.
     x : array, shape (N, C, H, W) or (C, H, W)
         The input of the forward pass, floating; only its shape and dtype are used.
-    indices, kernel_size, stride, padding, output_size
+    indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format
         As in the forward pass, see `max_unpool2d`.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
-        and with False such indices are skipped.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, H, W, C) or (H, W, C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -282,43 +235,20 @@ def max_unpool3d(
     Parameters
     ----------
     x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        Any registered array type; float16, bfloat16, float32, float64, any integer or bool; any strides.
+        As in `max_unpool2d`; with `data_format="channels_last"` (N, D, H, W, C) or (D, H, W, C).
     indices : int64 array (see `index_kind`), shape of `x`
         Flat position in the volume of the result, as `max_pool3d` returns it.
-    kernel_size, stride, padding : int or (int, int, int)
-        Those of the pooling that is undone, in elements; `stride` is `kernel_size` if not given. One int counts for
-        every axis, in a tuple too.
-    output_size : int or ints, optional
-        Lengths of the pooled axes of the result, or its whole shape, as `data_format` has it: what was pooled. By default
-        `(length - 1) * stride + kernel_size - 2 * padding`, from which it may be less than a stride off.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
-        and with False such indices are skipped.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, optional, keyword-only
-        Where to write the result, of its shape and dtype.
+    kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out
+        As in `max_unpool2d`, but three where that takes two.
 
     Returns
     -------
-    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out)
-        Where several indices are the same, the last in row-major order wins.
+    out : same type and dtype as `x`, shape (N, C, D_out, H_out, W_out) or (C, D_out, H_out, W_out), as in `max_unpool2d`
 
     Raises
     ------
-    ValueError
-        A parameter out of its range, `x` of the wrong rank or empty but for the batch, indices of another shape, or an
-        index outside the result; the message names the argument and its value. After a wrong index the contents of `out` are
-        unspecified.
-    TypeError
-        A parameter of the wrong type, no backend for this array type, or a dtype that is not accepted.
-
-    Notes
-    -----
-    Rules as in torch.nn.functional.max_unpool3d, where equal indices race on a GPU.
+    ValueError, TypeError
+        As `max_unpool2d`.
 
     Examples
     --------
@@ -349,34 +279,17 @@ def max_unpool3d_backward(
 
     Parameters
     ----------
-    grad_output : array of the type and dtype of `x`, shape of the output of `max_unpool3d`
-        Gradient with respect to that output.
-    x : array, shape (N, C, D, H, W) or (C, D, H, W)
-        The input of the forward pass, floating; only its shape and dtype are used.
-    indices, kernel_size, stride, padding, output_size
-        As in the forward pass, see `max_unpool3d`.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
-    check_indices : bool, keyword-only
-        Raise for an index outside the plane. On the CPU that is always so; on a GPU it makes the call wait for the device,
-        and with False such indices are skipped.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, D, H, W, C) or (D, H, W, C).
-    out : array, shape and dtype of `x`, optional, keyword-only
-        Where to write the result.
+    grad_output, x, indices, kernel_size, stride, padding, output_size, index_kind, check_indices, data_format, out
+        As in `max_unpool2d_backward`; shapes and sizes as in `max_unpool3d`.
 
     Returns
     -------
-    grad_input : same type, dtype and shape as `x`
-        Where several indices are the same, each gets the gradient of their place (torch's rule).
+    grad_input : same type, dtype and shape as `x`, as in `max_unpool2d_backward`
 
     Raises
     ------
-    ValueError
-        As `max_unpool3d`; also a gradient of the wrong shape.
-    TypeError
-        As `max_unpool3d`; also a gradient of the wrong dtype, or an `x` that is not floating.
+    ValueError, TypeError
+        As `max_unpool2d_backward`.
 
     Examples
     --------

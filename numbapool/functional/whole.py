@@ -66,9 +66,8 @@ def global_avg_pool_backward(
         Gradient with respect to the output.
     x : array, shape (N, C, ...)
         The input of the forward pass, floating or complex; only its shape and dtype are used.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, ..., C).
+    data_format
+        As in the forward pass, see `global_avg_pool`.
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -162,14 +161,11 @@ def global_max_pool_backward(
         The input of the forward pass, floating. With `indices` only its shape and dtype are used.
     indices : int64 array (see `index_kind`), shape of `grad_output`, optional, keyword-only
         The indices that the forward pass returned; without them the maxima are found again. -1 means no gradient.
-    index_kind : 'plane', 'global' or 'window', keyword-only
-        What indices count, see `max_pool2d`.
+    index_kind, data_format
+        As in the forward pass, see `global_max_pool`.
     check_indices : bool, keyword-only
         Raise for an index outside the plane. On the CPU that is always so; on a GPU such indices are skipped unless this is
         True, which makes the call wait for the device.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, ..., C).
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
@@ -242,11 +238,8 @@ def global_lp_pool_backward(
         Gradient with respect to the output.
     x : array, shape (N, C, ...)
         The input of the forward pass, floating.
-    norm_type : float
-        The power p > 0, or infinity, which gives the largest magnitude.
-    data_format : 'channels_first' or 'channels_last', keyword-only
-        Which axis of all arrays, given and returned, holds the channels: with 'channels_last' their shapes are
-        (N, ..., C).
+    norm_type, data_format
+        As in the forward pass, see `global_lp_pool`.
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
 
