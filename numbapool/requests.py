@@ -47,9 +47,6 @@ class Sliding(NamedTuple):
     dilation: Extent
     ceil_mode: bool
 
-    word = "sliding"
-    prefix = ""  # of the names of functions
-
     def plan(self, shape: Shape) -> tuple[Plan, Shape]:
         """The plan for an array of `shape`, and the shape of the output."""
         plan = window_plan(shape, *self)
@@ -65,9 +62,6 @@ class Adaptive(NamedTuple):
 
     rank: int
     output_size: Sizes
-
-    word = "adaptive"
-    prefix = "adaptive_"  # of the names of functions
 
     def plan(self, shape: Shape) -> tuple[Plan, Shape]:
         """See `Sliding.plan`."""
@@ -88,9 +82,6 @@ class Fractional(NamedTuple):
     output_ratio: Any
     samples: Any
     generator: np.random.Generator | None = None
-
-    word = "fractional"
-    prefix = "fractional_"  # of the names of functions
 
     def lengths(self, shape: Shape) -> tuple[Shape, Shape]:
         """Lengths of windows and of the output along each pooled axis; what else can be wrong is looked at, too."""
@@ -114,9 +105,6 @@ class Drawn(NamedTuple):
     sizes: Shape
     samples: np.ndarray | None
 
-    word = "fractional"
-    prefix = "fractional_"  # of the names of functions
-
     def plan(self, shape: Shape) -> tuple[Plan, Shape]:
         """See `Sliding.plan`."""
         if self.samples is None:
@@ -129,9 +117,10 @@ class Drawn(NamedTuple):
 class Whole(NamedTuple):
     """All axes of a channel as one window."""
 
-    word = "whole"
-    prefix = "global_"  # of the names of functions
-    rank = None  # whatever the array has
+    @property
+    def rank(self) -> None:
+        """As many axes as the array has beside batch and channels."""
+        return None
 
     def plan(self, shape: Shape) -> tuple[Plan, Shape]:
         """See `Sliding.plan`."""
@@ -150,9 +139,6 @@ class Unpooled(NamedTuple):
     stride: Extent | None
     padding: Extent
     output_size: Extent | None
-
-    word = "unpooled"
-    prefix = ""  # of the names of functions
 
     def plan(self, shape: Shape) -> tuple[Plan, Shape]:
         """See `Sliding.plan`; the plan is that of the pooling that is undone, whose input is the output here."""
@@ -180,6 +166,15 @@ class Unpooled(NamedTuple):
         return unpooled
 
 
+# What rows of the table call them, and what functions have before the name of the operation.
+WORDS: dict[type, tuple[str, str]] = {
+    Sliding: ("sliding", ""),
+    Adaptive: ("adaptive", "adaptive_"),
+    Fractional: ("fractional", "fractional_"),
+    Whole: ("whole", "global_"),
+    Unpooled: ("unpooled", ""),
+}
+
 Windows: TypeAlias = Sliding | Adaptive | Fractional | Drawn | Whole | Unpooled
 
 
@@ -188,7 +183,7 @@ class Pooling:
     """A request: the operation, where its windows lie, and what the caller chose of its options."""
 
     operation: Operation
-    windows: Any  # of `Windows`
+    windows: Any  # one of `Windows`
     options: tuple[Any, ...] = ()  # of the operation, in its order, as the caller wrote them
     return_indices: bool = False
     index_kind: IndexKind = "plane"  # of the indices that it makes, or is given
@@ -220,7 +215,7 @@ class Pooling:
     def name(self) -> str:
         """The public function that asks for this."""
         suffix = "" if self.windows.rank is None else f"{self.windows.rank}d"
-        return f"{self.windows.prefix}{self.operation.name}{suffix}"
+        return f"{WORDS[type(self.windows)][1]}{self.operation.name}{suffix}"
 
 
 class Onward(NamedTuple):

@@ -43,7 +43,7 @@ from numbapool.geometry import (
 )
 from numbapool.kernels.windows import overhangs
 from numbapool.operations import OPERATIONS, PLACE, SCATTER_ADD, STEPS, Step
-from numbapool.requests import Adaptive, Fractional, Pooling, Sliding, Unpooled, Whole
+from numbapool.requests import WORDS, Adaptive, Fractional, Pooling, Sliding, Unpooled, Whole
 
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 # Of indices that count the taps of a window.
@@ -355,6 +355,7 @@ for _name, (_step, _word) in OPERATORS.items():
 def forward(pooling: Pooling, x: Tensor, indices: Tensor | None) -> Any:
     """A request; of unpooling `indices` say where elements go."""
     windows, step = pooling.windows, pooling.operation.forward
+    word, _ = WORDS[type(windows)]
     if isinstance(windows, Unpooled):
         return _unpooled(pooling, x, indices)
     if isinstance(windows, Whole):
@@ -369,21 +370,22 @@ def forward(pooling: Pooling, x: Tensor, indices: Tensor | None) -> Any:
     arguments = Arguments(x, None, tuple(x.shape), _lying(x, windows), parameters)
     with_indices = pooling.operation.with_indices
     if with_indices is None:
-        return _call(step, windows.word, arguments)
+        return _call(step, word, arguments)
     if as_flag("return_indices", pooling.return_indices):
         kind = "window" if as_index_kind(pooling.index_kind) == "window" else "plane"
-        return _call(with_indices, windows.word, arguments._replace(index_kind=kind))
+        return _call(with_indices, word, arguments._replace(index_kind=kind))
     as_index_kind(pooling.index_kind)
     # What torch.jit.trace records must not depend on the mode: it records again, without gradients, and compares.
     if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():
         kind = _saved_kind(windows.rank, _lengths(x))
-        return _call(with_indices, windows.word, arguments._replace(index_kind=kind))[0]
-    return _call(step, windows.word, arguments)
+        return _call(with_indices, word, arguments._replace(index_kind=kind))[0]
+    return _call(step, word, arguments)
 
 
 def backward(pooling: Pooling, grad_output: Tensor, x: Tensor, indices: Tensor | None) -> Any:
     """The gradient of a request."""
     windows, operation = pooling.windows, pooling.operation
+    word, _ = WORDS[type(windows)]
     step, index_kind = operation.backward, as_index_kind(pooling.index_kind)
     _check_gradient(x, grad_output, _torchs(step.accepts))
     if isinstance(windows, Unpooled):
@@ -412,9 +414,9 @@ def backward(pooling: Pooling, grad_output: Tensor, x: Tensor, indices: Tensor |
         else:
             kind = _saved_kind(windows.rank, _lengths(x))
             found = Arguments(x.detach(), None, tuple(x.shape), lying, (), kind)
-            _, indices = _call(operation.with_indices, windows.word, found)
+            _, indices = _call(operation.with_indices, word, found)
         step, parameters = SCATTER_ADD, ()
-    return _call(step, windows.word, Arguments(grad_output, indices, tuple(_kept_lengths(x)), lying, parameters))
+    return _call(step, word, Arguments(grad_output, indices, tuple(_kept_lengths(x)), lying, parameters))
 
 
 def _part(arguments: Arguments) -> Callable[..., Any]:
@@ -529,8 +531,8 @@ def _lying(x: Tensor, windows: Sliding | Adaptive | Fractional) -> tuple[Any, ..
 
 
 def _sliding(x: Tensor, windows: Sliding) -> tuple[Any, ...]:
-    rank, *asked = windows
-    kernel, stride, padding, dilation, ceil_mode = window = window_arguments(rank, *asked)
+    rank = windows.rank
+    kernel, stride, padding, dilation, ceil_mode = window = window_arguments(*windows)
     shape = tuple(_kept_lengths(x)) if isinstance(padding, str) and padding != "valid" else _lengths(x)
     axes = pooled_axes(shape, *window, least=torch.sym_min, greatest=torch.sym_max)
     causes = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}

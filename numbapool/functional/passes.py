@@ -80,8 +80,8 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     assert axes is not None
     check_dtype("x", dtype, operation.forward.accepts)
     # Everything is checked before the first pass.
-    rank, *asked = pooling.windows
-    kernel, stride, padding, dilation, ceil_mode = window_arguments(rank, *asked)
+    rank = len(axes)
+    kernel, stride, padding, dilation, ceil_mode = window_arguments(*pooling.windows)
     lengths = tuple(shape[axis] for axis in axes)
     along = explained(shape, axes, pooled_axes, (1, *lengths), kernel, stride, padding, dilation, ceil_mode)
     refusal = operation.no_passes(*pooling.parameters)
