@@ -5,7 +5,7 @@ A reducer is an immutable value: equal options, equal reducers. Its name alone s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ class Kind:
     @property
     def options(self) -> tuple[Any, ...]:
         """The options of the operation, in its order."""
-        return tuple([getattr(self, each.name) for each in fields(self)])
+        return ()
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,14 @@ class Norm(Kind):
         as_positive("p", self.p)
         as_flag("true_norm", self.true_norm)
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        """See `Kind.options`."""
+        return self.p, self.true_norm
+
 
 # The names that stand for reducers with their defaults.
-NAMES: dict[str, type[Kind]] = {"max": Max, "min": Min, "mean": Mean, "avg": Mean, "sum": Sum, "lp": Norm}
+NAMES: dict[str, Kind] = {"max": Max(), "min": Min(), "mean": Mean(), "avg": Mean(), "sum": Sum(), "lp": Norm()}
 
 
 def as_kind(value: Any) -> Kind:
@@ -169,4 +174,4 @@ def as_kind(value: Any) -> Kind:
         raise ValueError(
             f"kind must be one of {tuple(NAMES)}, or a reducer of numbapool.kinds, got {shown(value)}; the nearest is {near!r}"
         )
-    return NAMES[value]()
+    return NAMES[value]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -178,8 +177,7 @@ WORDS: dict[type, tuple[str, str]] = {
 Windows: TypeAlias = Sliding | Adaptive | Fractional | Drawn | Whole | Unpooled
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(NamedTuple):
     """A request: the operation, where its windows lie, and what the caller chose of its options."""
 
     operation: Operation
@@ -200,6 +198,8 @@ class Pooling:
     @property
     def gradient_parameters(self) -> tuple[Any, ...]:
         """The same for the gradient, which does not depend on all of them."""
+        if not self.options:
+            return ()
         return tuple(
             [
                 value if option.is_of_gradient else option.check(option.name, option.default)

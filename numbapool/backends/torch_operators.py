@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -360,7 +359,7 @@ def forward(pooling: Pooling, x: Tensor, indices: Tensor | None) -> Any:
         return _unpooled(pooling, x, indices)
     if isinstance(windows, Whole):
         flat = _flat(x)
-        results = forward(replace(pooling, windows=_one_window(pooling, flat)), flat, None)
+        results = forward(pooling._replace(windows=_one_window(pooling, flat)), flat, None)
         return tuple(_of_channels(x, each) for each in results) if pooling.return_indices else _of_channels(x, results)
     parameters = pooling.parameters
     if step.parts is not None:
@@ -396,7 +395,7 @@ def backward(pooling: Pooling, grad_output: Tensor, x: Tensor, indices: Tensor |
             _check_indices(indices, index_kind)
             check_same_shape("indices", _lengths(indices), _lengths(grad_output), "the shape of grad_output,")
             indices = indices.flatten(2)
-        whole = replace(pooling, windows=_one_window(pooling, flat))
+        whole = pooling._replace(windows=_one_window(pooling, flat))
         return backward(whole, grad, flat, indices).reshape(x.shape)
     parameters = pooling.gradient_parameters
     if step.parts is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -23,10 +22,10 @@ def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any
     assert axes is not None
     arrangement = _arrangement(backend, axes, x)
     if arrangement is None:
-        return onward.pooled(replace(pooling, axes=None), x, out)
+        return onward.pooled(pooling._replace(axes=None), x, out)
     check_outs(backend, out, pooling.return_indices)
     is_global = pooling.return_indices and pooling.index_kind == "global"
-    in_planes = replace(pooling, axes=None, index_kind="plane" if is_global else pooling.index_kind)
+    in_planes = pooling._replace(axes=None, index_kind="plane" if is_global else pooling.index_kind)
     results = explained(arrangement.shape, axes, onward.pooled, in_planes, arrangement.arranged(backend, "x", x))
     if not isinstance(results, tuple):
         return handed_back(backend, arrangement.restored(backend, results), out)
@@ -43,13 +42,13 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
     assert axes is not None
     arrangement = _arrangement(backend, axes, x)
     if arrangement is None:
-        return onward.pooled_backward(replace(pooling, axes=None), grad_output, x, indices, out)
+        return onward.pooled_backward(pooling._replace(axes=None), grad_output, x, indices, out)
     check_outs(backend, out, False)
-    in_planes = replace(pooling, axes=None)
+    in_planes = pooling._replace(axes=None)
     if indices is not None and pooling.index_kind == "global":
         refuse_traced(backend, x, grad_output=grad_output, indices=indices)
         indices = from_global(backend, indices, arrangement.shape, axes)
-        in_planes = replace(in_planes, index_kind="plane")
+        in_planes = in_planes._replace(index_kind="plane")
     named = ("grad_output", grad_output), ("x", x), ("indices", indices)
     moved = [None if each is None else arrangement.arranged(backend, name, each) for name, each in named]
     result = explained(arrangement.shape, axes, onward.pooled_backward, in_planes, *moved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from numbapool.arguments import as_data_format, is_about_shape
@@ -13,66 +13,72 @@ from numbapool.requests import Onward, Pooling, Unpooled
 
 def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
     """Whether the channels are last by shape."""
-    return as_data_format(pooling.data_format) == "channels_last"
+    return pooling.data_format != "channels_first" and as_data_format(pooling.data_format) == "channels_last"
 
 
 def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any, indices: Any) -> Any:
     """The result of a request."""
-    move = _Move(backend, pooling, x)
-    targets = tuple([move.first("out", each) for each in out]) if isinstance(out, (tuple, list)) else out
-    if out is not None and targets is out:
-        targets = move.first("out", out)
-    results = move.explained(onward.pooled, move.pooling, move.first("x", x), targets, move.first("indices", indices))
+    shape, first, last = _orders(backend, pooling, x)
+    targets = out
+    if isinstance(out, (tuple, list)):
+        targets = tuple([_moved(backend, "out", each, shape, first) for each in out])
+    elif out is not None:
+        targets = _moved(backend, "out", out, shape, first)
+    if indices is not None:
+        indices = _moved(backend, "indices", indices, shape, first)
+    results = _explained(onward.pooled, _channels_first(pooling), backend.permute("x", x, first), targets, indices)
     if out is not None:
         return tuple(out) if isinstance(out, (tuple, list)) else out
-    return tuple([move.back(each) for each in results]) if isinstance(results, tuple) else move.back(results)
+    if isinstance(results, tuple):
+        return tuple([backend.permute("result", each, last) for each in results])
+    return backend.permute("result", results, last)
 
 
 def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[Any, Any, Any], out: Any) -> Any:
     """Its gradient."""
     grad_output, x, indices = arrays
-    move = _Move(backend, pooling, x)
-    moved = [move.first(*each) for each in (("grad_output", grad_output), ("x", x), ("indices", indices), ("out", out))]
-    result = move.explained(onward.pooled_backward, move.pooling, *moved)
-    return move.back(result) if out is None else out
+    shape, first, last = _orders(backend, pooling, x)
+    named = ("grad_output", grad_output), ("x", x), ("indices", indices), ("out", out)
+    moved = [None if each is None else _moved(backend, name, each, shape, first) for name, each in named]
+    result = _explained(onward.pooled_backward, _channels_first(pooling), *moved)
+    return backend.permute("result", result, last) if out is None else out
 
 
-class _Move:
-    """From the axes of an array to channels first, and back."""
+def _channels_first(pooling: Pooling) -> Pooling:
+    """The request for arrays that have their channels first."""
+    windows = pooling.windows
+    if isinstance(windows, Unpooled):
+        windows = windows.channels_first()
+    return Pooling(pooling.operation, windows, *pooling[2:6])  # in a third of the time of _replace
 
-    def __init__(self, backend: Backend, pooling: Pooling, x: Any) -> None:
-        self.backend = backend
-        self.shape, _ = backend.describe("x", x)
-        pooling.windows.check_axes(self.shape, "channels_last")
-        windows = pooling.windows
-        if isinstance(windows, Unpooled):
-            windows = windows.channels_first()
-        self.pooling = replace(pooling, windows=windows, data_format="channels_first")
-        self.leading = len(self.shape) - 1 - pooling.rank(len(self.shape))
 
-    def first(self, name: str, array: Any) -> Any:
-        """A view of an array that has as many axes as `x`, with the channels first."""
-        if array is None:
-            return None
-        given, _ = self.backend.describe(name, array)
-        axes = len(self.shape)
-        if len(given) != axes:
-            raise ValueError(f"{name} must have as many axes as x, which has shape {self.shape}, got shape {given}")
-        order = *range(self.leading), axes - 1, *range(self.leading, axes - 1)
-        return self.backend.permute(name, array, order)
+def _orders(backend: Backend, pooling: Pooling, x: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Shape of an array, and the orders of its axes that bring the channels to the front, and back."""
+    shape, _ = backend.describe("x", x)
+    pooling.windows.check_axes(shape, "channels_last")
+    return shape, *_orders_of(len(shape), len(shape) - 1 - pooling.rank(len(shape)))
 
-    def back(self, result: Any) -> Any:
-        """A view of a result with the channels last."""
-        axes = len(self.shape)
-        order = *range(self.leading), *range(self.leading + 1, axes), self.leading
-        return self.backend.permute("result", result, order)
 
-    def explained(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """A call, whose errors show shapes that have the channels first."""
-        try:
-            return call(*arguments)
-        except ValueError as error:
-            if not is_about_shape(error):
-                raise
-            # In the message, for str(error) does not show notes (PEP 678).
-            raise ValueError(f"{error}; shapes here have the channels first, data_format is 'channels_last'") from None
+@lru_cache(maxsize=64)
+def _orders_of(ndim: int, leading: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    first = *range(leading), ndim - 1, *range(leading, ndim - 1)
+    return first, (*range(leading), *range(leading + 1, ndim), leading)
+
+
+def _moved(backend: Backend, name: str, array: Any, shape: tuple[int, ...], order: tuple[int, ...]) -> Any:
+    """A view of an array that has as many axes as `x`, in another order."""
+    given, _ = backend.describe(name, array)
+    if len(given) != len(shape):
+        raise ValueError(f"{name} must have as many axes as x, which has shape {shape}, got shape {given}")
+    return backend.permute(name, array, order)
+
+
+def _explained(call: Callable[..., Any], *arguments: Any) -> Any:
+    """A call, whose errors show shapes that have the channels first."""
+    try:
+        return call(*arguments)
+    except ValueError as error:
+        if not is_about_shape(error):
+            raise
+        # In the message, for str(error) does not show notes (PEP 678).
+        raise ValueError(f"{error}; shapes here have the channels first, data_format is 'channels_last'") from None

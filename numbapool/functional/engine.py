@@ -7,8 +7,7 @@ call does not pay for the way there; `pooled` and `pooled_backward` are that way
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,9 +32,9 @@ OUTPUT = "the shape of the output,"
 NONE_MADE = (False, "plane")
 NONE_GIVEN = (None, "plane", True)
 
-# Requests of values of these types alone are equal if they mean the same, and hashable: (2, 2.0) equals (2, 2), and both are
-# looked at again.
-PLAIN = {int, bool, float, str, type(None), type}
+# Requests of values of these types alone are equal if they mean the same. Tuples may not, (2, 2.0) equals (2, 2): of what is
+# found by them it is asked first whether they are tuples of ints.
+PLAIN = {int, bool, float, str, tuple, type(None), type}
 
 
 def forward(
@@ -49,14 +48,14 @@ def forward(
 ) -> Any:
     """A forward call of a public function; `windows` are a class of `requests` and its fields."""
     backend = backend_of("x", x)
-    if not backend.is_traced(x):
+    if data_format == "channels_first" and not backend.is_traced(x):
         spec = backend.describe("x", x)
         try:
-            bound = _bound_if_plain(backend, spec, operation, data_format, *indices, *windows, *options)
-        except TypeError:  # what cannot be hashed; anything else is found again below
-            bound = None
-        if bound is not None:
-            return bound(x, None if out is None else outs_of(out, indices[0]))
+            found = _bound_for(backend, spec, operation, *indices, *windows, *options)
+        except TypeError:  # of a list, that it cannot be hashed; any other is raised again below
+            found = _found_with_tuples(_bound_for, (backend, spec, operation, *indices), windows, options)
+        if found is not None and (found.is_sure or _are_of_ints(windows)):
+            return found.value(x, None if out is None else outs_of(out, indices[0]))
     kind, *fields = windows
     return pooled(Pooling(operation, kind(*fields), options, *indices, data_format=data_format), x, out)
 
@@ -74,66 +73,17 @@ def backward(
     """Its gradient."""
     given, index_kind, check_indices = indices
     backend = serving(x, check_indices)
-    if not backend.is_traced(x, grad_output=grad_output, indices=given):
+    if data_format == "channels_first" and not backend.is_traced(x, grad_output=grad_output, indices=given):
         spec = backend.describe("x", x)
         try:
-            planned = _planned_if_plain(spec[0], operation, data_format, index_kind, *windows, *options)
+            found = _planned_for(spec[0], operation, index_kind, *windows, *options)
         except TypeError:
-            planned = None
-        if planned is not None:
-            return _gradient(backend, operation, planned, (grad_output, x, given), spec, out)
+            found = _found_with_tuples(_planned_for, (spec[0], operation, index_kind), windows, options)
+        if found is not None and (found.is_sure or _are_of_ints(windows)):
+            return _gradient(backend, operation, found.value, (grad_output, x, given), spec, out)
     kind, *fields = windows
     pooling = Pooling(operation, kind(*fields), options, False, index_kind, check_indices, data_format)
     return pooled_backward(pooling, grad_output, x, given, out)
-
-
-@lru_cache(maxsize=1024, typed=True)
-def _bound_if_plain(
-    backend: Backend,
-    spec: Spec,
-    operation: Operation,
-    data_format: Any,
-    return_indices: Any,
-    index_kind: Any,
-    *rest: Any,
-) -> Callable[..., Any] | None:
-    """The engine of a request that takes no wrapper and whose arguments are plain: 0.6 us to find one again."""
-    pooling = _if_plain(operation, data_format, return_indices, index_kind, *rest)
-    return None if pooling is None else _bound(backend, pooling, spec)
-
-
-@lru_cache(maxsize=1024, typed=True)
-def _planned_if_plain(
-    shape: tuple[int, ...], operation: Operation, data_format: Any, index_kind: Any, *rest: Any
-) -> Planned | None:
-    pooling = _if_plain(operation, data_format, False, index_kind, *rest)
-    return None if pooling is None else _planned(pooling, shape)
-
-
-def _if_plain(
-    operation: Operation, data_format: Any, return_indices: Any, index_kind: Any, kind: Any, *rest: Any
-) -> Pooling | None:
-    if index_kind != "plane" or data_format != "channels_first" or not PLAIN.issuperset(map(type, rest)):
-        return None
-    split = len(kind._fields)
-    return Pooling(operation, kind(*rest[:split]), rest[split:], return_indices)
-
-
-class Planned(NamedTuple):
-    """What of a gradient depends on nothing but the request and the shape."""
-
-    plan: Plan
-    out_shape: tuple[int, ...]
-    parameters: tuple[Any, ...]
-    index_kind: str
-
-
-def _planned(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
-    plan, out_shape = pooling.windows.plan(shape)
-    kind = as_index_kind(pooling.index_kind)
-    if kind == "window" and isinstance(pooling.windows, Unpooled):
-        plan = pooling.windows.undone(plan)
-    return Planned(plan, out_shape, pooling.gradient_parameters, kind)
 
 
 def serving(x: Any, check_indices: Any = True) -> Backend:
@@ -142,45 +92,57 @@ def serving(x: Any, check_indices: Any = True) -> Backend:
     return backend if as_flag("check_indices", check_indices) else backend.unchecked
 
 
-def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None) -> Any:
-    """The result of a request; of unpooling `indices` say where elements go."""
+def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None, *, first: int = 0) -> Any:
+    """The result of a request; of unpooling `indices` say where elements go. Wrappers are asked from the `first` one on."""
     backend = serving(x, pooling.check_indices)
-    for wrapper in WRAPPERS:
+    for wrapper, onward in CHAIN[first:]:
         if wrapper.serves(pooling, x, indices):
-            return wrapper.forward(ONWARD, backend, pooling, x, out, indices)
+            return wrapper.forward(onward, backend, pooling, x, out, indices)
+    windows = pooling.windows
     others = {} if indices is None else {"indices": indices}
-    if isinstance(pooling.windows, Fractional):
-        others = {"_random_samples": pooling.windows.samples}
+    if isinstance(windows, Fractional):
+        others = {"_random_samples": windows.samples}
     spec = backend.describe("x", x)
     if backend.is_traced(x, **others):
         return backend.trace(pooling, x, indices, out)
-    if isinstance(pooling.windows, Unpooled):
+    if isinstance(windows, Unpooled):
         return _unpooled(backend, pooling, x, indices, spec, out)
-    if isinstance(pooling.windows, Fractional):
-        pooling = _drawn(backend, pooling, spec)
-    return _bound(backend, pooling, spec)(x, None if out is None else outs_of(out, pooling.return_indices))
+    if isinstance(windows, Fractional):
+        bound = _bound(backend, _drawn(backend, pooling, spec), spec)
+    else:
+        asked = backend, spec, pooling.operation, pooling.return_indices, pooling.index_kind
+        found = _found_with_tuples(_bound_for, asked, (type(windows), *windows), pooling.options)
+        is_same = found is not None and (found.is_sure or _are_of_ints(windows))
+        bound = found.value if found is not None and is_same else _bound(backend, pooling, spec)
+    return bound(x, None if out is None else outs_of(out, pooling.return_indices))
 
 
-def pooled_backward(pooling: Pooling, grad_output: Any, x: Any, indices: Any = None, out: Any = None) -> Any:
+def pooled_backward(
+    pooling: Pooling, grad_output: Any, x: Any, indices: Any = None, out: Any = None, *, first: int = 0
+) -> Any:
     """The gradient of `pooled`; `indices` are those that it made, if it did, or was given."""
     backend = serving(x, pooling.check_indices)
-    for wrapper in WRAPPERS:
+    for wrapper, onward in CHAIN[first:]:
         if wrapper.serves(pooling, x, indices):
-            return wrapper.backward(ONWARD, backend, pooling, (grad_output, x, indices), out)
+            return wrapper.backward(onward, backend, pooling, (grad_output, x, indices), out)
     others = {"grad_output": grad_output, "indices": indices}
-    if isinstance(pooling.windows, Fractional):
-        others["_random_samples"] = pooling.windows.samples
     spec = backend.describe("x", x)
+    samples = None
     if isinstance(pooling.windows, Fractional):
+        others["_random_samples"] = samples = pooling.windows.samples
         _check_places(pooling, indices, spec[0])
     if backend.is_traced(x, **others):
         return backend.trace_backward(pooling, grad_output, x, indices, out)
     if isinstance(pooling.windows, Fractional):
-        pooling = _placed(backend, pooling, spec[0], pooling.windows.samples)
-    return _gradient(backend, pooling.operation, _planned(pooling, spec[0]), (grad_output, x, indices), spec, out)
+        pooling = _placed(backend, pooling, spec[0], samples)
+    return _gradient(backend, pooling.operation, _plan_of(pooling, spec[0]), (grad_output, x, indices), spec, out)
 
 
-ONWARD = Onward(pooled, pooled_backward)
+# Each wrapper with what comes after it.
+CHAIN = [
+    (wrapper, Onward(partial(pooled, first=number), partial(pooled_backward, first=number)))
+    for number, wrapper in enumerate(WRAPPERS, 1)
+]
 
 
 def _bound(backend: Backend, pooling: Pooling, spec: Spec) -> Callable[..., Any]:
@@ -204,6 +166,75 @@ def _binding(backend: Backend, step: Step, plan: Plan, specs: tuple[Spec, ...], 
 
 
 _remembered_binding = lru_cache(maxsize=1024)(_binding)
+
+
+class Planned(NamedTuple):
+    """What of a gradient depends on nothing but the request and the shape."""
+
+    plan: Plan
+    out_shape: tuple[int, ...]
+    parameters: tuple[Any, ...]
+    index_kind: str
+
+
+def _planned(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
+    plan, out_shape = pooling.windows.plan(shape)
+    kind = as_index_kind(pooling.index_kind)
+    if kind == "window" and isinstance(pooling.windows, Unpooled):
+        plan = pooling.windows.undone(plan)
+    return Planned(plan, out_shape, pooling.gradient_parameters, kind)
+
+
+def _plan_of(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
+    """The same, looked up if it can be."""
+    asked = shape, pooling.operation, pooling.index_kind
+    windows = pooling.windows
+    found = _found_with_tuples(_planned_for, asked, (type(windows), *windows), pooling.options)
+    is_same = found is not None and (found.is_sure or _are_of_ints(windows))
+    return found.value if found is not None and is_same else _planned(pooling, shape)
+
+
+class Found(NamedTuple):
+    """What was made for a request, and whether requests that are equal to it are sure to mean the same."""
+
+    value: Any
+    is_sure: bool
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _bound_for(backend: Backend, spec: Spec, operation: Operation, return_indices: Any, *rest: Any) -> Found | None:
+    """The engine of a request that takes no wrapper and whose arguments are plain: 0.6 us to find one again."""
+    pooling = _if_plain(operation, return_indices, *rest)
+    return None if pooling is None else Found(_bound(backend, pooling, spec), tuple not in map(type, rest))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _planned_for(shape: tuple[int, ...], operation: Operation, *rest: Any) -> Found | None:
+    pooling = _if_plain(operation, False, *rest)
+    return None if pooling is None else Found(_planned(pooling, shape), tuple not in map(type, rest))
+
+
+def _if_plain(operation: Operation, return_indices: Any, index_kind: Any, kind: Any, *rest: Any) -> Pooling | None:
+    """A request; None if it takes a wrapper, or something in it is not plain."""
+    if index_kind == "global" or not PLAIN.issuperset(map(type, rest)):
+        return None
+    split = len(kind._fields)
+    return Pooling(operation, kind(*rest[:split]), rest[split:], return_indices, index_kind)
+
+
+def _found_with_tuples(
+    look_up: Callable[..., Found | None], first: tuple[Any, ...], windows: tuple[Any, ...], options: tuple[Any, ...]
+) -> Found | None:
+    """What is found for a request, with tuples in place of lists; None if something else in it cannot be hashed, or is wrong."""
+    try:
+        return look_up(*first, *[tuple(each) if type(each) is list else each for each in windows], *options)
+    except TypeError:
+        return None
+
+
+def _are_of_ints(windows: tuple[Any, ...]) -> bool:
+    """Whether tuples among the parameters of windows hold ints and nothing else."""
+    return all(type(each) is int for value in windows if type(value) in (tuple, list) for each in value)
 
 
 def _gradient(
@@ -231,7 +262,7 @@ def _gradient(
 
 def _unpooled(backend: Backend, pooling: Pooling, x: Any, indices: Any, spec: Spec, out: Any) -> Any:
     shape, dtype = spec
-    planned = _planned(pooling, shape)
+    planned = _plan_of(pooling, shape)
     check_dtype("x", dtype, PLACE.accepts)
     _check_indices(backend, indices, shape, "the shape of x,", planned)
     return backend.run_backward(PLACE, planned.plan, (x, indices), (planned.out_shape, dtype), out)
@@ -267,7 +298,7 @@ def _placed(backend: Backend, pooling: Pooling, shape: tuple[int, ...], samples:
         check_dtype("_random_samples", dtype, FLOATS)
         check_same_shape("_random_samples", given, samples_shape(shape, rank), "the shape (N, C, pooled axes)")
         samples = backend.to_numpy(samples)
-    return replace(pooling, windows=Drawn(rank, kernel, sizes, samples))
+    return pooling._replace(windows=Drawn(rank, kernel, sizes, samples))
 
 
 def _check_places(pooling: Pooling, indices: Any, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from numbapool.arguments import as_data_format, as_flag, as_index_kind
@@ -13,6 +12,8 @@ from numbapool.requests import Onward, Pooling, Unpooled
 
 def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
     """Whether there are such indices, made or given."""
+    if pooling.index_kind == "plane":
+        return False
     is_global = as_index_kind(pooling.index_kind) == "global"
     return is_global and (indices is not None or as_flag("return_indices", pooling.return_indices))
 
@@ -20,7 +21,7 @@ def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
 def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any, indices: Any) -> Any:
     """The result of a request."""
     refuse_traced(backend, x, indices=indices)
-    in_planes = replace(pooling, index_kind="plane")
+    in_planes = pooling._replace(index_kind="plane")
     if indices is not None:
         return onward.pooled(in_planes, x, out, _in_planes(backend, pooling, x, indices))
     values, positions = onward.pooled(in_planes, x, out)
@@ -37,7 +38,7 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
     grad_output, x, indices = arrays
     refuse_traced(backend, x, grad_output=grad_output, indices=indices)
     return onward.pooled_backward(
-        replace(pooling, index_kind="plane"), grad_output, x, _in_planes(backend, pooling, x, indices), out
+        pooling._replace(index_kind="plane"), grad_output, x, _in_planes(backend, pooling, x, indices), out
     )
 
 

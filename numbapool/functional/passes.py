@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -98,11 +97,11 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
                 )
             divisor = prod(kernel)
         if divisor is not None:
-            inner = replace(pooling, operation=SUM, options=())
-            pooling = replace(pooling, options=(counts, divisor, pooling.options[2]))
+            inner = pooling._replace(operation=SUM, options=())
+            pooling = pooling._replace(options=(counts, divisor, pooling.options[2]))
     for end in range(rank, 0, -MOST_AXES):
         some = slice(max(0, end - MOST_AXES), end)
         pads = padding if isinstance(padding, str) else padding[some]
         each = inner if end > MOST_AXES else pooling
         windows = type(pooling.windows)(len(axes[some]), kernel[some], stride[some], pads, dilation[some], ceil_mode)
-        yield replace(each, axes=axes[some], windows=windows)
+        yield each._replace(axes=axes[some], windows=windows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from numbapool.arguments import (
@@ -105,15 +104,13 @@ def pool(
     array([[ 4,  6],
            [16, 18]])
     """
-    refuse_unknown(pool, unknown)
+    if unknown:
+        refuse_unknown(pool, unknown)
     reducer = as_kind(kind)
-    makes_indices = as_flag("return_indices", return_indices)
-    pooling = _request(x, reducer, (kernel_size, stride, padding, dilation, ceil_mode), axes)
-    if makes_indices:
+    if as_flag("return_indices", return_indices):
         _check_takes_indices(reducer, "return_indices", return_indices)
-    return pooled(
-        replace(pooling, return_indices=makes_indices, index_kind=_as_index_kind(reducer, index_kind)), x, out
-    )
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return pooled(_request(x, reducer, window, axes, (bool(return_indices), index_kind, True)), x, out)
 
 
 def pool_backward(
@@ -174,29 +171,24 @@ def pool_backward(
     array([[0., 1., 0., 1.],
            [0., 1., 0., 1.]])
     """
-    refuse_unknown(pool_backward, unknown)
+    if unknown:
+        refuse_unknown(pool_backward, unknown)
     reducer = as_kind(kind)
-    looks = as_flag("check_indices", check_indices)
-    pooling = _request(x, reducer, (kernel_size, stride, padding, dilation, ceil_mode), axes)
     if indices is not None:
         _check_takes_indices(reducer, "indices", indices)
-    pooling = replace(pooling, index_kind=_as_index_kind(reducer, index_kind), check_indices=looks)
-    return pooled_backward(pooling, grad_output, x, indices, out)
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    looks = as_flag("check_indices", check_indices)
+    return pooled_backward(_request(x, reducer, window, axes, (False, index_kind, looks)), grad_output, x, indices, out)
 
 
-def _request(x: Any, kind: Kind, window: tuple[Any, ...], axes: Any) -> Pooling:
+def _request(x: Any, kind: Kind, window: tuple[Any, ...], axes: Any, indices: tuple[bool, Any, bool]) -> Pooling:
     """A request to pool some axes of an array."""
     shape, _ = backend_of("x", x).describe("x", x)
     chosen = as_axes(axes, window[0], len(shape))
+    if as_index_kind(indices[1]) != "plane":
+        _check_takes_indices(kind, "index_kind", indices[1])
     check_axes_not_empty(shape, chosen)
-    return Pooling(kind.operation, Sliding(len(chosen), *window), kind.options, axes=chosen)
-
-
-def _as_index_kind(kind: Kind, value: Any) -> IndexKind:
-    index_kind = as_index_kind(value)
-    if index_kind != "plane":
-        _check_takes_indices(kind, "index_kind", value)
-    return index_kind
+    return Pooling(kind.operation, Sliding(len(chosen), *window), kind.options, *indices, axes=chosen)
 
 
 def _check_takes_indices(kind: Kind, name: str, value: Any) -> None:
