@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from numbapool import functional
-from numbapool.arguments import DataFormat, Extent, Padding, Rounding, Sizes, as_flag
+from numbapool.arguments import DataFormat, Extent, IndexKind, Padding, Rounding, Sizes, as_flag
+from numbapool.kinds import Kind, as_kind
 
 Pullback = Callable[..., Any]
 
@@ -163,6 +164,49 @@ class _MaxUnpool(_Layer):
             return self._backward(grad_output, x, indices, output_size=output_size, **vars(self))
 
         return self(x, indices, output_size), pullback
+
+
+@dataclass(frozen=True)
+class Pool(_Pool, function=functional.pool):
+    """Pooling of any axes by any kind.
+
+    Parameters as in `numbapool.pool`: kind, kernel_size, stride, padding, dilation, ceil_mode, axes, return_indices, index_kind.
+    Arrays have any shape whose `axes` can be pooled: by default as many of the last as `kernel_size` has ints, or all.
+
+    >>> from numbapool import kinds
+    >>> y, pullback = Pool(kinds.Norm(p=1), 2, axes=0).vjp(np.ones((2, 3)))
+    >>> y.tolist(), pullback(y).tolist()
+    ([[2.0, 2.0, 2.0]], [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]])
+    """
+
+    kind: Kind | str
+    kernel_size: Extent
+    stride: Extent | None = None
+    padding: Padding = 0
+    dilation: Extent = 1
+    ceil_mode: bool = False
+    _: KW_ONLY
+    axes: int | tuple[int, ...] | None = None
+    return_indices: bool = False
+    index_kind: IndexKind = "plane"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no kind."""
+        as_kind(self.kind)
+
+    def vjp(self, x: Any) -> tuple[Any, Pullback]:
+        """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`.
+
+        Indices, where there are any, are kept for the pullback, so that backward does not search the elements again.
+        """
+        if not as_flag("return_indices", self.return_indices):
+            return super().vjp(x)
+        out, indices = self(x)
+
+        def pullback(grad_output: Any) -> Any:
+            return self._backward(grad_output, x, indices=indices, **self._of_backward())
+
+        return (out, indices), pullback
 
 
 class MaxPool1d(_MaxPool, function=functional.max_pool1d):

@@ -15,6 +15,7 @@ torch.Size([1, 4, 2, 2])
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 try:
@@ -26,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as torch_functional
 from torch.overrides import TorchFunctionMode
 
-from numbapool import functional
-from numbapool.arguments import shown
+from numbapool import functional, layers
+from numbapool.arguments import Extent, IndexKind, Padding, shown
 from numbapool.backends.torch_tensors import DTYPES, is_on_gpu
 from numbapool.functional import (
     adaptive_avg_pool1d,
@@ -50,7 +51,9 @@ from numbapool.functional import (
     max_unpool1d,
     max_unpool2d,
     max_unpool3d,
+    pool,
 )
+from numbapool.kinds import Kind
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -73,6 +76,7 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "Pool",
     "replace_pooling",
     "restore_pooling",
     "routed",
@@ -81,7 +85,7 @@ __all__ = [
 # Those that torch.nn.functional has, too.
 FUNCTIONS = {name: globals()[name] for name in functional.__all__ if hasattr(torch_functional, name)}
 # For torch.fx, to which modules outside of torch.nn are code to be traced: calls of these are nodes of its graphs.
-for _name in FUNCTIONS:
+for _name in (*FUNCTIONS, "pool"):
     torch.fx.wrap(_name)
 
 
@@ -107,6 +111,64 @@ def _avg_arguments(module: Any) -> tuple[Any, ...]:
     window = module.kernel_size, module.stride, module.padding
     divisor_override = getattr(module, "divisor_override", None)  # which torch's AvgPool1d has not
     return *window, module.ceil_mode, module.count_include_pad, divisor_override
+
+
+class Pool(nn.Module):
+    """Pooling of any axes by any kind, by `numbapool.pool`.
+
+    Parameters
+    ----------
+    kind : str or reducer of `numbapool.kinds`
+        What is taken of a window: 'max', 'min', 'mean', 'sum', 'lp', or a reducer with options of its own.
+    kernel_size, stride, padding, dilation, ceil_mode, axes, return_indices, index_kind
+        See `numbapool.pool`.
+
+    Examples
+    --------
+    >>> import torch, numbapool.nn
+    >>> pool = numbapool.nn.Pool(numbapool.kinds.Norm(p=1), 2, axes=(-2, -1))
+    >>> pool
+    Pool(Norm(p=1, true_norm=False), kernel_size=2, axes=(-2, -1))
+    >>> pool(torch.ones(1, 4, 4)).tolist()
+    [[[4.0, 4.0], [4.0, 4.0]]]
+    """
+
+    def __init__(
+        self,
+        kind: Kind | str,
+        kernel_size: Extent,
+        stride: Extent | None = None,
+        padding: Padding = 0,
+        dilation: Extent = 1,
+        ceil_mode: bool = False,
+        *,
+        axes: int | tuple[int, ...] | None = None,
+        return_indices: bool = False,
+        index_kind: IndexKind = "plane",
+    ) -> None:
+        super().__init__()
+        self.layer = layers.Pool(
+            kind,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            ceil_mode,
+            axes=axes,
+            return_indices=return_indices,
+            index_kind=index_kind,
+        )
+
+    def extra_repr(self) -> str:
+        """The kind, and the parameters that are not the defaults."""
+        kind, *others = fields(self.layer)
+        given = [(each, getattr(self.layer, each.name)) for each in others]
+        texts = [f"{each.name}={value!r}" for each, value in given if value != each.default]
+        return ", ".join([str(getattr(self.layer, kind.name)), *texts])
+
+    def forward(self, input: Tensor) -> Any:  # noqa: A002
+        """Pool `input`; a pair (values, indices) with `return_indices`."""
+        return pool(input, **vars(self.layer))
 
 
 class MaxPool1d(nn.MaxPool1d):
