@@ -16,23 +16,27 @@ from numbapool import functional
 
 PACKAGE = Path(numbapool.__file__).parent
 
-# From the top; a file imports only from lines below its own. Modules of one line may import each other.
+# From the top; a file imports only from lines below its own, or from its own.
 LINES = (
     ("__main__",),
     ("cli",),
     ("plots",),
     ("trace",),
     ("__init__",),
-    ("layers", "nn", "onnx", "jit", "explanation"),
-    ("advice", "diagrams"),
+    ("nn", "onnx", "jit", "explanation"),
+    ("layers", "advice", "diagrams"),
     ("functional",),
     ("reference",),
     ("dispatch",),
     ("backends",),
     ("kernels.cpu", "kernels.cuda"),
-    ("geometry",),
+    ("kinds", "requests"),
+    ("operations", "geometry"),
+    ("arguments", "dtypes"),
     ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.__init__"),
 )
+# Parameters by place of functions that nobody but the package calls; more are easily confused.
+MOST_BY_PLACE = 8
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 OPERATIONS = [f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)]
 
@@ -63,25 +67,72 @@ def imports_of(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+def targets_of(module: str) -> set[str]:
+    """The modules of the package that a module imports, at its top or inside its functions."""
+    found = set()
+    for name in imports_of(tree_of(module)):
+        package, _, rest = name.partition(".")
+        if package == "numbapool":
+            target = rest if is_module(rest) else rest.rpartition(".")[0] or "__init__"
+            found.add(f"{target}.__init__" if f"{target}.__init__" in MODULES else target)
+    return found
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_only_from_lines_below(module: str) -> None:
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    for name in imports_of(tree):
-        package, _, rest = name.partition(".")
-        if package != "numbapool":
-            continue
-        target = rest if is_module(rest) else rest.rpartition(".")[0] or "__init__"
-        same_line = line_of(target) == line_of(module)
-        assert same_line or line_of(target) > line_of(module), f"{module} imports {target}, which is above it"
+    for target in targets_of(module):
+        assert line_of(target) >= line_of(module), f"{module} imports {target}, which is above it"
+
+
+def test_no_circles() -> None:
+    """Of modules that import each other, whichever way round; imports inside functions count."""
+    graph = {module: targets_of(module) for module in MODULES}
+    assert sum(map(len, graph.values())) > 200  # imports are found
+    done: set[str] = set()
+    while ready := {module for module in graph if module not in done and graph[module] <= done}:
+        done |= ready
+    assert not {module: sorted(graph[module] - done) for module in graph if module not in done}
+
+
+def functions_of(module: str) -> Iterator[ast.FunctionDef | ast.Lambda]:
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            yield node
+
+
+# Numba has no other way to call than by place.
+FLAT = ("kernels.", "jit")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(FLAT)])
+def test_signatures_are_short(module: str) -> None:
+    for function in functions_of(module):
+        name = getattr(function, "name", "lambda")
+        by_place = len(function.args.posonlyargs) + len(function.args.args)
+        assert name in functional.__all__ or by_place <= MOST_BY_PLACE, f"{name} takes {by_place} arguments by place"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_called_again_by_its_own_arguments(module: str) -> None:
+    names = {
+        node.func.id
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert "locals" not in names
 
 
 # What a caller of torch imports, by name or by passing a tensor.
-TORCH_ONLY = {"nn", "backends.torch", "backends.torch_cuda", "backends.torch_operators"}
+TORCH_ONLY = {name for name in MODULES if name == "nn" or name.startswith("backends.torch")}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(("kernels.cpu", "jit"))])
 def test_only_kernels_import_numba_at_the_top(module: str) -> None:
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    tree = tree_of(module)
     top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {name.partition(".")[0] for name in imports_of(ast.Module(top, []))}
     assert not names & {"numba", "llvmlite", "cupy"}
