@@ -31,7 +31,7 @@ LINES = (
     ("backends",),
     ("kernels.cpu", "kernels.cuda"),
     ("geometry",),
-    ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.__init__"),
+    ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.compilable", "kernels.__init__"),
 )
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 OPERATIONS = [f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in (1, 2, 3)]

@@ -61,7 +61,7 @@ def test_a_second_process_compiles_nothing(install: Path) -> None:
             pytest.param(*change, marks=pytest.mark.full)
             for change in (
                 ("kernels/cpu/rows.py", "combine(vector, neighbour)", "combine(vector, vector)"),
-                ("kernels/cpu/max.py", "g[FOLDED], g[STRIDE_W], g[KERNEL_W]", "g[FOLDED], g[STRIDE_W], ONE"),
+                ("kernels/cpu/max.py", "g[G.FOLDED], g[G.STRIDE_W], g[G.KERNEL_W]", "g[G.FOLDED], g[G.STRIDE_W], ONE"),
             )
         ),
     ],

@@ -19,7 +19,7 @@ from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
-    from numbapool.kernels.cpu.launch import Source
+    from numbapool.kernels.cpu.threads import Source
 
 
 # Operations of minima: the target takes them for maxima, of values that it reads and writes reversed.

@@ -21,59 +21,11 @@ import numpy as np
 
 from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import argument, inlined, inner
-from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_W,
-    BLOCK_FIELDS,
-    BLOCK_ROWS,
-    BLOCKS,
-    COLS,
-    D_TAPS,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    DIVISORS,
-    END_BLOCK,
-    FACTORS,
-    FIRST_BLOCK,
-    FIRST_D,
-    FIRST_H,
-    FIRST_W,
-    FOLDED,
-    GROUP,
-    H_TAPS,
-    IN_D,
-    IN_H,
-    IN_W,
-    INSIDE,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LINE,
-    LINES,
-    LONGEST_OVERLAP,
-    OD,
-    OH,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    OW,
-    PITCH,
-    PLANES,
-    ROWS,
-    SPARE,
-    STACK,
-    STAGE,
-    STREAMS,
-    STRIDE_H,
-    STRIDE_W,
-    TOUCHES_PADDING,
-    UNIT_COUNT,
-    UNIT_FIELDS,
-    UNITS,
-    VARIES,
-    WIDTH,
-)
+from numbapool.kernels.cpu.schedule import LONGEST_OVERLAP
+from numbapool.kernels.cpu.tables import blocks as B
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
     can_stream,
@@ -95,9 +47,6 @@ from numbapool.kernels.cpu.vectors import (
 ZERO = np.int64(0)
 ONE = np.int64(1)
 ONE_UP = np.uintp(1)
-
-# Layout of a source: position of its first element and steps between elements, see `launch.Source`.
-OFFSET, OUTER_STEP, INNER_STEP, INNER_COUNT, D_STEP, H_STEP, W_STEP, DIRECT = range(8)
 
 replaces = inner(windows.replaces)
 first_tap = inner(windows.first_tap)
@@ -473,8 +422,10 @@ def fold_shifts(combine, work, to, line, n, taps, step):
 @inlined
 def plane_at(layout, plane):
     """Position of the first element of a plane in a source."""
-    outer = plane // layout[INNER_COUNT]
-    return layout[OFFSET] + outer * layout[OUTER_STEP] + (plane - outer * layout[INNER_COUNT]) * layout[INNER_STEP]
+    outer = plane // layout[L.INNER_COUNT]
+    return (
+        layout[L.OFFSET] + outer * layout[L.OUTER_STEP] + (plane - outer * layout[L.INNER_COUNT]) * layout[L.INNER_STEP]
+    )
 
 
 @inlined
@@ -483,39 +434,44 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
 
     Rows are read where they stand if they are runs of neighbours, else from a copy of the rows of a block.
     """
-    lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
-    plane_step, plane_pitch = layout[INNER_STEP], g[unit + ROWS] * g[PITCH]
+    lines, stack, spare = g[G.FOLDED], g[G.STACK], g[G.SPARE]
+    plane_step, plane_pitch = layout[L.INNER_STEP], g[unit + U.ROWS] * g[G.PITCH]
     at = plane_at(layout, plane)
-    if g[unit + TOUCHES_PADDING]:
-        fill(work, lines, identity, g[LINES])
-    for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
-        b = g[BLOCKS] + number * BLOCK_FIELDS
-        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + H_TAPS]
-        d_step, h_step = g[DILATION_D] * layout[D_STEP], g[DILATION_H] * layout[H_STEP]
-        next_step = g[STRIDE_H] * layout[H_STEP]
-        row = at + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        if not layout[DIRECT]:
-            rows_in = (rows - 1) * g[STRIDE_H] + (taps - 1) * g[DILATION_H] + 1
-            for d in range(g[b + D_TAPS]):
-                gather_block(work, stack + d * rows_in * n, n, x, row, layout[H_STEP], layout[W_STEP], rows_in, n)
+    if g[unit + U.TOUCHES_PADDING]:
+        fill(work, lines, identity, g[G.LINES])
+    for number in range(g[unit + U.FIRST_BLOCK], g[unit + U.END_BLOCK]):
+        b = g[G.BLOCKS] + number * B.FIELDS
+        n, rows, taps = g[b + B.WIDTH], g[b + B.ROWS], g[b + B.H_TAPS]
+        d_step, h_step = g[G.DILATION_D] * layout[L.D_STEP], g[G.DILATION_H] * layout[L.H_STEP]
+        next_step = g[G.STRIDE_H] * layout[L.H_STEP]
+        row = (
+            at
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W] * layout[L.W_STEP]
+        )
+        if not layout[L.DIRECT]:
+            rows_in = (rows - 1) * g[G.STRIDE_H] + (taps - 1) * g[G.DILATION_H] + 1
+            for d in range(g[b + B.D_TAPS]):
+                gather_block(work, stack + d * rows_in * n, n, x, row, layout[L.H_STEP], layout[L.W_STEP], rows_in, n)
                 row += d_step
-            row, d_step, h_step, next_step = stack, rows_in * n, g[DILATION_H] * n, g[STRIDE_H] * n
+            row, d_step, h_step, next_step = stack, rows_in * n, g[G.DILATION_H] * n, g[G.STRIDE_H] * n
         folded = -ONE
-        for d in range(g[b + D_TAPS]):
+        for d in range(g[b + B.D_TAPS]):
             for done in range(0, taps, 3):
                 # Lines go back and forth between two spares, so that the last pass writes to where they belong.
-                to, room = lines + g[b + LINE], -ONE
-                if planes > 1 and g[unit + END_BLOCK] - g[unit + FIRST_BLOCK] > 1:
-                    room = plane_pitch - g[b + LINE]  # other blocks of the next plane may be done
-                if d < g[b + D_TAPS] - 1 or done + 3 < taps:
-                    to, room = spare + g[LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
+                to, room = lines + g[b + B.LINE], -ONE
+                if planes > 1 and g[unit + U.END_BLOCK] - g[unit + U.FIRST_BLOCK] > 1:
+                    room = plane_pitch - g[b + B.LINE]  # other blocks of the next plane may be done
+                if d < g[b + B.D_TAPS] - 1 or done + 3 < taps:
+                    to, room = spare + g[G.LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
                 part, first = taps - done if taps - done < 3 else 3, row + done * h_step
-                if layout[DIRECT]:
+                if layout[L.DIRECT]:
                     fold_rows(
                         combine,
                         work,
                         to,
-                        g[PITCH],
+                        g[G.PITCH],
                         x,
                         first,
                         part,
@@ -525,7 +481,7 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
                         rows,
                         n,
                         identity,
-                        g[INSIDE],
+                        g[G.INSIDE],
                         planes,
                         plane_step,
                         plane_pitch,
@@ -536,7 +492,7 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
                         combine,
                         work,
                         to,
-                        g[PITCH],
+                        g[G.PITCH],
                         work,
                         first,
                         part,
@@ -546,7 +502,7 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
                         rows,
                         n,
                         identity,
-                        g[INSIDE],
+                        g[G.INSIDE],
                         ONE,
                         ZERO,
                         ZERO,
@@ -564,38 +520,41 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
     even; and what is left at every position, of which every stride-th stays. Windows of a single row are read where they
     are.
     """
-    width, n = np.int64(lanes(work)), planes * g[unit + ROWS] * g[PITCH] // g[STRIDE_W]
-    line, taps, stride, dilation = g[FOLDED], g[KERNEL_W], g[STRIDE_W], g[DILATION_W]
+    width, n = np.int64(lanes(work)), planes * g[unit + U.ROWS] * g[G.PITCH] // g[G.STRIDE_W]
+    line, taps, stride, dilation = g[G.FOLDED], g[G.KERNEL_W], g[G.STRIDE_W], g[G.DILATION_W]
     is_long = dilation == 1 and 2 * width <= taps <= LONGEST_OVERLAP * stride and stride >= width
     is_even = dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4
     in_place = False
     if (
         (is_long or is_even)
-        and g[INSIDE]
-        and layout[DIRECT]
-        and g[KERNEL_D] * g[KERNEL_H] * planes * g[unit + ROWS] == 1
+        and g[G.INSIDE]
+        and layout[L.DIRECT]
+        and g[G.KERNEL_D] * g[G.KERNEL_H] * planes * g[unit + U.ROWS] == 1
     ):
-        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+        b = g[G.BLOCKS] + g[unit + U.FIRST_BLOCK] * B.FIELDS
         row = (
-            plane_at(layout, plane) + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W]
+            plane_at(layout, plane)
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W]
         )
-        in_place = row + g[unit + COLS] * stride + taps + 4 * width <= x.size
+        in_place = row + g[unit + U.COLS] * stride + taps + 4 * width <= x.size
     if in_place:
-        n = g[unit + COLS]
+        n = g[unit + U.COLS]
     else:
         fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity)
     room = n * width if is_long else (n * stride + taps) // 2 + width
     if is_long:
-        line = g[SPARE]
+        line = g[G.SPARE]
         if in_place:
             fold_windows(combine, work, line, x, row, stride, taps, n, identity)
         else:
-            fold_windows(combine, work, line, work, g[FOLDED], stride, taps, n, identity)
+            fold_windows(combine, work, line, work, g[G.FOLDED], stride, taps, n, identity)
         taps, stride, in_place = width, width, False
     while dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4:
         taps //= 2
         stride //= 2
-        to = g[SPARE] + room if line == g[SPARE] else g[SPARE]
+        to = g[G.SPARE] + room if line == g[G.SPARE] else g[G.SPARE]
         if in_place:
             fold_halves(combine, work, to, x, row, (n - 1) * stride + taps)
         else:
@@ -603,9 +562,9 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
         line, in_place = to, False
     if stride > 2 or taps > 3:
         reach = (n - 1) * stride + 1
-        spare = g[SPARE] + 2 * room
+        spare = g[G.SPARE] + 2 * room
         fold_shifts(combine, work, spare, line, reach, taps, dilation)
-        line, taps, step = g[ACROSS], ONE, stride
+        line, taps, step = g[G.ACROSS], ONE, stride
         stride = ONE
         for o in range(n):
             work[np.uintp(line + o)] = work[np.uintp(spare + o * step)]
@@ -615,12 +574,12 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
 @inlined
 def copy_rows(combine, work, line, x, layout, row, row_step, rows, n, g, identity):
     """Copy rows of n input elements into lines; behind each is `identity` if any window reaches padding."""
-    if layout[DIRECT]:
+    if layout[L.DIRECT]:
         fold_rows(
             combine,
             work,
             line,
-            g[PITCH],
+            g[G.PITCH],
             x,
             row,
             ONE,
@@ -630,64 +589,64 @@ def copy_rows(combine, work, line, x, layout, row, row_step, rows, n, g, identit
             rows,
             n,
             identity,
-            g[INSIDE],
+            g[G.INSIDE],
             ONE,
             ZERO,
             ZERO,
             -ONE,
         )
     else:
-        gather_block(work, line, g[PITCH], x, row, row_step, layout[W_STEP], rows, n)
+        gather_block(work, line, g[G.PITCH], x, row, row_step, layout[L.W_STEP], rows, n)
 
 
 @inlined
 def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     """Stack the input rows of a unit and fold whole stacks by shifts, down and across."""
-    stack = g[STACK] if g[KERNEL_H] > 1 else g[FOLDED]
-    spare = g[SPARE]
-    size = (g[unit + ROWS] + (g[KERNEL_H] - 1) * g[DILATION_H]) * g[PITCH]
-    if g[unit + TOUCHES_PADDING]:
+    stack = g[G.STACK] if g[G.KERNEL_H] > 1 else g[G.FOLDED]
+    spare = g[G.SPARE]
+    size = (g[unit + U.ROWS] + (g[G.KERNEL_H] - 1) * g[G.DILATION_H]) * g[G.PITCH]
+    if g[unit + U.TOUCHES_PADDING]:
         fill(work, stack, identity, size)
-    if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
-        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+    if g[unit + U.FIRST_BLOCK] < g[unit + U.END_BLOCK]:
+        b = g[G.BLOCKS] + g[unit + U.FIRST_BLOCK] * B.FIELDS
         row = (
             plane_at(layout, plane)
-            + g[b + FIRST_D] * layout[D_STEP]
-            + g[b + FIRST_H] * layout[H_STEP]
-            + g[b + FIRST_W] * layout[W_STEP]
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W] * layout[L.W_STEP]
         )
-        n, rows, h_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP]
-        for t in range(g[b + D_TAPS]):
+        n, rows, h_step = g[b + B.WIDTH], g[b + B.H_TAPS], layout[L.H_STEP]
+        for t in range(g[b + B.D_TAPS]):
             onto = stack
             if t > 0:
                 onto = spare
                 fill(work, onto, identity, size)
-            line = onto + g[b + LINE]
+            line = onto + g[b + B.LINE]
             copy_rows(combine, work, line, x, layout, row, h_step, rows, n, g, identity)
             if t > 0:
                 fold_lines(combine, work, stack, stack, onto, -ONE, size)
-            row += g[DILATION_D] * layout[D_STEP]
-    n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
-    if g[KERNEL_H] > 1:
-        fold_shifts(combine, work, lines, stack, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
-    fold_shifts(combine, work, g[ACROSS], lines, n, g[KERNEL_W], g[DILATION_W])
+            row += g[G.DILATION_D] * layout[L.D_STEP]
+    n, lines = g[unit + U.ROWS] * g[G.PITCH], g[G.FOLDED]
+    if g[G.KERNEL_H] > 1:
+        fold_shifts(combine, work, lines, stack, n, g[G.KERNEL_H], g[G.DILATION_H] * g[G.PITCH])
+    fold_shifts(combine, work, g[G.ACROSS], lines, n, g[G.KERNEL_W], g[G.DILATION_W])
 
 
 @inner
 def write_masks(work, g):
     """For "flat": lines that are 1 where the first and the last tap along each axis are inside the plane, else 0."""
-    position = g[STACK]
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
-        for w in range(g[IN_W]):
+    position = g[G.STACK]
+    for row in range(g[G.GROUP] * g[G.IN_D] * g[G.IN_H]):
+        for w in range(g[G.IN_W]):
             at, coordinate = position, w
             for axis in range(3):  # w, h, d
                 if axis > 0:
-                    coordinate = row % g[IN_H] if axis == 1 else row // g[IN_H] % g[IN_D]
-                first = coordinate - g[BEFORE_W - axis]
-                last = first + (g[KERNEL_W - axis] - 1) * g[DILATION_W - axis]
+                    coordinate = row % g[G.IN_H] if axis == 1 else row // g[G.IN_H] % g[G.IN_D]
+                first = coordinate - g[G.BEFORE_W - axis]
+                last = first + (g[G.KERNEL_W - axis] - 1) * g[G.DILATION_W - axis]
                 work[at] = first >= 0
-                work[at + g[LINES]] = last < g[IN_W - axis]
-                at += 2 * g[LINES]
+                work[at + g[G.LINES]] = last < g[G.IN_W - axis]
+                at += 2 * g[G.LINES]
             position += 1
 
 
@@ -695,10 +654,10 @@ def write_masks(work, g):
 def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
     """Fold 2 or 3 taps along an axis, all planes of a unit as one vector, without those outside their plane."""
     width, end, target, middle = lanes(work), np.uintp(n), np.uintp(to), np.uintp(line)
-    first = np.uintp(line - g[BEFORE_W - axis] * step)
-    last = first + np.uintp((g[KERNEL_W - axis] - 1) * g[DILATION_W - axis] * step)
-    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[LINES])
-    has_middle = g[KERNEL_W - axis] == 3
+    first = np.uintp(line - g[G.BEFORE_W - axis] * step)
+    last = first + np.uintp((g[G.KERNEL_W - axis] - 1) * g[G.DILATION_W - axis] * step)
+    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[G.LINES])
+    has_middle = g[G.KERNEL_W - axis] == 3
     column = np.uintp(0)
     while column < end:
         a = choose(load(work, first_mask + column, work), load(work, first + column, work), identity)
@@ -712,43 +671,43 @@ def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
 @inlined
 def fold_flat(combine, work, x, layout, plane, planes, g, identity):
     """Fold whole planes along each axis as one vector; returns where in the work array the result is, and its length."""
-    n = planes * g[IN_D] * g[IN_H] * g[IN_W]
-    line, other, whole = g[FOLDED], g[ACROSS], n - n % np.int64(lanes(work))
+    n = planes * g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
+    line, other, whole = g[G.FOLDED], g[G.ACROSS], n - n % np.int64(lanes(work))
     at = plane_at(layout, plane)
     copy_line(work, line, x, at, whole)
     for i in range(whole, n):
         work[line + i] = element(x, np.uintp(at + i), work)
     step = ONE
     for axis in range(3):
-        if g[KERNEL_W - axis] > 1:
-            masks = g[STACK] + 2 * axis * g[LINES]
+        if g[G.KERNEL_W - axis] > 1:
+            masks = g[G.STACK] + 2 * axis * g[G.LINES]
             fold_masked(combine, work, other, line, masks, g, axis, step, n, identity)
             line, other = other, line
-        step *= g[IN_W - axis]
+        step *= g[G.IN_W - axis]
     return line, n
 
 
 @inlined
 def unit_of(number, g):
     """First plane of a unit, how many planes it covers, and its row of the table."""
-    plane = number // g[UNIT_COUNT]
-    unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-    plane *= g[GROUP]
-    planes = g[PLANES] - plane
-    return plane, planes if planes < g[GROUP] else g[GROUP], unit
+    plane = number // g[G.UNIT_COUNT]
+    unit = g[G.UNITS] + (number - plane * g[G.UNIT_COUNT]) * U.FIELDS
+    plane *= g[G.GROUP]
+    planes = g[G.PLANES] - plane
+    return plane, planes if planes < g[G.GROUP] else g[G.GROUP], unit
 
 
 @inlined
 def first_output(plane, unit, g):
     """Position in the output of the first result of a unit."""
-    return ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+    return ((plane * g[G.OUT_D] + g[unit + U.OD]) * g[G.OUT_H] + g[unit + U.OH]) * g[G.OUT_W] + g[unit + U.OW]
 
 
 @inlined
 def free_end(out, last, g):
     """How far units before `last` may write over results to come: they are theirs too, and written in ascending order."""
     plane, _, unit = unit_of(last, g)
-    end = first_output(plane, unit, g) if g[unit + COLS] == g[OUT_W] else ZERO
+    end = first_output(plane, unit, g) if g[unit + U.COLS] == g[G.OUT_W] else ZERO
     return end if end < out.size else out.size
 
 
@@ -760,22 +719,22 @@ def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g
         finish,
         out,
         first_output(plane, unit, g),
-        g[OUT_W],
+        g[G.OUT_W],
         end,
         work,
         line,
-        g[PITCH] // g[STRIDE_W] * stride,
-        planes * g[unit + ROWS],
-        g[unit + COLS],
+        g[G.PITCH] // g[G.STRIDE_W] * stride,
+        planes * g[unit + U.ROWS],
+        g[unit + U.COLS],
         stride,
         taps,
-        g[DILATION_W],
-        g[STAGE],
-        g[STREAMS] != 0,
+        g[G.DILATION_W],
+        g[G.STAGE],
+        g[G.STREAMS] != 0,
         divisors,
-        g[unit + DIVISORS],
-        g[FACTORS] + g[unit + OD] * g[OUT_H] + g[unit + OH] if g[VARIES] else g[FACTORS],
-        g[unit + ROWS] if g[VARIES] else ZERO,
+        g[unit + U.DIVISORS],
+        g[G.FACTORS] + g[unit + U.OD] * g[G.OUT_H] + g[unit + U.OH] if g[G.VARIES] else g[G.FACTORS],
+        g[unit + U.ROWS] if g[G.VARIES] else ZERO,
     )
 
 
@@ -797,8 +756,8 @@ def store_flat(combine, finish, out, end, work, divisors, factor_at, plane, unit
         ONE,
         ONE,
         ONE,
-        g[STAGE],
-        g[STREAMS] != 0,
+        g[G.STAGE],
+        g[G.STREAMS] != 0,
         divisors,
         ZERO,
         factor_at,
