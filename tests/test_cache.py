@@ -124,3 +124,18 @@ def test_eight_processes_on_an_empty_cache(install: Path) -> None:
             out, _ = process.communicate(timeout=300)
             assert process.returncode == 0
             assert [float(value) for value in out.strip()[1:-1].split(",")] == [5, 7, 13, 15], dtype
+
+
+def test_every_source_of_kernels_counts(monkeypatch: pytest.MonkeyPatch, install: Path) -> None:
+    """Those in folders, too: what code is made of, of the CPU."""
+    from numbapool.kernels.cpu import compile
+
+    kernels = install / "numbapool" / "kernels"
+    monkeypatch.setattr(compile, "KERNELS", kernels)
+    digest = compile.environment_digest.__wrapped__
+    sources = [*kernels.glob("*.py"), *(kernels / "cpu").rglob("*.py")]
+    assert kernels / "cpu" / "tables" / "geometry.py" in sources
+    for path in sources:
+        before = digest()
+        path.write_text(path.read_text() + "#\n")
+        assert digest() != before

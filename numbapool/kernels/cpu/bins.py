@@ -63,13 +63,13 @@ Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 def max_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
+    return Call(max_binned, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
 
 
 def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane."""
     constants = bounds_of(plan), no_mark(plan)
-    return Call(mark_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
+    return Call(max_binned_indices, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
 
 
 def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounded: bool) -> Call:
@@ -78,7 +78,7 @@ def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounde
     divisors = rows.with_rounding(
         divisors_of_bins(plan.axes, sums if sums.kind == "f" else np.dtype(np.int64)), is_rounded
     )
-    return Call(fold_mean, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
+    return Call(avg_binned, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
 
 
 def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray) -> None:
@@ -338,32 +338,15 @@ def fold_unit(combine, finish, out, end, number, work, picks, x, layout, g, boun
         picks_of(picks, bounds, w, w + g[T.OUT_W], narrowest, wider - line)
         pick(work, g[T.ACROSS], line, n, count, picks)
         line = g[T.ACROSS]
-    rows.across_rows(
-        combine,
-        finish,
-        out,
-        outputs_before(number, g),
-        g[T.OUT_W],
-        end,
-        work,
-        line,
-        g[T.OUT_W] * stride,
-        count,
-        g[T.OUT_W],
-        stride,
-        stride,
-        ONE,
-        ZERO,
-        g[T.STREAMS] != 0,
-        divisors,
-        ZERO,
-        factors + od * g[T.OUT_H] + oh if factors > 0 else ZERO,
-        count if factors > 0 else ZERO,
-    )
+    target, lines = (outputs_before(number, g), g[T.OUT_W], end), (line, g[T.OUT_W] * stride, count, g[T.OUT_W])
+    window, division, streams = (stride, stride, ONE), (ZERO, ZERO, ZERO), g[T.STREAMS] != 0
+    if factors > 0:
+        division = ZERO, factors + od * g[T.OUT_H] + oh, count
+    rows.across_rows(combine, finish, out, target, work, lines, window, ZERO, streams, divisors, division)
 
 
 @entry
-def fold_max(first, last, out, x, g, bounds):
+def max_binned(first, last, out, x, g, bounds):
     layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
     work, picks = np.full(work_size(layout, g), lowest(x)), np.empty(g[T.OUT_W], np.int64)
     end = min(outputs_before(last, g), out.size)
@@ -372,7 +355,7 @@ def fold_max(first, last, out, x, g, bounds):
 
 
 @entry
-def fold_mean(first, last, out, x, g, bounds, divisors):
+def avg_binned(first, last, out, x, g, bounds, divisors):
     layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
     work, picks = np.full(work_size(layout, g), no_sum(x)), np.empty(g[T.OUT_W], np.int64)
     nothing = -no_sum(x)  # -0.0 of floats, which leaves the sign of all others as it is
@@ -442,7 +425,7 @@ def mark_both(work, marks, to, line, distance, n):
 
 
 @entry
-def mark_max(first, last, out, indices, x, g, bounds, none):
+def max_binned_indices(first, last, out, indices, x, g, bounds, none):
     layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
     work, marks = np.full(work_size(layout, g), lowest(x)), np.full(g[T.STACK], none)
     picks = np.empty(g[T.OUT_W], np.int64)

@@ -67,12 +67,12 @@ def as_rows(plan: AnyPlan) -> WindowPlan | None:
 
 def max_channels(plan: AnyPlan) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, _out_rows(plan), _program(plan, False), ())
+    return Call(max_pixels, _out_rows(plan), _program(plan, False), ())
 
 
 def max_channels_with_indices(plan: AnyPlan) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    return Call(mark_max, _out_rows(plan), _program(plan, False), (no_mark(plan),))
+    return Call(max_pixels_indices, _out_rows(plan), _program(plan, False), (no_mark(plan),))
 
 
 def avg_channels(
@@ -82,7 +82,7 @@ def avg_channels(
     divisors = divisors_of_pixels(plan, accumulator_of(dtype), count_include_pad, divisor_override)
     constants = (rows.with_rounding(divisors, is_rounded),)
     taps = prod(int(taps_of(axis).number.max(initial=0)) for axis in plan.axes)
-    return Call(sum_large if taps > MOST_TAPS else fold_mean, _out_rows(plan), _program(plan, False), constants)
+    return Call(avg_large_pixels if taps > MOST_TAPS else avg_pixels, _out_rows(plan), _program(plan, False), constants)
 
 
 def avg_channels_backward(
@@ -96,7 +96,7 @@ def avg_channels_backward(
     divisors = divisors_of_pixels(plan, accumulator_of(grad_input.dtype), count_include_pad, divisor_override)
     d, h, _ = plan.axes
     units = plan.planes * d.length * h.length
-    run(spread_mean, units, grad_input.size, grad_input, grad_output, _program(plan, True), divisors)
+    run(avg_pixels_backward, units, grad_input.size, grad_input, grad_output, _program(plan, True), divisors)
 
 
 def _out_rows(plan: AnyPlan) -> int:
@@ -185,9 +185,7 @@ def rounded_up(n, width):
 
 
 @inlined
-def fold_group(
-    combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, stage, divisors, divisor, factor
-):
+def fold_group(combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, divisors, divisor, factor):
     """Fold up to `GROUP` pixels, and what the work array holds if anything is there before, to a pixel of n channels.
 
     The pixels are in ascending order. Nothing from `end` on is touched but channels of the pixel itself.
@@ -195,7 +193,8 @@ def fold_group(
     width, last = lanes(work), d
     if taps < GROUP:
         last = c if taps == 3 else b if taps == 2 else a
-    whole = n if last + rounded_up(n, width) <= x.size and to + rounded_up(n, width) <= end else n // width * width
+    stage = rounded_up(n, width)
+    whole = n if last + stage <= x.size and to + stage <= end else n // width * width
     column = np.uintp(0)
     if taps == GROUP and not has_before:
         while column < whole:
@@ -242,7 +241,7 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
     """Fold the windows of a row of outputs; the first pixel of its image is at `at`."""
     width, n = lanes(work), np.uintp(g[T.CHANNELS])
     rows_d, rows_h = g[d + g[T.OUT_D]], g[h + g[T.OUT_H]]
-    target, stage = np.uintp(to), rounded_up(n, width)
+    target, start, room = np.uintp(to), np.uintp(0), rounded_up(n, width)
     end = target + np.uintp(g[T.OUT_W]) * n
     for ow in range(g[T.OUT_W]):
         taps = g[g[T.TABLE_W] + g[T.OUT_W] + ow]
@@ -270,46 +269,12 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
             left -= count
             if left > 0:
                 fold_group(
-                    combine,
-                    kept,
-                    work,
-                    np.uintp(0),
-                    stage,
-                    x,
-                    p,
-                    q,
-                    r,
-                    s,
-                    count,
-                    work,
-                    has_before,
-                    n,
-                    stage,
-                    divisors,
-                    ow,
-                    factor,
+                    combine, kept, work, start, room, x, p, q, r, s, count, work, has_before, n, divisors, ow, factor
                 )
                 has_before = True
             else:
                 fold_group(
-                    combine,
-                    finish,
-                    out,
-                    target,
-                    end,
-                    x,
-                    p,
-                    q,
-                    r,
-                    s,
-                    count,
-                    work,
-                    has_before,
-                    n,
-                    stage,
-                    divisors,
-                    ow,
-                    factor,
+                    combine, finish, out, target, end, x, p, q, r, s, count, work, has_before, n, divisors, ow, factor
                 )
         target += n
 
@@ -322,7 +287,7 @@ def work_size(g, like):
 
 
 @entry
-def fold_max(first, last, out, x, g):
+def max_pixels(first, last, out, x, g):
     work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
     size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
@@ -331,7 +296,7 @@ def fold_max(first, last, out, x, g):
 
 
 @entry
-def fold_mean(first, last, out, x, g, divisors):
+def avg_pixels(first, last, out, x, g, divisors):
     work = np.full(work_size(g, np.full(1, no_sum(x))), no_sum(x))
     size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
@@ -341,8 +306,8 @@ def fold_mean(first, last, out, x, g, divisors):
 
 
 @entry
-def sum_large(first, last, out, x, g, divisors):
-    """`fold_mean` with sums that lose nothing however many terms they have."""
+def avg_large_pixels(first, last, out, x, g, divisors):
+    """`avg_pixels` with sums that lose nothing however many terms they have."""
     work, n = np.full(1, no_sum(x)), np.uintp(g[T.CHANNELS])
     totals = np.full(g[T.CHANNELS], wide_sum(x))
     size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
@@ -366,7 +331,7 @@ def sum_large(first, last, out, x, g, divisors):
 
 
 @entry
-def mark_max(first, last, out, indices, x, g, none):
+def max_pixels_indices(first, last, out, indices, x, g, none):
     work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
     marks = np.full(work.size, none)
     size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
@@ -464,7 +429,7 @@ def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
 
 
 @entry
-def spread_mean(first, last, grad_input, grad, g, divisors):
+def avg_pixels_backward(first, last, grad_input, grad, g, divisors):
     n, out_row, in_row = np.uintp(g[T.CHANNELS]), g[T.OUT_W] * g[T.CHANNELS], g[T.IN_W] * g[T.CHANNELS]
     stage = np.full(work_size(g, np.full(1, no_sum(grad_input))), no_sum(grad_input))
     line = np.full(out_row + stage.size, no_sum(grad_input))

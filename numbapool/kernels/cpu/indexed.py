@@ -246,29 +246,14 @@ def hand_over(grad_input, to, sums, n):
 
 
 @inner
-def scatter_rows(
-    sums,
-    to,
-    first,
-    owned,
-    plane_size,
-    grad,
-    at,
-    row_step,
-    step,
-    indices,
-    index_at,
-    index_row_step,
-    index_step,
-    count,
-    n,
-):
+def scatter_rows(sums, to, first, owned, plane_size, grad, at, steps, indices, index_at, index_steps, count, n):
     """Add `count` rows of n gradients to the elements that their indices name, of `owned` from `first` on, which is at `to`.
 
     Others are passed over. Returns whether any index is outside the plane, -1 apart.
     """
     is_bad = False
     target, size = np.uintp(to), np.uintp(owned)
+    (row_step, step), (index_row_step, index_step) = steps, index_steps
     for r in range(count):
         i, j = at + r * row_step, index_at + r * index_row_step
         for o in range(n):
@@ -309,6 +294,7 @@ def scatter_planes(first, last, grad_input, grad, indices, plane_size, out_plane
 def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, block, bad):
     """Gradients to the positions that indices name."""
     plane_size = g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
+    steps, index_steps = (layout[L.H_STEP], layout[L.W_STEP]), (index_layout[L.H_STEP], index_layout[L.W_STEP])
     sums = own_sums(grad_input, block)
     for number in range(first, last):
         plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
@@ -318,22 +304,9 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
             at += oh0 * layout[L.H_STEP] + ow0 * layout[L.W_STEP]
             index_at = plane_at(index_layout, plane) + od * index_layout[L.D_STEP]
             index_at += oh0 * index_layout[L.H_STEP] + ow0 * index_layout[L.W_STEP]
+            size, high, wide = own1 - own0, oh1 - oh0, ow1 - ow0
             if scatter_rows(
-                sums,
-                sums_at,
-                own0,
-                own1 - own0,
-                plane_size,
-                grad,
-                at,
-                layout[L.H_STEP],
-                layout[L.W_STEP],
-                indices,
-                index_at,
-                index_layout[L.H_STEP],
-                index_layout[L.W_STEP],
-                oh1 - oh0,
-                ow1 - ow0,
+                sums, sums_at, own0, size, plane_size, grad, at, steps, indices, index_at, index_steps, high, wide
             ):
                 bad[0] = 1
         hand_over(grad_input, to, sums, own1 - own0)
@@ -487,22 +460,10 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
             is_first = False
             at = plane_at(layout, plane) + g[unit + U.OD] * layout[L.D_STEP]
             at += g[unit + U.OH] * layout[L.H_STEP] + g[unit + U.OW] * layout[L.W_STEP]
+            steps, mark_steps = (layout[L.H_STEP], layout[L.W_STEP]), (g[G.PITCH] // g[G.STRIDE_W], ONE)
+            size, high, wide = own1 - own0, g[unit + U.ROWS], g[unit + U.COLS]
             scatter_rows(
-                sums,
-                sums_at,
-                own0,
-                own1 - own0,
-                plane_size,
-                grad,
-                at,
-                layout[L.H_STEP],
-                layout[L.W_STEP],
-                marks,
-                g[G.ACROSS],
-                g[G.PITCH] // g[G.STRIDE_W],
-                ONE,
-                g[unit + U.ROWS],
-                g[unit + U.COLS],
+                sums, sums_at, own0, size, plane_size, grad, at, steps, marks, g[G.ACROSS], mark_steps, high, wide
             )
         hand_over(grad_input, to, sums, own1 - own0)
 

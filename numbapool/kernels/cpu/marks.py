@@ -283,21 +283,9 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
                 slab_mark = tap_d * g[G.KERNEL_H] * g[G.KERNEL_W]
             copy_rows(larger, work, lines + left, x, layout, row, row_step, count, n, g, identity)
             mark_across(work, marks, g[G.STACK], phases, lines, count, unit, g, none)
-            mark_down(
-                work,
-                marks,
-                results,
-                others if d > 0 else -ONE,
-                g[G.STACK],
-                slab_mark,
-                in_h,
-                pitch if rows == 1 else g[G.DILATION_H] * pitch,
-                starts,
-                unit,
-                g,
-                identity,
-                none,
-            )
+            before, tap_step = others if d > 0 else -ONE, pitch if rows == 1 else g[G.DILATION_H] * pitch
+            lines_h = g[G.STACK]
+            mark_down(work, marks, results, before, lines_h, slab_mark, in_h, tap_step, starts, unit, g, identity, none)
             results, others = others, results
 
 

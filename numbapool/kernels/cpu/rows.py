@@ -70,35 +70,22 @@ def gather_block(work, at, pitch, source, base, row_step, step, rows, n):
             work[np.uintp(at + r * pitch + j)] = element(source, np.uintp(base + r * row_step + j * step), work)
 
 
+# One plane for `fold_rows`, without a limit to what is written.
+ONE_PLANE = (ONE, ZERO, ZERO, -ONE)
+
+
 @inner
-def fold_rows(
-    combine,
-    work,
-    to,
-    pitch,
-    source,
-    row,
-    taps,
-    tap_step,
-    folded,
-    step,
-    rows,
-    n,
-    identity,
-    spills,
-    planes,
-    plane_step,
-    plane_pitch,
-    room,
-):
+def fold_rows(combine, work, to, source, row, taps, tap_step, folded, step, rows, n, identity, many, g):
     """Fold 1 to 3 rows of the source, `tap_step` apart, and a line that is `folded` already (if >= 0), into a line.
 
-    So `rows` times, with the rows of the source moving by `step` and the lines by `pitch`; and all this for each plane.
-    Behind a line is `identity`, or if it `spills`, which saves time, anything. Nothing is written more than `room`
-    elements behind the beginning of the first line of a plane, unless that is -1. Two and three taps have loops of their own
-    for whole vectors, 0.5 and 0.9 ns each; the last loop, which serves all cases, takes 1.3, and a loop over the taps took
-    1.9 and 2.6.
+    So `rows` times, with the rows of the source moving by `step` and the lines by their pitch; and all this for each of `many`
+    planes: how many, how far apart they and their lines are, and their room. Nothing is written more than `room` elements behind
+    the beginning of the first line of a plane, unless that is -1. Behind a line is `identity`, or where no window reaches padding,
+    which saves time, anything. Two and three taps have loops of their own for whole vectors, 0.5 and 0.9 ns each; the last loop,
+    which serves all cases, takes 1.3, and a loop over the taps took 1.9 and 2.6.
     """
+    planes, plane_step, plane_pitch, room = many
+    pitch, spills = g[G.PITCH], g[G.INSIDE]
     width, end = lanes(work), np.uintp(n)
     above = (taps - 1) * tap_step if tap_step > 0 else ZERO
     reach = np.int64((end + width - ONE_UP) // width * width)
@@ -178,41 +165,27 @@ def divided(vector, divisors, at, factor):
 
 
 @inner
-def across_rows(
-    combine,
-    finish,
-    to_array,
-    to,
-    to_pitch,
-    end,
-    work,
-    line,
-    pitch,
-    rows,
-    cols,
-    stride,
-    taps,
-    dilation,
-    stage,
-    streams,
-    divisors,
-    divisor,
-    factor_at,
-    factors,
-):
-    """Fold 1 to 3 taps across at stride 1 or 2, from lines into rows of `cols` elements that are `to_pitch` apart.
+def across_rows(combine, finish, out, target, work, lines, window, stage, streams, divisors, division):
+    """Fold 1 to 3 taps across at stride 1 or 2, from lines into rows of outputs.
+
+    Of the rows it takes the position of the first, their distance and `end`; of the lines the same two, how many they are and
+    the outputs of each; of the windows stride, taps and dilation.
 
     Rows are written in ascending order, in whole vectors as far as `end`, beyond which nothing but the rows is touched.
-    Frequent cases have loops of their own. Sums are divided on the way, by a line of divisors and a factor for each row; if
-    there are no `factors`, by the first divisors and the one factor. (In a pass of their own, means of 2x2 windows took
-    15 % longer.)
+    Frequent cases have loops of their own. Sums are divided on the way, by the divisors from a position on and a factor for each
+    row, from another position on, in turn; if there are no `factors`, by the first divisors and the one factor. (In a pass of their
+    own, means of 2x2 windows took 15 % longer.)
     """
+    to, to_pitch, end = target
+    line, pitch, rows, cols = lines
+    stride, taps, dilation = window
+    divisor, factor_at, factors = division
     width, varies = lanes(work), factors > 0
     second, third, staged = np.uintp(dilation), np.uintp(2 * dilation), np.uintp(stage)
     if to_pitch == cols and pitch == cols * stride and not varies:
         rows, cols = ONE, rows * cols
     n = np.uintp(cols)
-    streams = streams and can_stream(to_array, np.uintp(to)) and (to_pitch * to_array.itemsize) % STREAM_BYTES == 0
+    streams = streams and can_stream(out, np.uintp(to)) and (to_pitch * out.itemsize) % STREAM_BYTES == 0
     number = ZERO
     for r in range(rows):
         i, j = np.uintp(line + r * pitch), np.uintp(to + r * to_pitch)
@@ -226,7 +199,7 @@ def across_rows(
                 near = i + column + column
                 vector = evens(load(work, near, work), load(work, near + width, work))
                 neighbour = evens(load(work, near + second, work), load(work, near + second + width, work))
-                stream(to_array, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
+                stream(out, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 2 and taps == 3:
@@ -236,7 +209,7 @@ def across_rows(
                 neighbour = evens(load(work, near + second, work), load(work, near + second + width, work))
                 vector = combine(vector, neighbour)
                 neighbour = evens(load(work, near + third, work), load(work, near + third + width, work))
-                stream(to_array, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
+                stream(out, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 1 and taps == 3:
@@ -244,12 +217,12 @@ def across_rows(
                 near = i + column
                 vector = combine(load(work, near, work), load(work, near + second, work))
                 vector = combine(vector, load(work, near + third, work))
-                stream(to_array, j + column, finish(vector, divisors, at, factor), streams)
+                stream(out, j + column, finish(vector, divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 1 and taps == 1:
             while column < whole:
-                stream(to_array, j + column, finish(load(work, i + column, work), divisors, at, factor), streams)
+                stream(out, j + column, finish(load(work, i + column, work), divisors, at, factor), streams)
                 column += width
                 at += step
         while column < n:
@@ -270,11 +243,11 @@ def across_rows(
                     vector = combine(vector, neighbour)
             vector = finish(vector, divisors, at, factor)
             if column < whole:
-                stream(to_array, j + column, vector, streams)
+                stream(out, j + column, vector, streams)
             else:
                 store(work, staged, vector)
                 for lane in range((n - column) & (width - ONE_UP)):
-                    put(to_array, j + column + lane, work[staged + lane])
+                    put(out, j + column + lane, work[staged + lane])
             column += width
             at += step
     if streams:
@@ -467,46 +440,11 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
                     to, room = spare + g[G.LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
                 part, first = taps - done if taps - done < 3 else 3, row + done * h_step
                 if layout[L.DIRECT]:
-                    fold_rows(
-                        combine,
-                        work,
-                        to,
-                        g[G.PITCH],
-                        x,
-                        first,
-                        part,
-                        h_step,
-                        folded,
-                        next_step,
-                        rows,
-                        n,
-                        identity,
-                        g[G.INSIDE],
-                        planes,
-                        plane_step,
-                        plane_pitch,
-                        room,
-                    )
+                    many = planes, plane_step, plane_pitch, room
+                    fold_rows(combine, work, to, x, first, part, h_step, folded, next_step, rows, n, identity, many, g)
                 else:
                     fold_rows(
-                        combine,
-                        work,
-                        to,
-                        g[G.PITCH],
-                        work,
-                        first,
-                        part,
-                        h_step,
-                        folded,
-                        next_step,
-                        rows,
-                        n,
-                        identity,
-                        g[G.INSIDE],
-                        ONE,
-                        ZERO,
-                        ZERO,
-                        -ONE,
+                        combine, work, to, work, first, part, h_step, folded, next_step, rows, n, identity, ONE_PLANE, g
                     )
                 folded = to
             row += d_step
@@ -575,26 +513,7 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
 def copy_rows(combine, work, line, x, layout, row, row_step, rows, n, g, identity):
     """Copy rows of n input elements into lines; behind each is `identity` if any window reaches padding."""
     if layout[L.DIRECT]:
-        fold_rows(
-            combine,
-            work,
-            line,
-            g[G.PITCH],
-            x,
-            row,
-            ONE,
-            ZERO,
-            -ONE,
-            row_step,
-            rows,
-            n,
-            identity,
-            g[G.INSIDE],
-            ONE,
-            ZERO,
-            ZERO,
-            -ONE,
-        )
+        fold_rows(combine, work, line, x, row, ONE, ZERO, -ONE, row_step, rows, n, identity, ONE_PLANE, g)
     else:
         gather_block(work, line, g[G.PITCH], x, row, row_step, layout[L.W_STEP], rows, n)
 
@@ -714,52 +633,20 @@ def free_end(out, last, g):
 @inlined
 def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g, line, stride, taps):
     """Fold the lines of a unit across (or take them as they are: one tap at stride 1) and write them to the output."""
-    across_rows(
-        combine,
-        finish,
-        out,
-        first_output(plane, unit, g),
-        g[G.OUT_W],
-        end,
-        work,
-        line,
-        g[G.PITCH] // g[G.STRIDE_W] * stride,
-        planes * g[unit + U.ROWS],
-        g[unit + U.COLS],
-        stride,
-        taps,
-        g[G.DILATION_W],
-        g[G.STAGE],
-        g[G.STREAMS] != 0,
-        divisors,
-        g[unit + U.DIVISORS],
-        g[G.FACTORS] + g[unit + U.OD] * g[G.OUT_H] + g[unit + U.OH] if g[G.VARIES] else g[G.FACTORS],
-        g[unit + U.ROWS] if g[G.VARIES] else ZERO,
-    )
+    target = first_output(plane, unit, g), g[G.OUT_W], end
+    lines = line, g[G.PITCH] // g[G.STRIDE_W] * stride, planes * g[unit + U.ROWS], g[unit + U.COLS]
+    window = stride, taps, g[G.DILATION_W]
+    division = g[unit + U.DIVISORS], g[G.FACTORS], ZERO
+    if g[G.VARIES]:
+        row = g[unit + U.OD] * g[G.OUT_H] + g[unit + U.OH]
+        division = g[unit + U.DIVISORS], g[G.FACTORS] + row, g[unit + U.ROWS]
+    streams = g[G.STREAMS] != 0
+    across_rows(combine, finish, out, target, work, lines, window, g[G.STAGE], streams, divisors, division)
 
 
 @inlined
 def store_flat(combine, finish, out, end, work, divisors, factor_at, plane, unit, g, line, n):
     """Write the line of whole planes that "flat" folded, of n elements, to the output."""
-    across_rows(
-        combine,
-        finish,
-        out,
-        first_output(plane, unit, g),
-        n,
-        end,
-        work,
-        line,
-        n,
-        ONE,
-        n,
-        ONE,
-        ONE,
-        ONE,
-        g[G.STAGE],
-        g[G.STREAMS] != 0,
-        divisors,
-        ZERO,
-        factor_at,
-        ONE,
-    )
+    target, lines, window = (first_output(plane, unit, g), n, end), (line, n, ONE, n), (ONE, ONE, ONE)
+    division, streams = (ZERO, factor_at, ONE), g[G.STREAMS] != 0
+    across_rows(combine, finish, out, target, work, lines, window, g[G.STAGE], streams, divisors, division)

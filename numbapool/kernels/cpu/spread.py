@@ -258,28 +258,12 @@ def fill_columns(work, g, divisors, first, n):
 
 
 @inner
-def scale_rows(
-    work,
-    to,
-    pitch,
-    source,
-    row,
-    step,
-    rows,
-    n,
-    planes,
-    plane_step,
-    plane_pitch,
-    divisors,
-    factor_at,
-    varies,
-    columns,
-    adds,
-):
+def scale_rows(work, to, source, row, step, rows, n, planes, plane_step, plane_pitch, divisors, factor_at, adds, g):
     """Divide rows of the source by their divisors, into lines or, if it `adds`, onto them; behind a line is 0.
 
     So `rows` times for each plane.
     """
+    pitch, varies, columns = g[T.PITCH], g[T.VARIES], g[T.COLUMNS]
     if pitch == n == step and not varies and planes == 1:
         rows, n = ONE, rows * n
     width, end, zero = lanes(work), np.uintp(n), work.dtype.type(0)
@@ -339,44 +323,13 @@ def stack_outputs(work, grad, layout, g, divisors, plane, planes, d, step_h, row
         to = g[T.STACK] + h0 * g[T.PITCH] + w0
         factor_at = od * g[T.OUT_H] + first_h + h0 if g[T.VARIES] else ZERO
         if layout[L.DIRECT]:
+            step, plane_step, plane_pitch = layout[L.H_STEP], layout[L.INNER_STEP], (rows + g[T.EXTRA_H]) * g[T.PITCH]
             scale_rows(
-                work,
-                to,
-                g[T.PITCH],
-                grad,
-                row,
-                layout[L.H_STEP],
-                h1 - h0,
-                n,
-                planes,
-                layout[L.INNER_STEP],
-                (rows + g[T.EXTRA_H]) * g[T.PITCH],
-                divisors,
-                factor_at,
-                g[T.VARIES],
-                g[T.COLUMNS],
-                adds,
+                work, to, grad, row, step, h1 - h0, n, planes, plane_step, plane_pitch, divisors, factor_at, adds, g
             )
         else:
             gather_block(work, g[T.SPARE], n, grad, row, layout[L.H_STEP], layout[L.W_STEP], h1 - h0, n)
-            scale_rows(
-                work,
-                to,
-                g[T.PITCH],
-                work,
-                g[T.SPARE],
-                n,
-                h1 - h0,
-                n,
-                ONE,
-                ZERO,
-                ZERO,
-                divisors,
-                factor_at,
-                g[T.VARIES],
-                g[T.COLUMNS],
-                adds,
-            )
+            scale_rows(work, to, work, g[T.SPARE], n, h1 - h0, n, ONE, ZERO, ZERO, divisors, factor_at, adds, g)
         adds = True
     if not adds:
         fill(work, g[T.STACK], work.dtype.type(0), g[T.REGION])
