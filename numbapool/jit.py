@@ -212,18 +212,18 @@ def _extents(name: str, value: Any, rank: int) -> Any:
             return each((value, value, value), fill)
 
         return same
+    if isinstance(value, types.BaseTuple) and len(value) not in (1, rank):
+        raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
     if not (isinstance(value, types.BaseTuple) and all(map(_is_int, value))):
         raise TypingError(f"{name} must be an int or {rank} ints, got {value}")
     if len(value) == rank:
         return each
-    if len(value) == 1:
 
-        @inner
-        def same_as_in_tuple(value, fill):
-            return each((value[0], value[0], value[0]), fill)
+    @inner
+    def same_as_in_tuple(value, fill):
+        return each((value[0], value[0], value[0]), fill)
 
-        return same_as_in_tuple
-    raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
+    return same_as_in_tuple
 
 
 def _strides(value: Any, rank: int) -> Any:

@@ -59,7 +59,7 @@ from numbapool.kernels.windows import Axis
 MOST_KINDS = 16
 # Phases are listed one by one up to this stride if windows are dilated as well; else there are up to three runs of them.
 LARGEST_DILATED_STRIDE = 4096
-# So are stacks with more elements than this and than four planes.
+# Stacks with more elements than this and than four planes are left to `avg.avg_scatter`, too.
 LARGEST_STACK = 1 << 18
 
 

@@ -2,7 +2,7 @@
 
 FIELDS = 18
 (
-    LAYOUT,  # position of the layout of the input
+    LAYOUT,  # position of the layout of the input; first, as in all programs that have one
     IN_D,
     IN_H,
     IN_W,

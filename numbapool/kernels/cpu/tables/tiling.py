@@ -2,7 +2,7 @@
 
 FIELDS = 47
 (
-    LAYOUT,  # position of the layout of the gradient of the output
+    LAYOUT,  # position of the layout of the gradient of the output; first, as in all programs that have one
     IN_D,
     IN_H,
     IN_W,
