@@ -128,11 +128,11 @@ def test_eight_processes_on_an_empty_cache(install: Path) -> None:
 
 def test_every_source_of_kernels_counts(monkeypatch: pytest.MonkeyPatch, install: Path) -> None:
     """Those in folders, too: what code is made of, of the CPU."""
-    from numbapool.kernels.cpu import compile
+    from numbapool.kernels.cpu import compile as compiling
 
     kernels = install / "numbapool" / "kernels"
-    monkeypatch.setattr(compile, "KERNELS", kernels)
-    digest = compile.environment_digest.__wrapped__
+    monkeypatch.setattr(compiling, "KERNELS", kernels)
+    digest = compiling.environment_digest.__wrapped__
     sources = [*kernels.glob("*.py"), *(kernels / "cpu").rglob("*.py")]
     assert kernels / "cpu" / "tables" / "geometry.py" in sources
     for path in sources:
