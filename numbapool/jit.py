@@ -38,7 +38,8 @@ array([[[6., 7.],
 from __future__ import annotations
 
 import inspect
-from functools import wraps
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,44 +85,20 @@ from numbapool.functional import (
 from numbapool.geometry import output_length
 from numbapool.kernels.cpu import embedded
 from numbapool.kernels.cpu.compile import inner
+from numbapool.kernels.cpu.embedded import flat as plain
 from numbapool.kernels.cpu.schedule import Planes, plane_size
 from numbapool.kernels.windows import Axis
 
 __all__ = [
-    "avg_pool1d",
-    "avg_pool1d_backward",
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "avg_pool3d",
-    "avg_pool3d_backward",
-    "lp_pool1d",
-    "lp_pool1d_backward",
-    "lp_pool2d",
-    "lp_pool2d_backward",
-    "lp_pool3d",
-    "lp_pool3d_backward",
-    "max_pool1d",
-    "max_pool1d_backward",
-    "max_pool2d",
-    "max_pool2d_backward",
-    "max_pool3d",
-    "max_pool3d_backward",
-    "min_pool1d",
-    "min_pool1d_backward",
-    "min_pool2d",
-    "min_pool2d_backward",
-    "min_pool3d",
-    "min_pool3d_backward",
-    "sum_pool1d",
-    "sum_pool1d_backward",
-    "sum_pool2d",
-    "sum_pool2d_backward",
-    "sum_pool3d",
-    "sum_pool3d_backward",
-]
+    "avg_pool1d", "avg_pool1d_backward", "avg_pool2d", "avg_pool2d_backward", "avg_pool3d", "avg_pool3d_backward",
+    "lp_pool1d", "lp_pool1d_backward", "lp_pool2d", "lp_pool2d_backward", "lp_pool3d", "lp_pool3d_backward",
+    "max_pool1d", "max_pool1d_backward", "max_pool2d", "max_pool2d_backward", "max_pool3d", "max_pool3d_backward",
+    "min_pool1d", "min_pool1d_backward", "min_pool2d", "min_pool2d_backward", "min_pool3d", "min_pool3d_backward",
+    "sum_pool1d", "sum_pool1d_backward", "sum_pool2d", "sum_pool2d_backward", "sum_pool3d", "sum_pool3d_backward",
+]  # fmt: skip
 
-# Machine integers hold the products of two extents up to this.
-LARGEST_EXTENT = 1 << 31
+# Up to here products of two extents are machine integers. (Elsewhere plans are made in Python's, and extents may be larger.)
+LARGEST_MACHINE_EXTENT = 1 << 31
 
 register_jitable(fastmath=False)(output_length)
 
@@ -188,22 +165,7 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, types.BaseTuple) and len(value) == 0
 
 
-# Extents with one value an axis; `fill` for axes that are not pooled.
-
-
-@inner
-def _all_1(value, fill):
-    return fill, fill, np.int64(value)
-
-
-@inner
-def _all_2(value, fill):
-    return fill, np.int64(value), np.int64(value)
-
-
-@inner
-def _all_3(value, fill):
-    return np.int64(value), np.int64(value), np.int64(value)
+# Extents with one value an axis, of the last axes of three; `fill` for those before, which are not pooled.
 
 
 @inner
@@ -222,51 +184,47 @@ def _each_3(values, fill):
 
 
 @inner
-def _same_2(values, fill):
-    return _all_2(values[0], fill)
-
-
-@inner
-def _same_3(values, fill):
-    return _all_3(values[0], fill)
-
-
-@inner
 def _pairs_1(pairs):
-    return (0, 0, np.int64(pairs[0][0])), (0, 0, np.int64(pairs[0][1]))
+    return _each_1((pairs[0][0],), 0), _each_1((pairs[0][1],), 0)
 
 
 @inner
 def _pairs_2(pairs):
     (top, bottom), (left, right) = pairs
-    return (0, np.int64(top), np.int64(left)), (0, np.int64(bottom), np.int64(right))
+    return _each_2((top, left), 0), _each_2((bottom, right), 0)
 
 
 @inner
 def _pairs_3(pairs):
     (front, back), (top, bottom), (left, right) = pairs
-    before, after = (
-        (np.int64(front), np.int64(top), np.int64(left)),
-        (np.int64(back), np.int64(bottom), np.int64(right)),
-    )
-    return before, after
+    return _each_3((front, top, left), 0), _each_3((back, bottom, right), 0)
 
 
-PAIRS = {1: _pairs_1, 2: _pairs_2, 3: _pairs_3}
-ALL, EACH = {1: _all_1, 2: _all_2, 3: _all_3}, {1: _each_1, 2: _each_2, 3: _each_3}
-SAME = {2: _same_2, 3: _same_3}  # of the one in a tuple
+EACH, PAIRS = {1: _each_1, 2: _each_2, 3: _each_3}, {1: _pairs_1, 2: _pairs_2, 3: _pairs_3}
 
 
 def _extents(name: str, value: Any, rank: int) -> Any:
     """The function that makes three extents of an argument of this type."""
+    each = EACH[rank]
     if _is_int(value):
-        return ALL[rank]
-    if isinstance(value, types.BaseTuple):
-        if len(value) not in (1, rank):
-            raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
-        if all(map(_is_int, value)):
-            return EACH[rank] if len(value) == rank else SAME[rank]
-    raise TypingError(f"{name} must be an int or {rank} ints, got {value}")
+
+        @inner
+        def same(value, fill):
+            return each((value, value, value), fill)
+
+        return same
+    if isinstance(value, types.BaseTuple) and len(value) not in (1, rank):
+        raise TypingError(f"{name} must be an int or {rank} ints, one for each pooled axis, got {value}")
+    if not (isinstance(value, types.BaseTuple) and all(map(_is_int, value))):
+        raise TypingError(f"{name} must be an int or {rank} ints, got {value}")
+    if len(value) == rank:
+        return each
+
+    @inner
+    def same_as_in_tuple(value, fill):
+        return each((value[0], value[0], value[0]), fill)
+
+    return same_as_in_tuple
 
 
 def _strides(value: Any, rank: int) -> Any:
@@ -354,7 +312,7 @@ def _pads_by_name(padding, lengths, kernel, stride, dilation):
 def _check_extent(name, value, phrase, least):
     if value < least:
         raise ValueError(phrase + ", got " + name + "=" + str(value))
-    if value > LARGEST_EXTENT:
+    if value > LARGEST_MACHINE_EXTENT:
         raise ValueError(name + " must be at most 2**31 inside compiled code, got " + str(value))
 
 
@@ -381,13 +339,13 @@ def _axis(length, kernel, stride, before, after, dilation, ceil_mode):
     return Axis(length, out, kernel, stride, dilation, before, after)
 
 
-def _planner(
-    rank: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, data_format: Any
-) -> Any:
+def _planner(given: Any, rank: int) -> Any:
     """The function from a shape and arguments of these types, which every function takes, to planes and the shape of the output."""
+    x, kernel_size, stride = given.x, given.kernel_size, given.stride
+    padding, dilation = given.padding, given.dilation
     _check_input(x, rank)
-    _check_flag("ceil_mode", ceil_mode)
-    _check_word("data_format", data_format, "channels_first")
+    _check_flag("ceil_mode", given.ceil_mode)
+    _check_word("data_format", given.data_format, "channels_first")
     ndim = x.ndim
     extents, strides = _extents("kernel_size", kernel_size, rank), _strides(stride, rank)
     pads, dilations = _pads(padding, rank), _extents("dilation", dilation, rank)
@@ -428,30 +386,30 @@ def _planner(
     return plan
 
 
-def _target(out: Any, x: Any) -> Any:
+def _target(given: Any) -> Any:
     """The function that gives the array for results: a new one, or `out` if it is one that can be used."""
-    if _is_none(out):
+    if _is_none(given.out):
 
         @inner
         def new(out, shape, x):
             return np.empty(shape, x.dtype)
 
         return new
-    _check_writeable("out", out, x.ndim, x.dtype)
+    _check_writeable("out", given.out, given.x.ndim, given.x.dtype)
 
     @inner
-    def given(out, shape, x):
+    def checked(out, shape, x):
         _check_shape("out", out, shape, "the shape of the result")
         _check_apart(out, x)
         return out
 
-    return given
+    return checked
 
 
-def _gradient_target(out: Any, x: Any, grad_output: Any) -> Any:
+def _gradient_target(given: Any) -> Any:
     """The same for gradients with respect to x, after a look at those that they are made of."""
-    _check_array("grad_output", grad_output, (x.ndim,), (x.dtype,))
-    target = _target(out, x)
+    _check_array("grad_output", given.grad_output, (given.x.ndim,), (given.x.dtype,))
+    target = _target(given)
 
     @inner
     def gradient_target(out, x, grad_output, out_shape):
@@ -463,8 +421,9 @@ def _gradient_target(out: Any, x: Any, grad_output: Any) -> Any:
     return gradient_target
 
 
-def _targets(out: Any, x: Any) -> Any:
+def _targets(given: Any) -> Any:
     """The function that gives the arrays for values and indices."""
+    x, out = given.x, given.out
     if _is_none(out):
 
         @inner
@@ -478,7 +437,7 @@ def _targets(out: Any, x: Any) -> Any:
     _check_writeable("out[1]", out[1], x.ndim, types.int64)
 
     @inner
-    def given(out, shape, x):
+    def checked(out, shape, x):
         values, indices = out
         _check_shape("out", values, shape, "the shape of the result")
         _check_shape("out", indices, shape, "the shape of the result")
@@ -487,7 +446,7 @@ def _targets(out: Any, x: Any) -> Any:
         _check_apart(indices, values)
         return values, indices
 
-    return given
+    return checked
 
 
 @inner
@@ -524,244 +483,100 @@ def _raise_large_plane():
     raise ValueError("x must have fewer than 2**30 elements in a plane with return_indices inside compiled code")
 
 
-def _overload(name: str, rank: int) -> Any:
-    """Make what is decorated the compiled form of a public function, whose arguments are all that it takes.
-
-    Numba lets every argument be given by its place; so those that have none are looked for here.
-    """
-    function = getattr(functional, name.format(rank))
-    parameters = inspect.signature(function).parameters.values()
-    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    places = len(parameters) - len(by_name)
-
-    def decorate(typing: Any) -> Any:
-        @wraps(typing)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            if len(args) > places:
-                raise TypingError(
-                    f"{by_name[0]} must be given by name: {function.__name__} takes {places} by their place"
-                )
-            return typing(*args, **kwargs)
-
-        return overload(function, prefer_literal=True, jit_options={"error_model": "numpy", "fastmath": False})(checked)
-
-    return decorate
+# The functions. Each is one from the types of all arguments to the compiled form: a function of those arguments that it names.
 
 
-def _compile_extrema(kind: str, rank: int) -> None:
-    flat = embedded.flat_reversed if kind == "min" else embedded.flat
-    plain = embedded.flat
+def _extremum(given: Any, rank: int, flat: Any) -> Any:
+    plan = _planner(given, rank)
+    _check_word("index_kind", given.index_kind, "plane")
+    if not _is_true("return_indices", given.return_indices):
+        target = _target(given)
 
-    @_overload(kind + "_pool{}d", rank)
-    def pool(
-        x,
-        kernel_size,
-        stride=None,
-        padding=0,
-        dilation=1,
-        ceil_mode=False,
-        return_indices=False,
-        index_kind="plane",
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_word("index_kind", index_kind, "plane")
-        if not _is_true("return_indices", return_indices):
-            target = _target(out, x)
-
-            def values_alone(
-                x,
-                kernel_size,
-                stride=None,
-                padding=0,
-                dilation=1,
-                ceil_mode=False,
-                return_indices=False,
-                index_kind="plane",
-                data_format="channels_first",
-                out=None,
-            ):
-                planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-                values = target(out, shape, x)
-                embedded.max_pool(flat(values), flat(x), planes)
-                return values
-
-            return values_alone
-        targets = _targets(out, x)
-
-        def values_and_indices(
-            x,
-            kernel_size,
-            stride=None,
-            padding=0,
-            dilation=1,
-            ceil_mode=False,
-            return_indices=False,
-            index_kind="plane",
-            data_format="channels_first",
-            out=None,
-        ):
+        @inner
+        def values_alone(x, kernel_size, stride, padding, dilation, ceil_mode, out):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            if plane_size(planes) > embedded.LARGEST_MARKED:
-                _raise_large_plane()
-            values, indices = targets(out, shape, x)
-            embedded.max_pool_with_indices(flat(values), plain(indices), flat(x), planes)
-            return values, indices
+            values = target(out, shape, x)
+            embedded.max_pool(flat(values), flat(x), planes)
+            return values
 
-        return values_and_indices
+        return values_alone
+    targets = _targets(given)
 
-    @_overload(kind + "_pool{}d_backward", rank)
-    def backward(
-        grad_output,
-        x,
-        kernel_size,
-        stride=None,
-        padding=0,
-        dilation=1,
-        ceil_mode=False,
-        indices=None,
-        index_kind="plane",
-        check_indices=False,
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_flag("check_indices", check_indices)
-        _check_word("index_kind", index_kind, "plane")
-        target = _gradient_target(out, x, grad_output)
-        if _is_none(indices):
+    @inner
+    def values_and_indices(x, kernel_size, stride, padding, dilation, ceil_mode, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        if plane_size(planes) > embedded.LARGEST_MARKED:
+            _raise_large_plane()
+        values, indices = targets(out, shape, x)
+        embedded.max_pool_with_indices(flat(values), plain(indices), flat(x), planes)
+        return values, indices
 
-            def by_values(
-                grad_output,
-                x,
-                kernel_size,
-                stride=None,
-                padding=0,
-                dilation=1,
-                ceil_mode=False,
-                indices=None,
-                index_kind="plane",
-                check_indices=False,
-                data_format="channels_first",
-                out=None,
-            ):
-                planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-                gradient = target(out, x, grad_output, shape)
-                embedded.max_pool_backward(plain(gradient), plain(grad_output), flat(x), planes)
-                return gradient
+    return values_and_indices
 
-            return by_values
-        _check_array("indices", indices, (x.ndim,), (types.int64,))
 
-        def by_indices(
-            grad_output,
-            x,
-            kernel_size,
-            stride=None,
-            padding=0,
-            dilation=1,
-            ceil_mode=False,
-            indices=None,
-            index_kind="plane",
-            check_indices=False,
-            data_format="channels_first",
-            out=None,
-        ):
+def _extremum_backward(given: Any, rank: int, flat: Any) -> Any:
+    plan = _planner(given, rank)
+    _check_flag("check_indices", given.check_indices)
+    _check_word("index_kind", given.index_kind, "plane")
+    target = _gradient_target(given)
+    if _is_none(given.indices):
+
+        @inner
+        def by_values(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out):
             planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
             gradient = target(out, x, grad_output, shape)
-            _check_shape("indices", indices, shape, "the shape of the output")
-            _check_apart(gradient, indices)
-            if not embedded.scatter_add(plain(gradient), plain(grad_output), plain(indices), planes):
-                _raise_bad_index()
+            embedded.max_pool_backward(plain(gradient), plain(grad_output), flat(x), planes)
             return gradient
 
-        return by_indices
+        return by_values
+    _check_array("indices", given.indices, (given.x.ndim,), (types.int64,))
+
+    @inner
+    def by_indices(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, indices, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        gradient = target(out, x, grad_output, shape)
+        _check_shape("indices", indices, shape, "the shape of the output")
+        _check_apart(gradient, indices)
+        if not embedded.scatter_add(plain(gradient), plain(grad_output), plain(indices), planes):
+            _raise_bad_index()
+        return gradient
+
+    return by_indices
 
 
-def _compile_means(rank: int) -> None:
-    flat = embedded.flat
+def _mean(given: Any, rank: int) -> Any:
+    plan = _planner(given, rank)
+    _check_flag("count_include_pad", given.count_include_pad)
+    _check_word("rounding", given.rounding, "truncate")
+    target, divisor_of = _target(given), _divisor(given.divisor_override)
 
-    @_overload("avg_pool{}d", rank)
-    def pool(
-        x,
-        kernel_size,
-        stride=None,
-        padding=0,
-        ceil_mode=False,
-        count_include_pad=True,
-        divisor_override=None,
-        dilation=1,
-        rounding="truncate",
-        data_format="channels_first",
-        out=None,
+    @inner
+    def mean(x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        divisor = divisor_of(divisor_override)
+        result = target(out, shape, x)
+        embedded.avg_pool(plain(result), plain(x), planes, count_include_pad, divisor)
+        return result
+
+    return mean
+
+
+def _mean_backward(given: Any, rank: int) -> Any:
+    plan = _planner(given, rank)
+    _check_flag("count_include_pad", given.count_include_pad)
+    target, divisor_of = _gradient_target(given), _divisor(given.divisor_override)
+
+    @inner
+    def gradient_of_mean(
+        grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, out
     ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_flag("count_include_pad", count_include_pad)
-        _check_word("rounding", rounding, "truncate")
-        target = _target(out, x)
-        divisor_of = _divisor(divisor_override)
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        divisor = divisor_of(divisor_override)
+        gradient = target(out, x, grad_output, shape)
+        embedded.avg_pool_backward(plain(gradient), plain(grad_output), planes, count_include_pad, divisor)
+        return gradient
 
-        def mean(
-            x,
-            kernel_size,
-            stride=None,
-            padding=0,
-            ceil_mode=False,
-            count_include_pad=True,
-            divisor_override=None,
-            dilation=1,
-            rounding="truncate",
-            data_format="channels_first",
-            out=None,
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            divisor = divisor_of(divisor_override)
-            result = target(out, shape, x)
-            embedded.avg_pool(flat(result), flat(x), planes, count_include_pad, divisor)
-            return result
-
-        return mean
-
-    @_overload("avg_pool{}d_backward", rank)
-    def backward(
-        grad_output,
-        x,
-        kernel_size,
-        stride=None,
-        padding=0,
-        ceil_mode=False,
-        count_include_pad=True,
-        divisor_override=None,
-        dilation=1,
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_flag("count_include_pad", count_include_pad)
-        target = _gradient_target(out, x, grad_output)
-        divisor_of = _divisor(divisor_override)
-
-        def gradient_of_mean(
-            grad_output,
-            x,
-            kernel_size,
-            stride=None,
-            padding=0,
-            ceil_mode=False,
-            count_include_pad=True,
-            divisor_override=None,
-            dilation=1,
-            data_format="channels_first",
-            out=None,
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            divisor = divisor_of(divisor_override)
-            gradient = target(out, x, grad_output, shape)
-            embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, count_include_pad, divisor)
-            return gradient
-
-        return gradient_of_mean
+    return gradient_of_mean
 
 
 def _divisor(value: Any) -> Any:
@@ -793,140 +608,64 @@ def _divisor(value: Any) -> Any:
     return given_or_counted
 
 
-def _compile_sums(rank: int) -> None:
-    flat = embedded.flat
+def _sum(given: Any, rank: int) -> Any:
+    plan, target = _planner(given, rank), _target(given)
 
-    @_overload("sum_pool{}d", rank)
-    def pool(
-        x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        target = _target(out, x)
+    @inner
+    def total(x, kernel_size, stride, padding, dilation, ceil_mode, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        result = target(out, shape, x)
+        embedded.avg_pool(plain(result), plain(x), planes, True, 1)
+        return result
 
-        def total(
-            x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, data_format="channels_first", out=None
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            result = target(out, shape, x)
-            embedded.avg_pool(flat(result), flat(x), planes, True, 1)
-            return result
-
-        return total
-
-    @_overload("sum_pool{}d_backward", rank)
-    def backward(
-        grad_output,
-        x,
-        kernel_size,
-        stride=None,
-        padding=0,
-        dilation=1,
-        ceil_mode=False,
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        target = _gradient_target(out, x, grad_output)
-
-        def gradient_of_sum(
-            grad_output,
-            x,
-            kernel_size,
-            stride=None,
-            padding=0,
-            dilation=1,
-            ceil_mode=False,
-            data_format="channels_first",
-            out=None,
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            gradient = target(out, x, grad_output, shape)
-            embedded.avg_pool_backward(flat(gradient), flat(grad_output), planes, True, 1)
-            return gradient
-
-        return gradient_of_sum
+    return total
 
 
-def _compile_norms(rank: int) -> None:
-    flat = embedded.flat
+def _sum_backward(given: Any, rank: int) -> Any:
+    plan, target = _planner(given, rank), _gradient_target(given)
 
-    @_overload("lp_pool{}d", rank)
-    def pool(
-        x,
-        norm_type,
-        kernel_size,
-        stride=None,
-        ceil_mode=False,
-        padding=0,
-        dilation=1,
-        true_norm=False,
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_flag("true_norm", true_norm)
-        _check_power(norm_type)
-        target = _target(out, x)
+    @inner
+    def gradient_of_sum(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        gradient = target(out, x, grad_output, shape)
+        embedded.avg_pool_backward(plain(gradient), plain(grad_output), planes, True, 1)
+        return gradient
 
-        def norm(
-            x,
-            norm_type,
-            kernel_size,
-            stride=None,
-            ceil_mode=False,
-            padding=0,
-            dilation=1,
-            true_norm=False,
-            data_format="channels_first",
-            out=None,
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            power = _power(norm_type)
-            result = target(out, shape, x)
-            embedded.lp_pool(flat(result), flat(x), planes, power, true_norm)
-            return result
+    return gradient_of_sum
 
-        return norm
 
-    @_overload("lp_pool{}d_backward", rank)
-    def backward(
-        grad_output,
-        x,
-        norm_type,
-        kernel_size,
-        stride=None,
-        ceil_mode=False,
-        padding=0,
-        dilation=1,
-        true_norm=False,
-        data_format="channels_first",
-        out=None,
-    ):
-        plan = _planner(rank, x, kernel_size, stride, padding, dilation, ceil_mode, data_format)
-        _check_flag("true_norm", true_norm)
-        _check_power(norm_type)
-        target = _gradient_target(out, x, grad_output)
+def _norm(given: Any, rank: int) -> Any:
+    plan = _planner(given, rank)
+    _check_flag("true_norm", given.true_norm)
+    _check_power(given.norm_type)
+    target = _target(given)
 
-        def gradient_of_norm(
-            grad_output,
-            x,
-            norm_type,
-            kernel_size,
-            stride=None,
-            ceil_mode=False,
-            padding=0,
-            dilation=1,
-            true_norm=False,
-            data_format="channels_first",
-            out=None,
-        ):
-            planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-            power = _power(norm_type)
-            gradient = target(out, x, grad_output, shape)
-            embedded.lp_pool_backward(flat(gradient), flat(grad_output), flat(x), planes, power, true_norm)
-            return gradient
+    @inner
+    def norm(x, norm_type, kernel_size, stride, padding, dilation, ceil_mode, true_norm, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        power = _power(norm_type)
+        result = target(out, shape, x)
+        embedded.lp_pool(plain(result), plain(x), planes, power, true_norm)
+        return result
 
-        return gradient_of_norm
+    return norm
+
+
+def _norm_backward(given: Any, rank: int) -> Any:
+    plan = _planner(given, rank)
+    _check_flag("true_norm", given.true_norm)
+    _check_power(given.norm_type)
+    target = _gradient_target(given)
+
+    @inner
+    def gradient_of_norm(grad_output, x, norm_type, kernel_size, stride, padding, dilation, ceil_mode, true_norm, out):
+        planes, shape = plan(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+        power = _power(norm_type)
+        gradient = target(out, x, grad_output, shape)
+        embedded.lp_pool_backward(plain(gradient), plain(grad_output), plain(x), planes, power, true_norm)
+        return gradient
+
+    return gradient_of_norm
 
 
 def _check_power(value: Any) -> None:
@@ -942,9 +681,48 @@ def _power(value):
     return power
 
 
+def _with_all_arguments(signature: inspect.Signature, function: Any) -> Any:
+    """A function with this signature that calls one of some of its arguments.
+
+    Numba wants the parameters of an overload written out, exactly those of the function that it stands for: here they are, once
+    for all, by the only code that is made of text.
+    """
+    handed_on = ", ".join(inspect.signature(function.py_func).parameters)
+    names = {"function": function, "__name__": __name__}
+    exec(f"def form{signature}: return function({handed_on})", names)  # noqa: S102
+    return names["form"]
+
+
+def _compile(function: Any, form_of: Callable[..., Any], *arguments: Any) -> None:
+    """Give a public function a compiled form, which `form_of` makes for types of its arguments (and for those `arguments`).
+
+    Numba lets every argument be given by its place; so those that have none are looked for here.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    by_name = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    places = len(parameters) - len(by_name)
+    flat = [each.replace(kind=each.POSITIONAL_OR_KEYWORD, annotation=each.empty) for each in parameters]
+    signature = inspect.Signature(flat)
+
+    def form(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > places:
+            raise TypingError(f"{by_name[0]} must be given by name: {function.__name__} takes {places} by their place")
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        return _with_all_arguments(signature, form_of(SimpleNamespace(**given.arguments), *arguments))
+
+    form.__signature__ = signature  # type: ignore[attr-defined]
+    overload(function, prefer_literal=True, jit_options={"error_model": "numpy", "fastmath": False})(form)
+
+
 for _rank in (1, 2, 3):
-    _compile_extrema("max", _rank)
-    _compile_extrema("min", _rank)
-    _compile_means(_rank)
-    _compile_sums(_rank)
-    _compile_norms(_rank)
+    for _kind, _flat in (("max", plain), ("min", embedded.flat_reversed)):
+        _compile(getattr(functional, f"{_kind}_pool{_rank}d"), _extremum, _rank, _flat)
+        _compile(getattr(functional, f"{_kind}_pool{_rank}d_backward"), _extremum_backward, _rank, _flat)
+    for _kind, _form, _backward in (
+        ("avg", _mean, _mean_backward),
+        ("sum", _sum, _sum_backward),
+        ("lp", _norm, _norm_backward),
+    ):
+        _compile(getattr(functional, f"{_kind}_pool{_rank}d"), _form, _rank)
+        _compile(getattr(functional, f"{_kind}_pool{_rank}d_backward"), _backward, _rank)

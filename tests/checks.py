@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import numbapool
 from numbapool import reference
+from numbapool.kernels.windows import Axis
 from tests.cases import Case
 
 Array = NDArray[Any]
@@ -76,6 +77,13 @@ def taps(case: Case) -> int:
     """
     kernel_size = case.kernel_size
     return kernel_size**case.rank if isinstance(kernel_size, int) else math.prod(kernel_size)
+
+
+def count_taps(number: int, axis: Axis, count_include_pad: bool) -> int:
+    """How many taps of a window count towards the divisor of a mean along one axis: the overhang of ceil_mode never does."""
+    first, end = (-axis.before, axis.length + axis.after) if count_include_pad else (0, axis.length)
+    start = number * axis.stride - axis.before
+    return sum(first <= start + tap * axis.dilation < end for tap in range(axis.kernel))
 
 
 def assert_same(actual: Array, expected: Array) -> None:

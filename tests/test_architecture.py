@@ -33,7 +33,7 @@ LINES = (
     ("kinds", "requests"),
     ("operations", "geometry"),
     ("arguments", "dtypes"),
-    ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.__init__"),
+    ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.compilable", "kernels.__init__"),
 )
 # Parameters by place of functions that nobody but the package calls; more are easily confused.
 MOST_BY_PLACE = 8

@@ -23,6 +23,7 @@ from tests.checks import (
     assert_same,
     assert_sums,
     channels_last,
+    count_taps,
     in_order,
     out_shape,
     public,
@@ -443,13 +444,9 @@ def test_tiles_of_several_rows(shape: tuple[int, ...], kernel: int, dtype: str) 
     ],
 )
 def test_taps_along_an_axis(axis: windows.Axis, count_include_pad: bool) -> None:
-    length, out, kernel, stride, dilation, before, after = axis
-    expected = [
-        max(1, windows.count_taps(o, length, kernel, stride, dilation, before, after, count_include_pad))
-        for o in range(out)
-    ]
-    for first in range(out):
-        for count in range(out - first + 1):
+    expected = [max(1, count_taps(o, axis, count_include_pad)) for o in range(axis.out)]
+    for first in range(axis.out):
+        for count in range(axis.out - first + 1):
             assert taps_along(axis, first, count, count_include_pad).tolist() == expected[first : first + count]
 
 

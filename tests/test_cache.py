@@ -61,7 +61,7 @@ def test_a_second_process_compiles_nothing(install: Path) -> None:
             pytest.param(*change, marks=pytest.mark.full)
             for change in (
                 ("kernels/cpu/rows.py", "combine(vector, neighbour)", "combine(vector, vector)"),
-                ("kernels/cpu/max.py", "g[FOLDED], g[STRIDE_W], g[KERNEL_W]", "g[FOLDED], g[STRIDE_W], ONE"),
+                ("kernels/cpu/max.py", "g[G.FOLDED], g[G.STRIDE_W], g[G.KERNEL_W]", "g[G.FOLDED], g[G.STRIDE_W], ONE"),
             )
         ),
     ],
@@ -124,3 +124,18 @@ def test_eight_processes_on_an_empty_cache(install: Path) -> None:
             out, _ = process.communicate(timeout=300)
             assert process.returncode == 0
             assert [float(value) for value in out.strip()[1:-1].split(",")] == [5, 7, 13, 15], dtype
+
+
+def test_every_source_of_kernels_counts(monkeypatch: pytest.MonkeyPatch, install: Path) -> None:
+    """Those in folders, too: what code is made of, of the CPU."""
+    from numbapool.kernels.cpu import compile as compiling
+
+    kernels = install / "numbapool" / "kernels"
+    monkeypatch.setattr(compiling, "KERNELS", kernels)
+    digest = compiling.environment_digest.__wrapped__
+    sources = [*kernels.glob("*.py"), *(kernels / "cpu").rglob("*.py")]
+    assert kernels / "cpu" / "tables" / "geometry.py" in sources
+    for path in sources:
+        before = digest()
+        path.write_text(path.read_text() + "#\n")
+        assert digest() != before

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import numbapool
-from numbapool.kernels.cpu import launch
+from numbapool.kernels.cpu import threads as cpu_threads
 from tests.checks import Array
 from tests.processes import call_in_process
 
@@ -326,13 +326,13 @@ def test_bits_do_not_depend_on_threads() -> None:
 def chunk_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Chunks of each parallel launch; the number of threads is put back."""
     counts: list[int] = []
-    run_chunks = launch.run_chunks
+    run_chunks = cpu_threads.run_chunks
 
     def recorded(address: int, chunks: int, *arguments: Any) -> None:
         counts.append(chunks)
         run_chunks(address, chunks, *arguments)
 
-    monkeypatch.setattr(launch, "run_chunks", recorded)
+    monkeypatch.setattr(cpu_threads, "run_chunks", recorded)
     threads = numba.get_num_threads()
     yield counts
     numba.set_num_threads(threads)
@@ -394,28 +394,28 @@ def test_an_interrupt_leaves_no_lock_taken(monkeypatch: pytest.MonkeyPatch) -> N
     kernel = lambda *_: runs.append("serial")  # noqa: E731
     monkeypatch.setattr(numba, "threading_layer", lambda: "workqueue")
     monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(launch, "address_of", lambda *_: 0)
-    monkeypatch.setattr(launch, "_is_serial", False)
-    monkeypatch.setattr(launch, "run_chunks", lambda *_: runs.append("parallel"))
+    monkeypatch.setattr(cpu_threads, "address_of", lambda *_: 0)
+    monkeypatch.setattr(cpu_threads, "_is_serial", False)
+    monkeypatch.setattr(cpu_threads, "run_chunks", lambda *_: runs.append("parallel"))
 
     def run() -> None:
-        launch.run(kernel, 8, launch.SERIAL_OPERATIONS)
+        cpu_threads.run(kernel, 8, cpu_threads.SERIAL_OPERATIONS)
 
-    lock = launch._workqueue
+    lock = cpu_threads._workqueue
     run()
     interrupted = Interrupted()
-    monkeypatch.setattr(launch, "_workqueue", interrupted)
+    monkeypatch.setattr(cpu_threads, "_workqueue", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert not is_taken_elsewhere(interrupted.lock)
-    monkeypatch.setattr(launch, "_workqueue", lock)
+    monkeypatch.setattr(cpu_threads, "_workqueue", lock)
 
     def interrupt(*_: Any) -> None:
         assert is_taken_elsewhere(lock)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(launch, "run_chunks", interrupt)
+        patched.setattr(cpu_threads, "run_chunks", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not is_taken_elsewhere(lock)

@@ -23,6 +23,7 @@ from numbapool.kernels import cuda, windows
 from numbapool.kernels.cuda import avg, compiler, elements, grid, indexed, whole
 from numbapool.kernels.cuda.launch import Layer, Operand, Step, scalars_of
 from numbapool.kernels.cuda.variants import bound
+from tests.checks import count_taps
 
 ROOT = Path(numbapool.__file__).parents[1]
 
@@ -68,7 +69,7 @@ def test_windows_along_an_axis(extents: tuple[int, ...], ceil_mode: bool, count_
         inside.append(positions)
         assert [first + k * dilation for k in range(taps)] == positions
         assert not positions or skipped == windows.first_tap(o * stride - before, dilation)
-        assert count(o, g) == windows.count_taps(o, *axis[:1], *axis[2:], count_include_pad)
+        assert count(o, g) == count_taps(o, axis, count_include_pad)
     for i in range(length):
         asked = [o for o in range(*holders(i, g)) if tap(i, o, g) >= 0]
         assert asked == [o for o, positions in enumerate(inside) if i in positions]

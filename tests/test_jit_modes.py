@@ -74,7 +74,7 @@ def check_cases(dtype: str) -> None:
     import numba
 
     from numbapool.geometry import window_plan
-    from numbapool.kernels.cpu.schedule import DENSE, FLAT, ROWS_FIRST, STRIDED, WHOLE, WINDOWS, schedule_of
+    from numbapool.kernels.cpu.schedule import DENSE, FLAT, ROWS, STRIDED, WHOLE, WINDOWS, schedule_of
 
     algorithms = set()
     for case in SELECTED:
@@ -82,7 +82,7 @@ def check_cases(dtype: str) -> None:
         for is_contiguous in (True, False):
             plan = window_plan(case.shape, case.rank, *case.max_arguments.values())
             algorithms.add(schedule_of(plan, np.dtype(dtype).itemsize, is_contiguous, False).algorithm)
-    assert algorithms == {FLAT, ROWS_FIRST, DENSE, STRIDED, WHOLE, WINDOWS}
+    assert algorithms == {FLAT, ROWS, DENSE, STRIDED, WHOLE, WINDOWS}
     print("jit off" if numba.config.DISABLE_JIT else f"bounds {numba.config.BOUNDSCHECK}")
 
 

@@ -21,7 +21,7 @@ from numbapool.kernels.windows import Axis
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec
-    from numbapool.kernels.cpu.launch import Source
+    from numbapool.kernels.cpu.threads import Source
     from numbapool.operations import Step
 
 

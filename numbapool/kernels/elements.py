@@ -24,7 +24,6 @@ import numpy as np
 REVERSED, BOOL, ORDERED = "reversed", "bool", "ordered"
 HALVES = ("float16", "bfloat16")
 
-FLOAT16 = np.dtype(np.float16)
 # NumPy has no bfloat16: this is what stands for it, whoever made the array (ml_dtypes, torch).
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 

@@ -1,4 +1,4 @@
-"""Scalar rules that every target shares: how values compare, which taps of a window are inside, what a mean divides by.
+"""Scalar rules that every target shares: how values compare, which taps of a window are inside.
 
 Plain Python functions of scalars, without Numba: each target compiles them for itself, and with the compiler switched off
 they run as they stand. Positions are in elements of the *unpadded* axis, so padding before the input is negative.
@@ -7,6 +7,8 @@ they run as they stand. Positions are in elements of the *unpadded* axis, so pad
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+from numbapool.kernels.compilable import compilable
 
 
 class Axis(NamedTuple):
@@ -42,11 +44,13 @@ def replaces(value: Any, best: Any) -> Any:
     return (value > best) | (not (value == value))
 
 
+@compilable
 def first_tap(start: int, dilation: int) -> int:
     """Number of the first tap of a window at `start` that is not before the input."""
     return 0 if start >= 0 else (dilation - 1 - start) // dilation
 
 
+@compilable
 def end_tap(start: int, length: int, kernel: int, dilation: int) -> int:
     """One past the last tap of a window at `start` that lies before `length`."""
     if start + (kernel - 1) * dilation < length:  # spares most windows the division
@@ -64,6 +68,7 @@ def bin_end(number: int, length: int, out: int) -> int:
     return 1 + ((number + 1) * length - 1) // out
 
 
+@compilable
 def holds_all_windows(axis: Axis) -> bool:
     """Whether every window along an axis is inside the input."""
     return axis.before == 0 and _reach(axis) <= axis.length
@@ -74,33 +79,9 @@ def overhangs(axis: Axis) -> bool:
     return _reach(axis) > axis.before + axis.length + axis.after
 
 
+@compilable
 def _reach(axis: Axis) -> int:
     return (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
-
-
-def count_taps(
-    out_position: int,
-    length: int,
-    kernel: int,
-    stride: int,
-    dilation: int,
-    before: int,
-    after: int,
-    count_include_pad: int,
-) -> int:
-    """How many taps of a window count towards the divisor of a mean along one axis.
-
-    With `count_include_pad` those inside input plus padding (the overhang of ceil_mode never counts), else those inside
-    the input. Source: torch's avg_pool kernels; with dilation, ONNX AveragePool (opset 19).
-    """
-    start = out_position * stride - before
-    end = length + after if count_include_pad else length
-    if start >= end:
-        return 0
-    taps = min(kernel, (end - 1 - start) // dilation + 1)
-    if start < 0 and not count_include_pad:
-        taps -= (dilation - 1 - start) // dilation
-    return max(0, taps)
 
 
 def touching(

@@ -9,54 +9,19 @@ import numpy as np
 
 from numbapool.arguments import LARGEST_INT64
 from numbapool.geometry import BinPlan, WindowPlan
+from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward, avg_handed_out, receivers_program
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
 from numbapool.kernels.cpu.compile import entry, inlined
-from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.rows import ONE, ZERO, divided, end_tap, first_tap, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    BLOCKS,
-    COLS,
     DENSE,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    DIVISORS,
-    FACTORS,
     FLAT,
-    FOLDED,
-    GROUP,
-    IN_D,
-    IN_H,
-    IN_W,
-    INSIDE,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LAYOUT,
-    LAYOUT_FIELDS,
-    OD,
-    OH,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    OW,
-    ROWS_FIRST,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
+    ROWS,
     STRIDED,
-    UNIT_FIELDS,
-    UNITS,
-    VARIES,
     WHOLE,
     WINDOWS,
-    WORK_SIZE,
     AnyPlan,
     Planes,
     contiguous_layout_of,
@@ -66,17 +31,13 @@ from numbapool.kernels.cpu.schedule import (
     with_layout,
 )
 from numbapool.kernels.cpu.spread import simplified_for_spread, spread_program
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import tiling as T
+from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.taps import inside_range, receivers_along, taps_along
-from numbapool.kernels.cpu.vectors import (
-    VECTOR_BYTES,
-    accumulator_of,
-    add,
-    element,
-    no_sum,
-    put,
-    quotient,
-    wide_sum,
-)
+from numbapool.kernels.cpu.threads import Call, Source, run
+from numbapool.kernels.cpu.vectors import VECTOR_BYTES, accumulator_of, add, element, no_sum, put, quotient, wide_sum
 from numbapool.kernels.windows import Axis, holds_all_windows
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
@@ -153,14 +114,13 @@ def avg_pool_backward(
     grad, layout = grad_output
     sums = accumulator_of(grad_input.dtype)
     way, units, program, divisors = _backward_of(plan, sums, layout is None, count_include_pad, divisor_override or 0)
-    layout_at = spread.LAYOUT if way == SPREAD else LAYOUT
     run(
         BACKWARD_KERNELS[way],
         units,
         grad_input.size,
         grad_input,
         grad,
-        with_layout(program, layout_at, layout),
+        with_layout(program, layout),
         divisors,
     )
 
@@ -172,9 +132,10 @@ def _backward_of(
     return backward_program(planes_of(plan), np.empty(0, dtype), is_contiguous, count_include_pad, divisor)
 
 
-# The following are written in what Numba, too, can compile, as in `schedule`. A divisor of 0 means the number of elements.
+# A divisor of 0 means the number of elements.
 
 
+@compilable
 def backward_program(
     planes: Planes, like: np.ndarray, is_contiguous: bool, count_include_pad: bool, divisor: int
 ) -> tuple[int, int, np.ndarray, np.ndarray]:
@@ -196,26 +157,28 @@ def backward_program(
         divisors = np.concatenate((across, room, factor_of_rows(factors, d, h)))
         return HANDED_OUT, planes.number * d.length * h.length, program, divisors
     units, program = spread_program(planes, like.itemsize, is_contiguous)
-    if units == 0:
+    if len(program) == 0:
         program = np.concatenate((geometry_of_planes(planes), contiguous_layout_of(planes.number, d.out, h.out, w.out)))
-        program[LAYOUT] = len(program) - LAYOUT_FIELDS
+        program[G.LAYOUT] = len(program) - L.FIELDS
         divisors = np.concatenate((factor_of_rows(factors, d, h), across))
         return SCATTER, planes.number * d.length * h.length, program, divisors
     if is_uniform:
         return SPREAD, units, program, factors
     inside0, inside1 = inside_range(w)
-    program[spread.VARIES] = 1
-    program[spread.FULL_W] = w.kernel
-    program[spread.INSIDE0], program[spread.INSIDE1] = inside0, inside1
-    program[spread.EDGES] = len(factors)
+    program[T.VARIES] = 1
+    program[T.FULL_W] = w.kernel
+    program[T.INSIDE0], program[T.INSIDE1] = inside0, inside1
+    program[T.EDGES] = len(factors)
     return SPREAD, units, program, np.concatenate((factors, across[:inside0], across[inside1:]))
 
 
+@compilable
 def factor_of_rows(factors: np.ndarray, d: Axis, h: Axis) -> np.ndarray:
     """A factor for each row of outputs, of one that serves all or of as many."""
     return factors if len(factors) == d.out * h.out else np.full(d.out * h.out, factors[0])
 
 
+@compilable
 def is_handed_out(planes: Planes) -> bool:
     """Whether rows of gradients are made by tables: windows of neighbours far apart that overlap, or reach padding.
 
@@ -230,12 +193,14 @@ def is_handed_out(planes: Planes) -> bool:
     return w.stride >= SMALLEST_STRIDE and overlaps and is_dense and rows <= MOST_ROWS and w.length <= LONGEST_TABLE
 
 
+@compilable
 def factors_of(d: Axis, rows_d: int, h: Axis, rows_h: int, count_include_pad: bool) -> np.ndarray:
     """The number of elements, along d and h, of windows of the first so many rows of outputs."""
     taps_d, taps_h = taps_along(d, 0, rows_d, count_include_pad), taps_along(h, 0, rows_h, count_include_pad)
     return (taps_d.astype(np.float64).reshape(-1, 1) * taps_h.astype(np.float64)).ravel()
 
 
+@compilable
 def divisors_of(
     planes: Planes,
     algorithm: int,
@@ -252,7 +217,7 @@ def divisors_of(
     is a single line, of the products.
     """
     d, h, w = planes.d, planes.h, planes.w
-    is_uniform = divisor != 0 or program[INSIDE] == 1
+    is_uniform = divisor != 0 or program[G.INSIDE] == 1
     taps_of_w, room = w.kernel if divisor == 0 else 1, VECTOR_BYTES // like.itemsize
     ones = np.ones(room, like.dtype)
     if divisor != 0:
@@ -265,14 +230,14 @@ def divisors_of(
     if algorithm == FLAT:
         across = np.full(w.out, taps_of_w) if is_uniform else taps_along(w, 0, w.out, count_include_pad)
         products = (np.ones(d.out * h.out, like.dtype) * factors).reshape(-1, 1) * across.astype(like.dtype)
-        group = np.ones(program[GROUP], like.dtype).reshape(-1, 1)
+        group = np.ones(program[G.GROUP], like.dtype).reshape(-1, 1)
         return np.concatenate(((group * products.ravel()).ravel(), ones))
-    program[VARIES] = int(not is_uniform)
+    program[G.VARIES] = int(not is_uniform)
     if is_uniform:
         lines = np.full(room, taps_of_w).astype(like.dtype)
     else:
-        units = program[program[UNITS] : program[BLOCKS]].reshape(-1, UNIT_FIELDS)
-        widest = units[0, COLS]
+        units = program[program[G.UNITS] : program[G.BLOCKS]].reshape(-1, U.FIELDS)
+        widest = units[0, U.COLS]
         positions = np.zeros(-(-w.out // widest), np.int64)
         lines, known_cols, known_taps, known_at = np.zeros(0, like.dtype), 0, 0, 0
         for tile in range(len(positions)):
@@ -287,16 +252,16 @@ def divisors_of(
             if is_even:
                 known_cols, known_taps, known_at = cols, line[0], len(lines)
             lines = np.concatenate((lines, line.astype(like.dtype), ones))
-        units[:, DIVISORS] = positions[units[:, OW] // widest]
-    program[FACTORS] = len(lines)
+        units[:, U.DIVISORS] = positions[units[:, U.OW] // widest]
+    program[G.FACTORS] = len(lines)
     return np.concatenate((lines, factors))
 
 
 @entry
 def avg_flat(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     rows.write_masks(work, g)
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
@@ -306,33 +271,33 @@ def avg_flat(first, last, out, x, g, divisors):
 
 @entry
 def avg_rows(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(add, work, x, layout, plane, planes, unit, g, no_sum(x))
         rows.store_unit(
-            add, divided, out, end, work, divisors, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W]
+            add, divided, out, end, work, divisors, plane, planes, unit, g, g[G.FOLDED], g[G.STRIDE_W], g[G.KERNEL_W]
         )
 
 
 @entry
 def avg_dense(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_dense(add, work, x, layout, plane, unit, g, no_sum(x))
-        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[G.ACROSS], ONE, ONE)
 
 
 @entry
 def avg_strided(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, stride, taps = rows.fold_strided(add, work, x, layout, plane, planes, unit, g, no_sum(x))
@@ -341,14 +306,14 @@ def avg_strided(first, last, out, x, g, divisors):
 
 @entry
 def avg_whole(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    divisor = divisors[0] * divisors[g[FACTORS]]
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
+    divisor = divisors[0] * divisors[g[G.FACTORS]]
     for plane in range(first, last):
         at, total, start = plane_at(layout, plane), wide_sum(x), ZERO
-        while start < g[IN_W]:
+        while start < g[G.IN_W]:
             # The last takes what is left, because less than four vectors cannot be folded.
-            n = WHOLE_BLOCK if start + 2 * WHOLE_BLOCK <= g[IN_W] else g[IN_W] - start
+            n = WHOLE_BLOCK if start + 2 * WHOLE_BLOCK <= g[G.IN_W] else g[G.IN_W] - start
             total = total + rows.fold_whole(add, work, ZERO, x, at + start, n)
             start += n
         put(out, np.uintp(plane), quotient(work.dtype.type(total), divisor, divisors[divisors.size - 1] != 0))
@@ -356,49 +321,46 @@ def avg_whole(first, last, out, x, g, divisors):
 
 @entry
 def avg_windows(first, last, out, x, g, divisors):
-    work = np.full(g[WORK_SIZE], no_sum(x))
+    work = np.full(g[G.WORK_SIZE], no_sum(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
-        for o in range(g[unit + COLS]):
-            work[g[ACROSS] + o] = sum_window(
-                x, plane_at(layout, plane), layout, g, g[unit + OD], g[unit + OH], g[unit + OW] + o
+        for o in range(g[unit + U.COLS]):
+            work[g[G.ACROSS] + o] = sum_window(
+                x, plane_at(layout, plane), layout, g, g[unit + U.OD], g[unit + U.OH], g[unit + U.OW] + o
             )
-        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        rows.store_unit(add, divided, out, end, work, divisors, plane, planes, unit, g, g[G.ACROSS], ONE, ONE)
 
 
 @inlined
 def sum_window(x, at, layout, g, od, oh, ow):
     """Sum of the taps of one window that are inside the input."""
-    d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
+    d, h, w = od * g[G.STRIDE_D] - g[G.BEFORE_D], oh * g[G.STRIDE_H] - g[G.BEFORE_H], ow * g[G.STRIDE_W] - g[G.BEFORE_W]
     total = wide_sum(x)  # of more terms than any other way of adding them
-    for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
-        for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
-            row = at + (d + i * g[DILATION_D]) * layout[rows.D_STEP] + (h + j * g[DILATION_H]) * layout[rows.H_STEP]
-            for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
-                total = total + element(x, np.uintp(row + (w + k * g[DILATION_W]) * layout[rows.W_STEP]), x)
+    for i in range(first_tap(d, g[G.DILATION_D]), end_tap(d, g[G.IN_D], g[G.KERNEL_D], g[G.DILATION_D])):
+        for j in range(first_tap(h, g[G.DILATION_H]), end_tap(h, g[G.IN_H], g[G.KERNEL_H], g[G.DILATION_H])):
+            row = at + (d + i * g[G.DILATION_D]) * layout[L.D_STEP] + (h + j * g[G.DILATION_H]) * layout[L.H_STEP]
+            for k in range(first_tap(w, g[G.DILATION_W]), end_tap(w, g[G.IN_W], g[G.KERNEL_W], g[G.DILATION_W])):
+                total = total + element(x, np.uintp(row + (w + k * g[G.DILATION_W]) * layout[L.W_STEP]), x)
     return total
 
 
 @entry
 def avg_spread(first, last, grad_input, grad, g, divisors):
-    work = np.full(g[spread.WORK_SIZE], no_sum(grad_input))
+    work = np.full(g[T.WORK_SIZE], no_sum(grad_input))
     lines = np.zeros(spread.MOST_KINDS, np.int64)
-    layout = g[g[spread.LAYOUT] : g[spread.LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
     end = spread.free_end(grad_input, last, g)
     for number in range(first, last):
         slab, step_h, step_w = spread.tile_of(number, g)
-        rows, cols = spread.extent_of_tile(step_h, step_w, g)
-        plane = slab // g[spread.IN_D]
-        planes, d, is_first = (
-            min(g[spread.GROUP], g[spread.PLANES] - plane),
-            slab - plane * g[spread.IN_D],
-            number == first,
-        )
-        spread.stack_outputs(work, grad, layout, g, divisors, plane, planes, d, step_h, rows, step_w, cols, is_first)
-        spread.spread_stack(work, lines, g, planes, rows)
-        spread.write_tile(grad_input, end, work, lines, slab, planes, step_h, rows, step_w, g)
+        high, wide = spread.extent_of_tile(step_h, step_w, g)
+        plane = slab // g[T.IN_D]
+        planes, d = min(g[T.GROUP], g[T.PLANES] - plane), slab - plane * g[T.IN_D]
+        is_first = number == first
+        spread.stack_outputs(work, grad, layout, g, divisors, plane, planes, d, step_h, high, step_w, wide, is_first)
+        spread.spread_stack(work, lines, g, planes, high)
+        spread.write_tile(grad_input, end, work, lines, slab, planes, step_h, high, step_w, g)
 
 
 @inlined
@@ -409,37 +371,43 @@ def holds(distance, kernel, dilation):
 
 @entry
 def avg_scatter(first, last, grad_input, grad, g, divisors):
-    line = np.full(g[IN_W], no_sum(grad_input))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    across = g[OUT_D] * g[OUT_H]
+    line = np.full(g[G.IN_W], no_sum(grad_input))
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
+    across = g[G.OUT_D] * g[G.OUT_H]
     for row in range(first, last):
-        slab = row // g[IN_H]
-        plane = slab // g[IN_D]
-        in_d, in_h, to = slab - plane * g[IN_D], row - slab * g[IN_H], row * g[IN_W]
-        rows.fill(line, ZERO, no_sum(grad_input), g[IN_W])
+        slab = row // g[G.IN_H]
+        plane = slab // g[G.IN_D]
+        in_d, in_h, to = slab - plane * g[G.IN_D], row - slab * g[G.IN_H], row * g[G.IN_W]
+        rows.fill(line, ZERO, no_sum(grad_input), g[G.IN_W])
         at = plane_at(layout, plane)
-        od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], in_d, in_d)
-        oh0, oh1 = touching(g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], in_h, in_h)
+        od0, od1 = touching(
+            g[G.IN_D], g[G.OUT_D], g[G.KERNEL_D], g[G.STRIDE_D], g[G.DILATION_D], g[G.BEFORE_D], in_d, in_d
+        )
+        oh0, oh1 = touching(
+            g[G.IN_H], g[G.OUT_H], g[G.KERNEL_H], g[G.STRIDE_H], g[G.DILATION_H], g[G.BEFORE_H], in_h, in_h
+        )
         for od in range(od0, od1):
-            if not holds(in_d + g[BEFORE_D] - od * g[STRIDE_D], g[KERNEL_D], g[DILATION_D]):
+            if not holds(in_d + g[G.BEFORE_D] - od * g[G.STRIDE_D], g[G.KERNEL_D], g[G.DILATION_D]):
                 continue
             for oh in range(oh0, oh1):
-                if not holds(in_h + g[BEFORE_H] - oh * g[STRIDE_H], g[KERNEL_H], g[DILATION_H]):
+                if not holds(in_h + g[G.BEFORE_H] - oh * g[G.STRIDE_H], g[G.KERNEL_H], g[G.DILATION_H]):
                     continue
-                out_row = at + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
-                for ow in range(g[OUT_W]):
-                    divisor = divisors[od * g[OUT_H] + oh] * divisors[across + ow]
-                    share = element(grad, np.uintp(out_row + ow * layout[rows.W_STEP]), line) / divisor
-                    w = ow * g[STRIDE_W] - g[BEFORE_W]
-                    for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
-                        line[w + k * g[DILATION_W]] += share
-        for w in range(g[IN_W]):
+                out_row = at + od * layout[L.D_STEP] + oh * layout[L.H_STEP]
+                for ow in range(g[G.OUT_W]):
+                    divisor = divisors[od * g[G.OUT_H] + oh] * divisors[across + ow]
+                    share = element(grad, np.uintp(out_row + ow * layout[L.W_STEP]), line) / divisor
+                    w = ow * g[G.STRIDE_W] - g[G.BEFORE_W]
+                    for k in range(
+                        first_tap(w, g[G.DILATION_W]), end_tap(w, g[G.IN_W], g[G.KERNEL_W], g[G.DILATION_W])
+                    ):
+                        line[w + k * g[G.DILATION_W]] += share
+        for w in range(g[G.IN_W]):
             put(grad_input, np.uintp(to + w), line[w])
 
 
 KERNELS = {
     FLAT: avg_flat,
-    ROWS_FIRST: avg_rows,
+    ROWS: avg_rows,
     DENSE: avg_dense,
     STRIDED: avg_strided,
     WHOLE: avg_whole,

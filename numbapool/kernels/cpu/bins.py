@@ -15,45 +15,26 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from numbapool.geometry import BinPlan
+from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.marks import no_mark
 from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, as_it_is, divided, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
-    ACROSS,
     FEWEST_UNITS,
-    FOLDED,
-    GEOMETRY_FIELDS,
-    GROUP,
-    IN_D,
-    IN_H,
-    IN_W,
-    KERNEL_W,
-    LAYOUT,
-    LAYOUT_FIELDS,
     LINE_BYTES,
-    LINES,
     LONGEST_OVERLAP,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    PITCH,
-    SPARE,
-    STACK,
-    STAGE,
     STREAMED_BYTES,
-    STREAMS,
-    UNIT_COUNT,
-    UNITS,
-    WORK_SIZE,
     contiguous_layout_of,
     contiguous_out_layout,
     geometry_of,
-    geometry_of_axes,
     with_layout,
 )
+from numbapool.kernels.cpu.tables import bins as T
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.taps import bounds_of_axis, receivers_of
+from numbapool.kernels.cpu.threads import Call, Source, run
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -82,13 +63,13 @@ Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 def max_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
+    return Call(max_binned, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
 
 
 def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     """Maximum of each window and its flat position in the plane."""
     constants = bounds_of(plan), no_mark(plan)
-    return Call(mark_max, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
+    return Call(max_binned_indices, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
 
 
 def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounded: bool) -> Call:
@@ -97,7 +78,7 @@ def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounde
     divisors = rows.with_rounding(
         divisors_of_bins(plan.axes, sums if sums.kind == "f" else np.dtype(np.int64)), is_rounded
     )
-    return Call(fold_mean, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
+    return Call(avg_binned, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
 
 
 def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray) -> None:
@@ -105,7 +86,7 @@ def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray
     flat, layout = grad_output
     d, h, _ = plan.axes
     units, operations = plan.planes * d.length * h.length, plan.planes * (plan.plane_size + plan.out_plane_size)
-    program = with_layout(_backward_program(plan), LAYOUT, layout)
+    program = with_layout(_backward_program(plan), layout)
     divisors = divisors_of_bins(plan.axes, accumulator_of(grad_input.dtype))
     run(avg_handed_out, units, operations, grad_input, flat, program, divisors)
 
@@ -133,32 +114,28 @@ def _units_of(
     narrowest = kernel[-1] if kernel else int(_sizes(w).min(initial=w.length))
     # Wide windows that hardly overlap are folded to a vector each, and those by halves.
     is_wide = not has_marks and narrowest >= 2 * width and narrowest * w.out <= LONGEST_OVERLAP * w.length
-    pitch = width if is_wide else 1
-    longest = max(w.length, w.out * pitch, 1)
+    kept = width if is_wide else 1
+    longest = max(w.length, w.out * kept, 1)
     group = max(1, min(line // longest, h.out, planes * d.out * h.out // FEWEST_UNITS))
     if kernel and not is_contiguous:
         group = 1  # any number of rows may lie between theirs
     lines = group * longest + slack
     units = planes * d.out * -(-h.out // group)
     layout = contiguous_layout_of(planes, d.length, h.length, w.length)
-    program = np.concatenate([geometry_of_axes(planes, axes), layout])
-    program[LAYOUT] = GEOMETRY_FIELDS
-    # Rows of outputs of a unit, elements that are kept of a window, width of the narrowest.
-    program[GROUP], program[PITCH], program[KERNEL_W] = group, pitch, narrowest
-    program[LINES], program[UNIT_COUNT] = lines, max(1, -(-h.out // group))
-    program[STREAMS] = planes * d.out * h.out * w.out * itemsize >= STREAMED_BYTES
-    # The work array: a vector on its way to the end of a row of outputs, and one region behind the other. The last is for rows
-    # that are no runs of neighbours.
-    at = slack
-    for field, size in (
-        (FOLDED, lines),
-        (SPARE, 2 * lines),
-        (ACROSS, max(group * w.out, w.length) + slack),
-        (STACK, 0 if is_contiguous else _rows_of_unit(axes, kernel, group) * w.length + slack),
-    ):
-        program[field] = at
-        at += size
-    program[WORK_SIZE] = at
+    program = np.concatenate([np.zeros(T.FIELDS, np.int64), layout])
+    program[T.LAYOUT] = T.FIELDS
+    program[T.IN_D], program[T.IN_H], program[T.IN_W] = d.length, h.length, w.length
+    program[T.OUT_D], program[T.OUT_H], program[T.OUT_W] = d.out, h.out, w.out
+    program[T.ROWS], program[T.KEPT], program[T.NARROWEST] = group, kept, narrowest
+    program[T.LINES], program[T.UNIT_COUNT] = lines, max(1, -(-h.out // group))
+    program[T.STREAMS] = planes * d.out * h.out * w.out * itemsize >= STREAMED_BYTES
+    # The work array: a vector on its way to the end of a row of outputs, and one region behind the other.
+    program[T.FOLDED] = slack
+    program[T.SPARE] = program[T.FOLDED] + lines
+    program[T.ACROSS] = program[T.SPARE] + 2 * lines
+    program[T.STACK] = program[T.ACROSS] + max(group * w.out, w.length) + slack
+    copied = 0 if is_contiguous else _rows_of_unit(axes, kernel, group) * w.length + slack
+    program[T.WORK_SIZE] = program[T.STACK] + copied
     return units, program
 
 
@@ -203,9 +180,7 @@ def divisors_of_bins(axes: tuple[Bins, ...], dtype: np.dtype[Any]) -> np.ndarray
     return np.concatenate([w, np.ones(VECTOR_BYTES // dtype.itemsize), np.outer(d, h).reshape(-1)]).astype(dtype)
 
 
-# Written in what Numba, too, can compile, as functions of `schedule`.
-
-
+@compilable
 def receivers_program(
     geometry: np.ndarray, layout: np.ndarray, along_d: Bounds, along_h: Bounds, along_w: Bounds
 ) -> np.ndarray:
@@ -217,27 +192,27 @@ def receivers_program(
     """
     first, number = along_w[0], along_w[1] - along_w[0]
     most = max(1, number.max())
-    lines = np.full(most * len(number), geometry[OUT_W] + VECTOR_BYTES - 1)
+    lines = np.full(most * len(number), geometry[G.OUT_W] + VECTOR_BYTES - 1)
     for turn in range(most):
         start = turn * len(number)
         lines[start : start + len(number)] = np.where(turn < number, first + turn, lines[start : start + len(number)])
     program = np.concatenate((geometry, layout, along_d[0], along_d[1], along_h[0], along_h[1], lines))
-    program[LAYOUT] = len(geometry)
-    program[UNITS] = len(geometry) + len(layout)
+    program[G.LAYOUT] = len(geometry)
+    program[G.UNITS] = len(geometry) + len(layout)
     return program
 
 
 @inlined
 def work_size(layout, g):
     """Elements of the work array: rows that are runs of neighbours need no copy."""
-    return g[STACK] if layout[rows.DIRECT] else g[WORK_SIZE]
+    return g[T.STACK] if layout[L.DIRECT] else g[T.WORK_SIZE]
 
 
 @inlined
 def outputs_before(number, g):
     """Number of outputs in the units before this one."""
-    slab = number // g[UNIT_COUNT]
-    return (slab * g[OUT_H] + (number - slab * g[UNIT_COUNT]) * g[GROUP]) * g[OUT_W]
+    slab = number // g[T.UNIT_COUNT]
+    return (slab * g[T.OUT_H] + (number - slab * g[T.UNIT_COUNT]) * g[T.ROWS]) * g[T.OUT_W]
 
 
 @inlined
@@ -245,14 +220,14 @@ def unit_of(number, g, bounds):
     """Plane of a unit, slab and first row of its outputs, and their rows; its first slab of inputs, and how many; where the bounds
     of its rows and of the columns start.
     """
-    slab = number // g[UNIT_COUNT]
-    plane = slab // g[OUT_D]
-    od, oh = slab - plane * g[OUT_D], (number - slab * g[UNIT_COUNT]) * g[GROUP]
-    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
+    slab = number // g[T.UNIT_COUNT]
+    plane = slab // g[T.OUT_D]
+    od, oh = slab - plane * g[T.OUT_D], (number - slab * g[T.UNIT_COUNT]) * g[T.ROWS]
+    size = 2 * (g[T.OUT_D] + g[T.OUT_H] + g[T.OUT_W])
     d = (plane * size if bounds.size > size else ZERO) + od
-    h, w = d - od + 2 * g[OUT_D] + oh, d - od + 2 * (g[OUT_D] + g[OUT_H])
+    h, w = d - od + 2 * g[T.OUT_D] + oh, d - od + 2 * (g[T.OUT_D] + g[T.OUT_H])
     d0 = bounds[d]
-    return plane, od, oh, min(g[GROUP], g[OUT_H] - oh), d0, bounds[d + g[OUT_D]] - d0, h, w
+    return plane, od, oh, min(g[T.ROWS], g[T.OUT_H] - oh), d0, bounds[d + g[T.OUT_D]] - d0, h, w
 
 
 @inner
@@ -301,8 +276,8 @@ def fold_down(combine, work, to, source, at, d_step, h_step, slabs, bounds, h, e
 def gather_slabs(work, to, pitch, x, layout, at, d0, slabs, h0, count):
     """Copy rows of a few slabs to lines: where strides are dealt with."""
     for d in range(slabs):
-        row = at + (d0 + d) * layout[rows.D_STEP] + h0 * layout[rows.H_STEP]
-        rows.gather_block(work, to, pitch, x, row, layout[rows.H_STEP], layout[rows.W_STEP], count, pitch)
+        row = at + (d0 + d) * layout[L.D_STEP] + h0 * layout[L.H_STEP]
+        rows.gather_block(work, to, pitch, x, row, layout[L.H_STEP], layout[L.W_STEP], count, pitch)
         to += count * pitch
 
 
@@ -329,80 +304,63 @@ def pick(work, to, line, pitch, count, picks):
 def fold_unit(combine, finish, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, identity):
     """Fold the windows of a unit and write them to the output."""
     plane, od, oh, count, d0, slabs, h, w = unit_of(number, g, bounds)
-    at, line, n = plane_at(layout, plane), g[FOLDED], g[IN_W]
-    if layout[rows.DIRECT]:
-        d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
+    at, line, n = plane_at(layout, plane), g[T.FOLDED], g[T.IN_W]
+    if layout[L.DIRECT]:
+        d_step, h_step = layout[L.D_STEP], layout[L.H_STEP]
         at += d0 * d_step
-        fold_down(combine, work, line, x, at, d_step, h_step, slabs, bounds, h, h + g[OUT_H], count, n, identity)
+        fold_down(combine, work, line, x, at, d_step, h_step, slabs, bounds, h, h + g[T.OUT_H], count, n, identity)
     else:
         h0 = bounds[h]
-        high = bounds[h + g[OUT_H] + count - 1] - h0
-        gather_slabs(work, g[STACK], n, x, layout, at, d0, slabs, h0, high)
-        at, d_step = g[STACK] - h0 * n, high * n
-        fold_down(combine, work, line, work, at, d_step, n, slabs, bounds, h, h + g[OUT_H], count, n, identity)
-    narrowest, stride = g[KERNEL_W], g[PITCH]
+        high = bounds[h + g[T.OUT_H] + count - 1] - h0
+        gather_slabs(work, g[T.STACK], n, x, layout, at, d0, slabs, h0, high)
+        at, d_step = g[T.STACK] - h0 * n, high * n
+        fold_down(combine, work, line, work, at, d_step, n, slabs, bounds, h, h + g[T.OUT_H], count, n, identity)
+    narrowest, stride = g[T.NARROWEST], g[T.KEPT]
     if stride > 1:
-        to = g[SPARE]
+        to = g[T.SPARE]
         for r in range(count):
-            for o in range(g[OUT_W]):
-                first, taps = bounds[w + o], bounds[w + g[OUT_W] + o] - bounds[w + o]
+            for o in range(g[T.OUT_W]):
+                first, taps = bounds[w + o], bounds[w + g[T.OUT_W] + o] - bounds[w + o]
                 rows.fold_windows(combine, work, to, work, line + r * n + first, ZERO, taps, ONE, identity)
                 to += stride
-        line = g[SPARE]
+        line = g[T.SPARE]
         while stride > 2:
             stride //= 2
-            to = g[SPARE] + g[LINES] if line == g[SPARE] else g[SPARE]
-            rows.fold_halves(combine, work, to, work, line, count * g[OUT_W] * stride)
+            to = g[T.SPARE] + g[T.LINES] if line == g[T.SPARE] else g[T.SPARE]
+            rows.fold_halves(combine, work, to, work, line, count * g[T.OUT_W] * stride)
             line = to
     else:
         if narrowest > 1:
-            rows.fold_shifts(combine, work, g[SPARE], line, count * n - narrowest + 1, narrowest, ONE)
-            line = g[SPARE]
-        wider = g[SPARE] + g[LINES]
-        rows.fold_lines(combine, work, wider, line, g[FOLDED] + narrowest, -ONE, count * n - narrowest)
-        picks_of(picks, bounds, w, w + g[OUT_W], narrowest, wider - line)
-        pick(work, g[ACROSS], line, n, count, picks)
-        line = g[ACROSS]
-    rows.across_rows(
-        combine,
-        finish,
-        out,
-        outputs_before(number, g),
-        g[OUT_W],
-        end,
-        work,
-        line,
-        g[OUT_W] * stride,
-        count,
-        g[OUT_W],
-        stride,
-        stride,
-        ONE,
-        g[STAGE],
-        g[STREAMS] != 0,
-        divisors,
-        ZERO,
-        factors + od * g[OUT_H] + oh if factors > 0 else ZERO,
-        count if factors > 0 else ZERO,
-    )
+            rows.fold_shifts(combine, work, g[T.SPARE], line, count * n - narrowest + 1, narrowest, ONE)
+            line = g[T.SPARE]
+        wider = g[T.SPARE] + g[T.LINES]
+        rows.fold_lines(combine, work, wider, line, g[T.FOLDED] + narrowest, -ONE, count * n - narrowest)
+        picks_of(picks, bounds, w, w + g[T.OUT_W], narrowest, wider - line)
+        pick(work, g[T.ACROSS], line, n, count, picks)
+        line = g[T.ACROSS]
+    target, lines = (outputs_before(number, g), g[T.OUT_W], end), (line, g[T.OUT_W] * stride, count, g[T.OUT_W])
+    window, division, streams = (stride, stride, ONE), (ZERO, ZERO, ZERO), g[T.STREAMS] != 0
+    if factors > 0:
+        division = ZERO, factors + od * g[T.OUT_H] + oh, count
+    rows.across_rows(combine, finish, out, target, work, lines, window, ZERO, streams, divisors, division)
 
 
 @entry
-def fold_max(first, last, out, x, g, bounds):
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    work, picks = np.full(work_size(layout, g), lowest(x)), np.empty(g[OUT_W], np.int64)
+def max_binned(first, last, out, x, g, bounds):
+    layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
+    work, picks = np.full(work_size(layout, g), lowest(x)), np.empty(g[T.OUT_W], np.int64)
     end = min(outputs_before(last, g), out.size)
     for number in range(first, last):
         fold_unit(larger, as_it_is, out, end, number, work, picks, x, layout, g, bounds, work, ZERO, lowest(x))
 
 
 @entry
-def fold_mean(first, last, out, x, g, bounds, divisors):
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    work, picks = np.full(work_size(layout, g), no_sum(x)), np.empty(g[OUT_W], np.int64)
+def avg_binned(first, last, out, x, g, bounds, divisors):
+    layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
+    work, picks = np.full(work_size(layout, g), no_sum(x)), np.empty(g[T.OUT_W], np.int64)
     nothing = -no_sum(x)  # -0.0 of floats, which leaves the sign of all others as it is
     end = min(outputs_before(last, g), out.size)
-    factors = divisors.size - 1 - g[OUT_D] * g[OUT_H]
+    factors = divisors.size - 1 - g[T.OUT_D] * g[T.OUT_H]
     for number in range(first, last):
         fold_unit(add, divided, out, end, number, work, picks, x, layout, g, bounds, divisors, factors, nothing)
 
@@ -410,12 +368,12 @@ def fold_mean(first, last, out, x, g, bounds, divisors):
 @inner
 def mark_down(work, marks, to, source, at, d_step, h_step, d0, slabs, bounds, h, ends, count, ramp, g):
     """As `fold_down`, maxima and their positions in the plane; `ramp` is a line of marks 0, 1, 2..."""
-    width, end, line, along = lanes(work), np.uintp(g[IN_W]), np.uintp(to), np.uintp(ramp)
+    width, end, line, along = lanes(work), np.uintp(g[T.IN_W]), np.uintp(to), np.uintp(ramp)
     reach = np.int64((end + width - ONE_UP) // width * width) + max(ZERO, (slabs - 1) * d_step)
     for r in range(count):
         row, taps = at + bounds[h + r] * h_step, bounds[ends + r] - bounds[h + r]
         whole = end if row + max(ZERO, (taps - 1) * h_step) + reach <= source.size else end // width * width
-        own = (d0 * g[IN_H] + bounds[h + r]) * g[IN_W]
+        own = (d0 * g[T.IN_H] + bounds[h + r]) * g[T.IN_W]
         column = np.uintp(0)
         while column < whole:
             slab, slab_mark = row + np.int64(column), own
@@ -427,9 +385,9 @@ def mark_down(work, marks, to, source, at, d_step, h_step, d0, slabs, bounds, h,
                     value_mark = all_lanes(marks.dtype.type(tap_mark), marks, work)
                     best, mark = take(best, mark, load(source, np.uintp(tap), work), value_mark)
                     tap += h_step
-                    tap_mark += g[IN_W]
+                    tap_mark += g[T.IN_W]
                 slab += d_step
-                slab_mark += g[IN_H] * g[IN_W]
+                slab_mark += g[T.IN_H] * g[T.IN_W]
             store(work, line + column, best)
             store(marks, line + column, add(mark, load_marks(marks, along + column, work)))
             column += width
@@ -443,9 +401,9 @@ def mark_down(work, marks, to, source, at, d_step, h_step, d0, slabs, bounds, h,
                     if replaces(value, highest):
                         highest, position = value, tap_mark
                     tap += h_step
-                    tap_mark += g[IN_W]
+                    tap_mark += g[T.IN_W]
                 slab += d_step
-                slab_mark += g[IN_H] * g[IN_W]
+                slab_mark += g[T.IN_H] * g[T.IN_W]
             work[line + column] = highest
             marks[line + column] = position + np.int64(column)
             column += ONE_UP
@@ -467,39 +425,39 @@ def mark_both(work, marks, to, line, distance, n):
 
 
 @entry
-def mark_max(first, last, out, indices, x, g, bounds, none):
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
-    work, marks = np.full(work_size(layout, g), lowest(x)), np.full(g[STACK], none)
-    picks = np.empty(g[OUT_W], np.int64)
-    n, narrowest, ramp = g[IN_W], g[KERNEL_W], g[ACROSS]
+def max_binned_indices(first, last, out, indices, x, g, bounds, none):
+    layout = g[g[T.LAYOUT] : g[T.LAYOUT] + L.FIELDS]
+    work, marks = np.full(work_size(layout, g), lowest(x)), np.full(g[T.STACK], none)
+    picks = np.empty(g[T.OUT_W], np.int64)
+    n, narrowest, ramp = g[T.IN_W], g[T.NARROWEST], g[T.ACROSS]
     for column in range(n):
         marks[ramp + column] = column
     for number in range(first, last):
         plane, _, _, count, d0, slabs, h, w = unit_of(number, g, bounds)
-        at, line, ends = plane_at(layout, plane), g[FOLDED], h + g[OUT_H]
-        if layout[rows.DIRECT]:
-            d_step, h_step = layout[rows.D_STEP], layout[rows.H_STEP]
+        at, line, ends = plane_at(layout, plane), g[T.FOLDED], h + g[T.OUT_H]
+        if layout[L.DIRECT]:
+            d_step, h_step = layout[L.D_STEP], layout[L.H_STEP]
             at += d0 * d_step
             mark_down(work, marks, line, x, at, d_step, h_step, d0, slabs, bounds, h, ends, count, ramp, g)
         else:
             h0 = bounds[h]
             high = bounds[ends + count - 1] - h0
-            gather_slabs(work, g[STACK], n, x, layout, at, d0, slabs, h0, high)
-            at, d_step = g[STACK] - h0 * n, high * n
+            gather_slabs(work, g[T.STACK], n, x, layout, at, d0, slabs, h0, high)
+            at, d_step = g[T.STACK] - h0 * n, high * n
             mark_down(work, marks, line, work, at, d_step, n, d0, slabs, bounds, h, ends, count, ramp, g)
         # From one place to another and back: in place, LLVM would make masked stores.
-        other, done = g[SPARE], ONE
+        other, done = g[T.SPARE], ONE
         while done < narrowest:
             step = min(done, narrowest - done)
             done += step
             mark_both(work, marks, other, line, step, count * n - done + 1)
             line, other = other, line
         mark_both(work, marks, other, line, ONE, count * n - narrowest)
-        picks_of(picks, bounds, w, w + g[OUT_W], narrowest, other - line)
+        picks_of(picks, bounds, w, w + g[T.OUT_W], narrowest, other - line)
         to = np.uintp(outputs_before(number, g))
         for r in range(count):
             row = line + r * n
-            for o in range(g[OUT_W]):
+            for o in range(g[T.OUT_W]):
                 i = np.uintp(row + picks[o])
                 put(out, to, work[i])
                 indices[to] = marks[i]
@@ -549,10 +507,10 @@ def hand_out(line, sums, receivers, at, n):
 
 @entry
 def avg_handed_out(first, last, grad_input, grad, g, divisors):
-    layout, receivers = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS], g[g[UNITS] :]
-    n, depth, height, factors = g[IN_W], g[IN_D], g[IN_H], divisors.size - g[OUT_D] * g[OUT_H]
+    layout, receivers = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS], g[g[G.UNITS] :]
+    n, depth, height, factors = g[G.IN_W], g[G.IN_D], g[G.IN_H], divisors.size - g[G.OUT_D] * g[G.OUT_H]
     room = np.int64(VECTOR_BYTES)
-    sums, line = np.full(g[OUT_W] + room, no_sum(grad_input)), np.full(n + room, no_sum(grad_input))
+    sums, line = np.full(g[G.OUT_W] + room, no_sum(grad_input)), np.full(n + room, no_sum(grad_input))
     for number in range(first, last):
         plane, d, h = row_of(number, depth, height)
         od0, od1, at_h = receivers[d], receivers[d + depth], 2 * depth + h
@@ -561,11 +519,11 @@ def avg_handed_out(first, last, grad_input, grad, g, divisors):
             rows.write_line(grad_input, to, grad_input, np.uintp((number - height) * n), np.uintp(n), line)
             continue
         if number == first or h == 0 or oh0 != receivers[at_h - 1] or oh1 != receivers[at_h - 1 + height]:
-            rows.fill(sums, ZERO, no_sum(grad_input), g[OUT_W])
+            rows.fill(sums, ZERO, no_sum(grad_input), g[G.OUT_W])
             for od in range(od0, od1):
                 for oh in range(oh0, oh1):
-                    row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
-                    factor = divisors[factors + od * g[OUT_H] + oh]
-                    add_shares(sums, grad, row, layout[rows.W_STEP], g[OUT_W], divisors, factor)
+                    row = plane_at(layout, plane) + od * layout[L.D_STEP] + oh * layout[L.H_STEP]
+                    factor = divisors[factors + od * g[G.OUT_H] + oh]
+                    add_shares(sums, grad, row, layout[L.W_STEP], g[G.OUT_W], divisors, factor)
             hand_out(line, sums, receivers, 2 * (depth + height), n)
         rows.write_line(grad_input, to, line, np.uintp(0), np.uintp(n), line)

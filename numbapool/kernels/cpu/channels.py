@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +21,12 @@ from numbapool.arguments import LARGEST_EXTENT, LARGEST_INT64
 from numbapool.geometry import BinPlan, WindowPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Call, run
 from numbapool.kernels.cpu.marks import no_mark
 from numbapool.kernels.cpu.rows import ONE_UP, ZERO
 from numbapool.kernels.cpu.schedule import AnyPlan
+from numbapool.kernels.cpu.tables import pixels as T
 from numbapool.kernels.cpu.taps import receivers_of, taps_along, taps_of
+from numbapool.kernels.cpu.threads import Call, run
 from numbapool.kernels.cpu.vectors import (
     accumulator_of,
     add,
@@ -53,33 +54,6 @@ GROUP = 4
 MOST_TAPS = 1 << 10
 
 
-class Pixels(NamedTuple):
-    """What a kernel knows, in a flat array: lengths in pixels, and where in it the tables of each axis are.
-
-    A table says, for each output along an axis, which is the first tap inside the input and how many there are; `step` is from
-    one to the next. A table of receivers says the same of the outputs that hold an input element.
-    """
-
-    channels: int
-    in_d: int
-    in_h: int
-    in_w: int
-    out_d: int
-    out_h: int
-    out_w: int
-    step_d: int
-    step_h: int
-    step_w: int
-    table_d: int
-    table_h: int
-    table_w: int
-
-
-(CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, STEP_D, STEP_H, STEP_W, TABLE_D, TABLE_H, TABLE_W) = range(
-    len(Pixels._fields)
-)
-
-
 @lru_cache(maxsize=512)
 def as_rows(plan: AnyPlan) -> WindowPlan | None:
     """The same windows over rows in which the channels take turns; None if windows do not move by one element."""
@@ -94,12 +68,12 @@ def as_rows(plan: AnyPlan) -> WindowPlan | None:
 
 def max_channels(plan: AnyPlan) -> Call:
     """Maximum of each window."""
-    return Call(fold_max, _out_rows(plan), _program(plan, False), ())
+    return Call(max_pixels, _out_rows(plan), _program(plan, False), ())
 
 
 def max_channels_with_indices(plan: AnyPlan) -> Call:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    return Call(mark_max, _out_rows(plan), _program(plan, False), (no_mark(plan),))
+    return Call(max_pixels_indices, _out_rows(plan), _program(plan, False), (no_mark(plan),))
 
 
 def avg_channels(
@@ -109,7 +83,7 @@ def avg_channels(
     divisors = divisors_of_pixels(plan, accumulator_of(dtype), count_include_pad, divisor_override)
     constants = (rows.with_rounding(divisors, is_rounded),)
     taps = prod(int(taps_of(axis).number.max(initial=0)) for axis in plan.axes)
-    return Call(sum_large if taps > MOST_TAPS else fold_mean, _out_rows(plan), _program(plan, False), constants)
+    return Call(avg_large_pixels if taps > MOST_TAPS else avg_pixels, _out_rows(plan), _program(plan, False), constants)
 
 
 def avg_channels_backward(
@@ -123,7 +97,7 @@ def avg_channels_backward(
     divisors = divisors_of_pixels(plan, accumulator_of(grad_input.dtype), count_include_pad, divisor_override)
     d, h, _ = plan.axes
     units = plan.planes * d.length * h.length
-    run(spread_mean, units, grad_input.size, grad_input, grad_output, _program(plan, True), divisors)
+    run(avg_pixels_backward, units, grad_input.size, grad_input, grad_output, _program(plan, True), divisors)
 
 
 def _out_rows(plan: AnyPlan) -> int:
@@ -133,14 +107,17 @@ def _out_rows(plan: AnyPlan) -> int:
 
 @lru_cache(maxsize=512)
 def _program(plan: AnyPlan, is_backward: bool) -> np.ndarray:
-    """What the kernels know of a plan, see `Pixels`."""
+    """What the kernels know of a plan, see `tables.pixels`."""
     tables = [(receivers_of if is_backward else taps_of)(axis) for axis in plan.axes]
-    ends = np.cumsum([len(Pixels._fields), *(2 * len(table.first) for table in tables)]).tolist()
-    d, h, w = plan.axes
-    lengths = d.length, h.length, w.length, d.out, h.out, w.out
-    header = Pixels._make([plan.channels, *lengths, *(table.step for table in tables), *ends[:3]])
     parts = [part for table in tables for part in (table.first, table.number)]
-    return np.concatenate([np.array(header, np.int64), *parts])
+    program = np.concatenate([np.zeros(T.FIELDS, np.int64), *parts])
+    program[T.CHANNELS] = plan.channels
+    program[[T.IN_D, T.IN_H, T.IN_W]] = [axis.length for axis in plan.axes]
+    program[[T.OUT_D, T.OUT_H, T.OUT_W]] = [axis.out for axis in plan.axes]
+    program[[T.STEP_D, T.STEP_H, T.STEP_W]] = [table.step for table in tables]
+    along_d, along_h, _ = (2 * len(table.first) for table in tables)
+    program[[T.TABLE_D, T.TABLE_H, T.TABLE_W]] = np.cumsum([T.FIELDS, along_d, along_h])
+    return program
 
 
 @lru_cache(maxsize=512)
@@ -178,9 +155,9 @@ def divided(vector, divisors, at, factor, like):
 @inlined
 def row_of_outputs(number, g):
     """Number of a row's image, and positions of its entries in the tables along d and h."""
-    slab = number // g[OUT_H]
-    image = slab // g[OUT_D]
-    return image, g[TABLE_D] + slab - image * g[OUT_D], g[TABLE_H] + number - slab * g[OUT_H]
+    slab = number // g[T.OUT_H]
+    image = slab // g[T.OUT_D]
+    return image, g[T.TABLE_D] + slab - image * g[T.OUT_D], g[T.TABLE_H] + number - slab * g[T.OUT_H]
 
 
 @inlined
@@ -199,7 +176,7 @@ def next_tap(i, j, k, rows_h, taps):
 @inlined
 def tap_at(g, corner, i, j, k):
     """Pixel of a tap in its image, `corner` being the first of the window."""
-    return corner + (i * g[STEP_D] * g[IN_H] + j * g[STEP_H]) * g[IN_W] + k * g[STEP_W]
+    return corner + (i * g[T.STEP_D] * g[T.IN_H] + j * g[T.STEP_H]) * g[T.IN_W] + k * g[T.STEP_W]
 
 
 @inlined
@@ -209,9 +186,7 @@ def rounded_up(n, width):
 
 
 @inlined
-def fold_group(
-    combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, stage, divisors, divisor, factor
-):
+def fold_group(combine, finish, out, to, end, x, a, b, c, d, taps, work, has_before, n, divisors, divisor, factor):
     """Fold up to `GROUP` pixels, and what the work array holds if anything is there before, to a pixel of n channels.
 
     The pixels are in ascending order. Nothing from `end` on is touched but channels of the pixel itself.
@@ -219,7 +194,8 @@ def fold_group(
     width, last = lanes(work), d
     if taps < GROUP:
         last = c if taps == 3 else b if taps == 2 else a
-    whole = n if last + rounded_up(n, width) <= x.size and to + rounded_up(n, width) <= end else n // width * width
+    stage = rounded_up(n, width)
+    whole = n if last + stage <= x.size and to + stage <= end else n // width * width
     column = np.uintp(0)
     if taps == GROUP and not has_before:
         while column < whole:
@@ -264,13 +240,13 @@ def fold_group(
 @inner
 def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor, identity):
     """Fold the windows of a row of outputs; the first pixel of its image is at `at`."""
-    width, n = lanes(work), np.uintp(g[CHANNELS])
-    rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
-    target, stage = np.uintp(to), rounded_up(n, width)
-    end = target + np.uintp(g[OUT_W]) * n
-    for ow in range(g[OUT_W]):
-        taps = g[g[TABLE_W] + g[OUT_W] + ow]
-        corner, left = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow], rows_d * rows_h * taps
+    width, n = lanes(work), np.uintp(g[T.CHANNELS])
+    rows_d, rows_h = g[d + g[T.OUT_D]], g[h + g[T.OUT_H]]
+    target, start, room = np.uintp(to), np.uintp(0), rounded_up(n, width)
+    end = target + np.uintp(g[T.OUT_W]) * n
+    for ow in range(g[T.OUT_W]):
+        taps = g[g[T.TABLE_W] + g[T.OUT_W] + ow]
+        corner, left = (g[d] * g[T.IN_H] + g[h]) * g[T.IN_W] + g[g[T.TABLE_W] + ow], rows_d * rows_h * taps
         if left == 0:
             nothing = finish(all_lanes(identity, work, work), divisors, ow, factor, work)
             store(work, np.uintp(0), nothing)
@@ -279,61 +255,27 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
         i, j, k, has_before = ZERO, ZERO, ZERO, False
         while left > 0:
             count = min(left, GROUP)
-            p = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+            p = np.uintp(at + tap_at(g, corner, i, j, k) * g[T.CHANNELS])
             q, r, s = p, p, p
             i, j, k = next_tap(i, j, k, rows_h, taps)
             if count > 1:
-                q = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                q = np.uintp(at + tap_at(g, corner, i, j, k) * g[T.CHANNELS])
                 i, j, k = next_tap(i, j, k, rows_h, taps)
             if count > 2:
-                r = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                r = np.uintp(at + tap_at(g, corner, i, j, k) * g[T.CHANNELS])
                 i, j, k = next_tap(i, j, k, rows_h, taps)
             if count > 3:
-                s = np.uintp(at + tap_at(g, corner, i, j, k) * g[CHANNELS])
+                s = np.uintp(at + tap_at(g, corner, i, j, k) * g[T.CHANNELS])
                 i, j, k = next_tap(i, j, k, rows_h, taps)
             left -= count
             if left > 0:
                 fold_group(
-                    combine,
-                    kept,
-                    work,
-                    np.uintp(0),
-                    stage,
-                    x,
-                    p,
-                    q,
-                    r,
-                    s,
-                    count,
-                    work,
-                    has_before,
-                    n,
-                    stage,
-                    divisors,
-                    ow,
-                    factor,
+                    combine, kept, work, start, room, x, p, q, r, s, count, work, has_before, n, divisors, ow, factor
                 )
                 has_before = True
             else:
                 fold_group(
-                    combine,
-                    finish,
-                    out,
-                    target,
-                    end,
-                    x,
-                    p,
-                    q,
-                    r,
-                    s,
-                    count,
-                    work,
-                    has_before,
-                    n,
-                    stage,
-                    divisors,
-                    ow,
-                    factor,
+                    combine, finish, out, target, end, x, p, q, r, s, count, work, has_before, n, divisors, ow, factor
                 )
         target += n
 
@@ -342,58 +284,58 @@ def fold_pixels(combine, finish, out, to, x, at, work, g, d, h, divisors, factor
 def work_size(g, like):
     """Elements of a pixel, and of a vector on its way to the end of one."""
     width = lanes(like)
-    return np.int64(rounded_up(np.uintp(g[CHANNELS]), width) + width)
+    return np.int64(rounded_up(np.uintp(g[T.CHANNELS]), width) + width)
 
 
 @entry
-def fold_max(first, last, out, x, g):
+def max_pixels(first, last, out, x, g):
     work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
-    size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
+    size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
         fold_pixels(larger, kept, out, number * out_row, x, image * size, work, g, d, h, work, work[0], lowest(x))
 
 
 @entry
-def fold_mean(first, last, out, x, g, divisors):
+def avg_pixels(first, last, out, x, g, divisors):
     work = np.full(work_size(g, np.full(1, no_sum(x))), no_sum(x))
-    size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
+    size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
-        factor = divisors[g[OUT_W] + (d - g[TABLE_D]) * g[OUT_H] + h - g[TABLE_H]]
+        factor = divisors[g[T.OUT_W] + (d - g[T.TABLE_D]) * g[T.OUT_H] + h - g[T.TABLE_H]]
         fold_pixels(add, divided, out, number * out_row, x, image * size, work, g, d, h, divisors, factor, no_sum(x))
 
 
 @entry
-def sum_large(first, last, out, x, g, divisors):
-    """`fold_mean` with sums that lose nothing however many terms they have."""
-    work, n = np.full(1, no_sum(x)), np.uintp(g[CHANNELS])
-    totals = np.full(g[CHANNELS], wide_sum(x))
-    size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
+def avg_large_pixels(first, last, out, x, g, divisors):
+    """`avg_pixels` with sums that lose nothing however many terms they have."""
+    work, n = np.full(1, no_sum(x)), np.uintp(g[T.CHANNELS])
+    totals = np.full(g[T.CHANNELS], wide_sum(x))
+    size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
-        factor = divisors[g[OUT_W] + (d - g[TABLE_D]) * g[OUT_H] + h - g[TABLE_H]]
-        for ow in range(g[OUT_W]):
-            corner = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow]
+        factor = divisors[g[T.OUT_W] + (d - g[T.TABLE_D]) * g[T.OUT_H] + h - g[T.TABLE_H]]
+        for ow in range(g[T.OUT_W]):
+            corner = (g[d] * g[T.IN_H] + g[h]) * g[T.IN_W] + g[g[T.TABLE_W] + ow]
             for c in range(n):
                 totals[c] = 0
-            for i in range(g[d + g[OUT_D]]):
-                for j in range(g[h + g[OUT_H]]):
-                    for k in range(g[g[TABLE_W] + g[OUT_W] + ow]):
-                        at = np.uintp(image * size + tap_at(g, corner, i, j, k) * g[CHANNELS])
+            for i in range(g[d + g[T.OUT_D]]):
+                for j in range(g[h + g[T.OUT_H]]):
+                    for k in range(g[g[T.TABLE_W] + g[T.OUT_W] + ow]):
+                        at = np.uintp(image * size + tap_at(g, corner, i, j, k) * g[T.CHANNELS])
                         for c in range(n):
                             totals[c] += element(x, at + c, work)
-            to, divisor = np.uintp(number * out_row + ow * g[CHANNELS]), divisors[ow] * factor
+            to, divisor = np.uintp(number * out_row + ow * g[T.CHANNELS]), divisors[ow] * factor
             for c in range(n):
                 total = work.dtype.type(totals[c])
                 put(out, to + c, quotient(total, divisor, divisors[divisors.size - 1] != 0))
 
 
 @entry
-def mark_max(first, last, out, indices, x, g, none):
+def max_pixels_indices(first, last, out, indices, x, g, none):
     work = np.full(work_size(g, np.full(1, lowest(x))), lowest(x))
     marks = np.full(work.size, none)
-    size, out_row = g[IN_D] * g[IN_H] * g[IN_W] * g[CHANNELS], g[OUT_W] * g[CHANNELS]
+    size, out_row = g[T.IN_D] * g[T.IN_H] * g[T.IN_W] * g[T.CHANNELS], g[T.OUT_W] * g[T.CHANNELS]
     for number in range(first, last):
         image, d, h = row_of_outputs(number, g)
         mark_pixels(out, indices, number * out_row, x, image * size, work, marks, g, d, h, lowest(x), none)
@@ -447,13 +389,13 @@ def mark_group(x, a, b, c, d, at, channels, taps, work, marks, is_first, n):
 @inner
 def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
     """Scan the windows of a row of outputs in row-major order for maxima and their positions in the plane."""
-    width, n = lanes(work), np.uintp(g[CHANNELS])
-    rows_d, rows_h = g[d + g[OUT_D]], g[h + g[OUT_H]]
+    width, n = lanes(work), np.uintp(g[T.CHANNELS])
+    rows_d, rows_h = g[d + g[T.OUT_D]], g[h + g[T.OUT_H]]
     target = np.uintp(to)
-    end = target + np.uintp(g[OUT_W]) * n
-    for ow in range(g[OUT_W]):
-        taps = g[g[TABLE_W] + g[OUT_W] + ow]
-        corner, left = (g[d] * g[IN_H] + g[h]) * g[IN_W] + g[g[TABLE_W] + ow], rows_d * rows_h * taps
+    end = target + np.uintp(g[T.OUT_W]) * n
+    for ow in range(g[T.OUT_W]):
+        taps = g[g[T.TABLE_W] + g[T.OUT_W] + ow]
+        corner, left = (g[d] * g[T.IN_H] + g[h]) * g[T.IN_W] + g[g[T.TABLE_W] + ow], rows_d * rows_h * taps
         if left == 0:
             rows.fill(work, ZERO, identity, np.int64(n))
             rows.fill(marks, ZERO, none, np.int64(n))
@@ -473,7 +415,7 @@ def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
                 s = tap_at(g, corner, i, j, k)
                 i, j, k = next_tap(i, j, k, rows_h, taps)
             left -= count
-            mark_group(x, p, q, r, s, at, g[CHANNELS], count, work, marks, is_first, n)
+            mark_group(x, p, q, r, s, at, g[T.CHANNELS], count, work, marks, is_first, n)
             is_first = False
         whole, column = rows.whole_vectors(n, target, end, width), np.uintp(0)
         while column < whole:
@@ -488,32 +430,32 @@ def mark_pixels(out, indices, to, x, at, work, marks, g, d, h, identity, none):
 
 
 @entry
-def spread_mean(first, last, grad_input, grad, g, divisors):
-    n, out_row, in_row = np.uintp(g[CHANNELS]), g[OUT_W] * g[CHANNELS], g[IN_W] * g[CHANNELS]
+def avg_pixels_backward(first, last, grad_input, grad, g, divisors):
+    n, out_row, in_row = np.uintp(g[T.CHANNELS]), g[T.OUT_W] * g[T.CHANNELS], g[T.IN_W] * g[T.CHANNELS]
     stage = np.full(work_size(g, np.full(1, no_sum(grad_input))), no_sum(grad_input))
     line = np.full(out_row + stage.size, no_sum(grad_input))
     width = lanes(line)
     for number in range(first, last):
-        slab = number // g[IN_H]
-        image = slab // g[IN_D]
-        d, h = g[TABLE_D] + slab - image * g[IN_D], g[TABLE_H] + number - slab * g[IN_H]
-        h_first, h_count = g[h], g[h + g[IN_H]]
-        is_same = number > first and h > g[TABLE_H] and h_first == g[h - 1] and h_count == g[h - 1 + g[IN_H]]
+        slab = number // g[T.IN_H]
+        image = slab // g[T.IN_D]
+        d, h = g[T.TABLE_D] + slab - image * g[T.IN_D], g[T.TABLE_H] + number - slab * g[T.IN_H]
+        h_first, h_count = g[h], g[h + g[T.IN_H]]
+        is_same = number > first and h > g[T.TABLE_H] and h_first == g[h - 1] and h_count == g[h - 1 + g[T.IN_H]]
         if not is_same:
             adds = False
-            for i in range(g[d + g[IN_D]]):
+            for i in range(g[d + g[T.IN_D]]):
                 for j in range(h_count):
-                    row = (g[d] + i * g[STEP_D]) * g[OUT_H] + h_first + j * g[STEP_H]
-                    at = (image * g[OUT_D] * g[OUT_H] + row) * out_row
-                    add_shares(line, grad, at, stage, g, divisors, divisors[g[OUT_W] + row], adds)
+                    row = (g[d] + i * g[T.STEP_D]) * g[T.OUT_H] + h_first + j * g[T.STEP_H]
+                    at = (image * g[T.OUT_D] * g[T.OUT_H] + row) * out_row
+                    add_shares(line, grad, at, stage, g, divisors, divisors[g[T.OUT_W] + row], adds)
                     adds = True
             if not adds:
                 rows.fill(line, ZERO, no_sum(grad_input), out_row)
         target = np.uintp(number * in_row)
         end = target + np.uintp(in_row)
-        for w in range(g[IN_W]):
-            source, count = np.uintp(g[g[TABLE_W] + w] * g[CHANNELS]), g[g[TABLE_W] + g[IN_W] + w]
-            step, column = np.uintp(g[STEP_W] * g[CHANNELS]), np.uintp(0)
+        for w in range(g[T.IN_W]):
+            source, count = np.uintp(g[g[T.TABLE_W] + w] * g[T.CHANNELS]), g[g[T.TABLE_W] + g[T.IN_W] + w]
+            step, column = np.uintp(g[T.STEP_W] * g[T.CHANNELS]), np.uintp(0)
             whole = rows.whole_vectors(n, target, end, width)
             while column < n:
                 vector = all_lanes(no_sum(grad_input), line, line)
@@ -534,9 +476,9 @@ def spread_mean(first, last, grad_input, grad, g, divisors):
 @inner
 def add_shares(line, grad, at, stage, g, divisors, factor, adds):
     """A row of gradients, divided, to a line, or if it `adds`, onto it."""
-    width, n, zero = lanes(line), np.uintp(g[CHANNELS]), line.dtype.type(0)
+    width, n, zero = lanes(line), np.uintp(g[T.CHANNELS]), line.dtype.type(0)
     source, target = np.uintp(at), np.uintp(0)
-    for ow in range(g[OUT_W]):
+    for ow in range(g[T.OUT_W]):
         divisor = all_lanes(divisors[ow] * factor, divisors, line)
         whole = n if source + rounded_up(n, width) <= grad.size else n // width * width
         column = np.uintp(0)

@@ -13,26 +13,18 @@ import numpy as np
 from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu.bins import bounds_of
 from numbapool.kernels.cpu.compile import entry, inlined
-from numbapool.kernels.cpu.launch import Call, Source, run
-from numbapool.kernels.cpu.rows import D_STEP, H_STEP, ONE, W_STEP, ZERO, plane_at
-from numbapool.kernels.cpu.schedule import (
-    IN_D,
-    IN_H,
-    IN_W,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    AnyPlan,
-    contiguous_out_layout,
-    geometry_of,
-)
+from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at
+from numbapool.kernels.cpu.schedule import AnyPlan, contiguous_out_layout, geometry_of
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.threads import Call, Source, run
 
 # What stands for an index that no element of the plane has.
 BAD = -2
 
 
 class CallInWindow(NamedTuple):
-    """A `launch.Call` that finds positions in the plane, which are then written as taps of the window."""
+    """A `threads.Call` that finds positions in the plane, which are then written as taps of the window."""
 
     call: Call
     plan: AnyPlan
@@ -105,21 +97,21 @@ def _windows(plan: AnyPlan) -> tuple[np.ndarray, np.ndarray]:
 @inlined
 def windows_of_row(number, g, table):
     """Plane of a row of outputs, positions in the table of its windows along d and h and of the first along w."""
-    slab = number // g[OUT_H]
-    plane = slab // g[OUT_D]
-    size = 2 * (g[OUT_D] + g[OUT_H] + g[OUT_W])
+    slab = number // g[G.OUT_H]
+    plane = slab // g[G.OUT_D]
+    size = 2 * (g[G.OUT_D] + g[G.OUT_H] + g[G.OUT_W])
     start = plane * size if table.size > size else ZERO
-    d, h = start + slab - plane * g[OUT_D], start + 2 * g[OUT_D] + number - slab * g[OUT_H]
-    return plane, d, h, start + 2 * (g[OUT_D] + g[OUT_H])
+    d, h = start + slab - plane * g[G.OUT_D], start + 2 * g[G.OUT_D] + number - slab * g[G.OUT_H]
+    return plane, d, h, start + 2 * (g[G.OUT_D] + g[G.OUT_H])
 
 
 @inlined
 def index_at(layout, number, g):
     """Where a row of outputs starts in an array of this layout."""
-    slab = number // g[OUT_H]
-    plane = slab // g[OUT_D]
-    at = plane_at(layout, plane) + (slab - plane * g[OUT_D]) * layout[D_STEP]
-    return at + (number - slab * g[OUT_H]) * layout[H_STEP]
+    slab = number // g[G.OUT_H]
+    plane = slab // g[G.OUT_D]
+    at = plane_at(layout, plane) + (slab - plane * g[G.OUT_D]) * layout[L.D_STEP]
+    return at + (number - slab * g[G.OUT_H]) * layout[L.H_STEP]
 
 
 @entry
@@ -127,18 +119,18 @@ def encode(first, last, taps, positions, g, table, steps, channels):
     """Taps of windows from positions in the plane."""
     for number in range(first, last):
         _, d, h, w = windows_of_row(number, g, table)
-        at = number * g[OUT_W] * channels
-        for o in range(g[OUT_W]):
+        at = number * g[G.OUT_W] * channels
+        for o in range(g[G.OUT_W]):
             for c in range(channels):
                 i = np.uintp(at + o * channels + c)
                 position, tap = positions[i], -ONE
                 if position >= 0:
-                    row = position // g[IN_W]
-                    in_d = row // g[IN_H]
+                    row = position // g[G.IN_W]
+                    in_d = row // g[G.IN_H]
                     i_d = (in_d - table[d]) // steps[0]
-                    i_h = (row - in_d * g[IN_H] - table[h]) // steps[1]
-                    i_w = (position - row * g[IN_W] - table[w + o]) // steps[2]
-                    tap = (i_d * table[h + g[OUT_H]] + i_h) * table[w + o + g[OUT_W]] + i_w
+                    i_h = (row - in_d * g[G.IN_H] - table[h]) // steps[1]
+                    i_w = (position - row * g[G.IN_W] - table[w + o]) // steps[2]
+                    tap = (i_d * table[h + g[G.OUT_H]] + i_h) * table[w + o + g[G.OUT_W]] + i_w
                 taps[i] = tap
 
 
@@ -147,21 +139,21 @@ def decode(first, last, positions, taps, layout, g, table, steps, channels, none
     """Positions in the plane from taps of windows."""
     for number in range(first, last):
         _, d, h, w = windows_of_row(number, g, table)
-        to = number * g[OUT_W] * channels
+        to = number * g[G.OUT_W] * channels
         at = to if channels > 1 else index_at(layout, number, g)
-        for o in range(g[OUT_W]):
+        for o in range(g[G.OUT_W]):
             for c in range(channels):
-                source = at + o * channels + c if channels > 1 else at + o * layout[W_STEP]
+                source = at + o * channels + c if channels > 1 else at + o * layout[L.W_STEP]
                 tap, position = np.int64(taps[np.uintp(source)]), -ONE
                 if tap != none:
-                    rows = tap // table[w + o + g[OUT_W]]
-                    i_d = rows // table[h + g[OUT_H]]
+                    rows = tap // table[w + o + g[G.OUT_W]]
+                    i_d = rows // table[h + g[G.OUT_H]]
                     in_d = table[d] + i_d * steps[0]
-                    in_h = table[h] + (rows - i_d * table[h + g[OUT_H]]) * steps[1]
-                    in_w = table[w + o] + (tap - rows * table[w + o + g[OUT_W]]) * steps[2]
-                    is_inside = 0 <= in_d < g[IN_D] and 0 <= in_h < g[IN_H] and 0 <= in_w < g[IN_W]
-                    position = (in_d * g[IN_H] + in_h) * g[IN_W] + in_w
-                    if not is_inside or i_d >= table[d + g[OUT_D]]:
+                    in_h = table[h] + (rows - i_d * table[h + g[G.OUT_H]]) * steps[1]
+                    in_w = table[w + o] + (tap - rows * table[w + o + g[G.OUT_W]]) * steps[2]
+                    is_inside = 0 <= in_d < g[G.IN_D] and 0 <= in_h < g[G.IN_H] and 0 <= in_w < g[G.IN_W]
+                    position = (in_d * g[G.IN_H] + in_h) * g[G.IN_W] + in_w
+                    if not is_inside or i_d >= table[d + g[G.OUT_D]]:
                         position = np.int64(BAD)
                 positions[np.uintp(to + o * channels + c)] = position
 
@@ -170,33 +162,33 @@ def decode(first, last, positions, taps, layout, g, table, steps, channels, none
 def widen(first, last, out, positions, layout, g, first_of_plane, step_d, step_h, step_w):
     """Positions in the whole array from those in the plane."""
     for number in range(first, last):
-        plane = number // (g[OUT_H] * g[OUT_D])
+        plane = number // (g[G.OUT_H] * g[G.OUT_D])
         at = index_at(layout, number, g)
-        for o in range(g[OUT_W]):
-            position = positions[np.uintp(at + o * layout[W_STEP])]
+        for o in range(g[G.OUT_W]):
+            position = positions[np.uintp(at + o * layout[L.W_STEP])]
             index = np.int64(position)
             if position >= 0:
-                row = position // g[IN_W]
-                d = row // g[IN_H]
-                index = first_of_plane[plane] + d * step_d + (row - d * g[IN_H]) * step_h
-                index += (position - row * g[IN_W]) * step_w
-            out[np.uintp(number * g[OUT_W] + o)] = index
+                row = position // g[G.IN_W]
+                d = row // g[G.IN_H]
+                index = first_of_plane[plane] + d * step_d + (row - d * g[G.IN_H]) * step_h
+                index += (position - row * g[G.IN_W]) * step_w
+            out[np.uintp(number * g[G.OUT_W] + o)] = index
 
 
 @entry
 def narrow(first, last, out, indices, layout, g, first_of_plane, step_d, step_h, step_w, bad):
     """Positions in the plane from those in the whole array, whose axes have these steps, in any order."""
     for number in range(first, last):
-        plane = number // (g[OUT_H] * g[OUT_D])
+        plane = number // (g[G.OUT_H] * g[G.OUT_D])
         at = index_at(layout, number, g)
-        for o in range(g[OUT_W]):
-            index = np.int64(indices[np.uintp(at + o * layout[W_STEP])])
+        for o in range(g[G.OUT_W]):
+            index = np.int64(indices[np.uintp(at + o * layout[L.W_STEP])])
             position = index
             if index != -1:
-                d = index // step_d % g[IN_D] if g[IN_D] > 1 else ZERO
-                h = index // step_h % g[IN_H] if g[IN_H] > 1 else ZERO
-                w = index // step_w % g[IN_W] if g[IN_W] > 1 else ZERO
-                position = (d * g[IN_H] + h) * g[IN_W] + w
+                d = index // step_d % g[G.IN_D] if g[G.IN_D] > 1 else ZERO
+                h = index // step_h % g[G.IN_H] if g[G.IN_H] > 1 else ZERO
+                w = index // step_w % g[G.IN_W] if g[G.IN_W] > 1 else ZERO
+                position = (d * g[G.IN_H] + h) * g[G.IN_W] + w
                 if index < 0 or first_of_plane[plane] + d * step_d + h * step_h + w * step_w != index:
                     bad[0] = 1
-            out[np.uintp(number * g[OUT_W] + o)] = position
+            out[np.uintp(number * g[G.OUT_W] + o)] = position

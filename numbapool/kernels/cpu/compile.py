@@ -112,7 +112,7 @@ def cache_directories() -> Iterator[Path]:
 def environment_digest() -> str:
     """Digest of what machine code depends on besides the function and the processor: sources, versions, switches."""
     digest = hashlib.sha256()
-    for path in sorted([*KERNELS.glob("*.py"), *(KERNELS / "cpu").glob("*.py")]):
+    for path in sorted([*KERNELS.glob("*.py"), *(KERNELS / "cpu").rglob("*.py")]):
         digest.update(f"{path.relative_to(KERNELS)}\0".encode() + path.read_bytes() + b"\0")
     switches = (config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
     digest.update(repr((sys.version, np.__version__, numba.__version__, llvmlite.__version__, switches)).encode())

@@ -1,28 +1,27 @@
 """Operations for code that Numba compiles: a plan and its kernels in one call, without Python, on contiguous arrays of floats.
 
 The same kernels and the same schedules as elsewhere, run in the thread that calls: who calls from a `prange` has threads
-already. Arrays are flat; shapes and arguments are checked before (see `numbapool.jit`). There may be no planes, which schedules
-know nothing of. Compiled code is cached on disk like that of kernels: without, a first call of a maximum took 10 s, with it 5.
+already. Arrays are flat; shapes and arguments are checked before (see `numbapool.jit`). There may be no planes. Compiled code
+is cached on disk like that of kernels: without, a first call of a maximum took 10 s, with it 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from numbapool.kernels import windows
-from numbapool.kernels.cpu import avg, bins, indexed, lp, schedule, spread, taps
+from numbapool.kernels.compilable import COMPILABLE
+from numbapool.kernels.cpu import avg, indexed, lp
 from numbapool.kernels.cpu import max as maxima
-from numbapool.kernels.cpu.compile import entry, inner
+from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.rows import ZERO
 from numbapool.kernels.cpu.schedule import (
     DENSE,
     FLAT,
-    ROWS_FIRST,
+    ROWS,
     STRIDED,
     WHOLE,
     WINDOWS,
@@ -36,52 +35,9 @@ from numbapool.kernels.cpu.schedule import (
 )
 from numbapool.kernels.elements import REVERSED
 
-# What plans are made with is plain Python elsewhere.
-PLANNING: tuple[Callable[..., Any], ...] = (
-    windows.first_tap,
-    windows.end_tap,
-    windows._reach,
-    windows.holds_all_windows,
-    schedule._are_flat,
-    schedule._blocks,
-    schedule._columns,
-    schedule._is_flat,
-    schedule._is_kept,
-    schedule._simplified,
-    schedule._stack_block,
-    schedule._tables,
-    schedule._taps,
-    schedule.algorithm_for,
-    schedule.contiguous_layout_of,
-    schedule.describe,
-    schedule.flattened,
-    schedule.geometry_of_planes,
-    schedule.holds_axis,
-    schedule.is_whole,
-    schedule.joined,
-    schedule.out_plane_size,
-    schedule.plane_size,
-    schedule.schedule_of_planes,
-    schedule.simplified,
-    spread._kind_of,
-    spread._simplified,
-    spread.inverse,
-    spread.phases_of,
-    spread.simplified_for_spread,
-    spread.spread_program,
-    taps.inside_range,
-    taps.receivers_along,
-    taps.taps_along,
-    bins.receivers_program,
-    avg.backward_program,
-    avg.divisors_of,
-    avg.factor_of_rows,
-    avg.factors_of,
-    avg.is_handed_out,
-    indexed.block_of,
-)
-for _function in PLANNING:
+for _function in COMPILABLE:
     register_jitable(fastmath=False)(_function)
+
 
 # Marks are int32 here, so that each kernel is compiled once. They serve planes of up to so many elements; see `marks.no_mark`.
 NO_MARK = np.int32(-(1 << 30))
@@ -120,31 +76,42 @@ def flat_of(words: str) -> Any:
 flat, flat_reversed = flat_of(""), flat_of(REVERSED)
 
 
+def kernel_of(kernels: dict[int, Any]) -> Any:
+    """For compiled code, where no dictionary holds functions: `kernels[algorithm](0, units, *arguments)`."""
+    flat, rows, dense, strided = kernels[FLAT], kernels[ROWS], kernels[DENSE], kernels[STRIDED]
+    whole, windows = kernels[WHOLE], kernels[WINDOWS]
+
+    @inlined
+    def run(algorithm, units, arguments):
+        if algorithm == FLAT:
+            flat(ZERO, units, *arguments)
+        elif algorithm == ROWS:
+            rows(ZERO, units, *arguments)
+        elif algorithm == DENSE:
+            dense(ZERO, units, *arguments)
+        elif algorithm == STRIDED:
+            strided(ZERO, units, *arguments)
+        elif algorithm == WHOLE:
+            whole(ZERO, units, *arguments)
+        else:
+            windows(ZERO, units, *arguments)
+
+    return run
+
+
+run_max, run_avg = kernel_of(maxima.KERNELS), kernel_of(avg.KERNELS)
+
+
 @entry
 def max_pool(out, x, planes):
     """`max.max_pool`."""
-    if planes.number == 0:
-        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, False)
-    if algorithm == FLAT:
-        maxima.max_flat(ZERO, units, out, x, program)
-    elif algorithm == ROWS_FIRST:
-        maxima.max_rows(ZERO, units, out, x, program)
-    elif algorithm == DENSE:
-        maxima.max_dense(ZERO, units, out, x, program)
-    elif algorithm == STRIDED:
-        maxima.max_strided(ZERO, units, out, x, program)
-    elif algorithm == WHOLE:
-        maxima.max_whole(ZERO, units, out, x, program)
-    else:
-        maxima.max_windows(ZERO, units, out, x, program)
+    run_max(algorithm, units, (out, x, program))
 
 
 @entry
 def max_pool_with_indices(out, indices, x, planes):
     """`max.max_pool_with_indices`, of planes of up to `LARGEST_MARKED` elements."""
-    if planes.number == 0:
-        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, True)
     if algorithm == WHOLE:
         maxima.max_whole_indices(ZERO, units, out, indices, x, program, NO_MARK)
@@ -157,8 +124,6 @@ def max_pool_with_indices(out, indices, x, planes):
 @entry
 def scatter_add(grad_input, grad_output, indices, planes):
     """`indexed.scatter_add`: whether all indices are in their planes."""
-    if planes.number == 0:
-        return True
     size, block, bad = plane_size(planes), indexed.block_of(planes, 1), np.zeros(1, np.int64)
     if block == size:
         out_size = out_plane_size(planes)
@@ -173,8 +138,6 @@ def scatter_add(grad_input, grad_output, indices, planes):
 @entry
 def max_pool_backward(grad_input, grad_output, x, planes):
     """`indexed.max_pool_backward`."""
-    if planes.number == 0:
-        return
     algorithm, _, program = schedule_of_planes(planes, x.itemsize, True, True)
     block = indexed.block_of(planes, 1)
     units = planes.number * -(-plane_size(planes) // block)
@@ -192,30 +155,15 @@ def max_pool_backward(grad_input, grad_output, x, planes):
 @entry
 def avg_pool(out, x, planes, count_include_pad, divisor):
     """`avg.avg_pool`; a divisor of 0 means the number of elements."""
-    if planes.number == 0:
-        return
     algorithm, units, program = schedule_of_planes(planes, x.itemsize, True, False)
     divisors = avg.divisors_of(planes, algorithm, program, out, False, count_include_pad, divisor)
     divisors = np.append(divisors, out.dtype.type(0))  # no rounding
-    if algorithm == FLAT:
-        avg.avg_flat(ZERO, units, out, x, program, divisors)
-    elif algorithm == ROWS_FIRST:
-        avg.avg_rows(ZERO, units, out, x, program, divisors)
-    elif algorithm == DENSE:
-        avg.avg_dense(ZERO, units, out, x, program, divisors)
-    elif algorithm == STRIDED:
-        avg.avg_strided(ZERO, units, out, x, program, divisors)
-    elif algorithm == WHOLE:
-        avg.avg_whole(ZERO, units, out, x, program, divisors)
-    else:
-        avg.avg_windows(ZERO, units, out, x, program, divisors)
+    run_avg(algorithm, units, (out, x, program, divisors))
 
 
 @entry
 def avg_pool_backward(grad_input, grad_output, planes, count_include_pad, divisor):
     """`avg.avg_pool_backward`."""
-    if planes.number == 0:
-        return
     way, units, program, divisors = avg.backward_program(planes, grad_input, True, count_include_pad, divisor)
     if way == avg.SPREAD:
         avg.avg_spread(ZERO, units, grad_input, grad_output, program, divisors)
@@ -228,26 +176,43 @@ def avg_pool_backward(grad_input, grad_output, planes, count_include_pad, diviso
 @entry
 def lp_pool(out, x, planes, power, is_norm):
     """`lp.lp_pool`."""
-    if planes.number == 0:
-        return
     size, out_size = plane_size(planes), out_plane_size(planes)
     scale = out.dtype.type(1 if is_norm else _taps(planes))
     if power != np.inf and is_whole(planes):
-        divisor = np.float64(1 if is_norm else size)
-        lp.sum_powers(ZERO, planes.number, out, x, size, power, is_norm, divisor)
+        lp.sum_powers(ZERO, planes.number, out, x, size, power, is_norm, np.float64(1 if is_norm else size))
         lp.take_root(ZERO, _units(out.size), out, scale, 1 / power, out.size)
         return
-    most = max(1, min(planes.number, lp.PART_ELEMENTS // size))
+    most = _planes_at_a_time(planes)
     powers = np.empty(most * size, x.dtype)
     for first in range(0, planes.number, most):
-        part = Planes(min(most, planes.number - first), planes.d, planes.h, planes.w)
-        elements = x[first * size : (first + part.number) * size]
-        own = out[first * out_size : (first + part.number) * out_size]
+        part = _part(planes, first, most)
+        elements, own = _planes(x, part, first, size), _planes(out, part, first, out_size)
         _fold_powers(own, powers[: elements.size], elements, part, power, is_norm)
         if power == np.inf:
             lp.not_below_zero(ZERO, _units(own.size), own, own.size)
         else:
             lp.take_root(ZERO, _units(own.size), own, scale, 1 / power, own.size)
+
+
+@entry
+def lp_pool_backward(grad_input, grad_output, x, planes, power, is_norm):
+    """`lp.lp_pool_backward`."""
+    size, out_size, most = plane_size(planes), out_plane_size(planes), _planes_at_a_time(planes)
+    scale, is_largest = grad_input.dtype.type(1 if is_norm else _taps(planes)), power == np.inf
+    powers, sums = np.empty(most * size, x.dtype), np.empty(most * out_size, x.dtype)
+    for first in range(0, planes.number, most):
+        part = _part(planes, first, most)
+        elements, inputs = _planes(x, part, first, size), _planes(grad_input, part, first, size)
+        gradient = _planes(grad_output, part, first, out_size)
+        own = sums[: gradient.size]
+        _fold_powers(own, powers[: elements.size], elements, part, power, is_norm)
+        if is_largest:
+            max_pool_backward(inputs, gradient, powers[: elements.size], part)
+        else:
+            lp.weigh(ZERO, _units(own.size), own, gradient, scale, 1 / power - 1, own.size)
+            avg_pool_backward(inputs, own, part, True, 1 if is_norm else 0)
+        exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
+        lp.times_powers(ZERO, _units(inputs.size), inputs, elements, exponent, is_magnitude, is_largest, inputs.size)
 
 
 @inner
@@ -261,37 +226,28 @@ def _fold_powers(sums, powers, elements, part, power, is_norm):
         avg_pool(sums, powers, part, True, 1 if is_norm else 0)
 
 
-@entry
-def lp_pool_backward(grad_input, grad_output, x, planes, power, is_norm):
-    """`lp.lp_pool_backward`."""
-    if planes.number == 0:
-        return
-    size, out_size = plane_size(planes), out_plane_size(planes)
-    scale, is_largest = grad_input.dtype.type(1 if is_norm else _taps(planes)), power == np.inf
-    most = max(1, min(planes.number, lp.PART_ELEMENTS // size))
-    powers, sums = np.empty(most * size, x.dtype), np.empty(most * out_size, x.dtype)
-    for first in range(0, planes.number, most):
-        part = Planes(min(most, planes.number - first), planes.d, planes.h, planes.w)
-        n = part.number * out_size
-        elements = x[first * size : (first + part.number) * size]
-        inputs = grad_input[first * size : (first + part.number) * size]
-        gradient = grad_output[first * out_size :][:n]
-        _fold_powers(sums[:n], powers[: elements.size], elements, part, power, is_norm)
-        if is_largest:
-            max_pool_backward(inputs, gradient, powers[: elements.size], part)
-        else:
-            lp.weigh(ZERO, _units(n), sums[:n], gradient, scale, 1 / power - 1, n)
-            avg_pool_backward(inputs, sums[:n], part, True, 1 if is_norm else 0)
-        exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
-        lp.times_powers(ZERO, _units(inputs.size), inputs, elements, exponent, is_magnitude, is_largest, inputs.size)
+@inlined
+def _planes_at_a_time(planes):
+    return max(1, min(planes.number, lp.PART_ELEMENTS // plane_size(planes)))
 
 
-@inner
+@inlined
+def _part(planes, first, most):
+    return Planes(min(most, planes.number - first), planes.d, planes.h, planes.w)
+
+
+@inlined
+def _planes(array, part, first, size):
+    """The planes of a part, of `size` elements each, in an array of all planes."""
+    return array[first * size : (first + part.number) * size]
+
+
+@inlined
 def _taps(planes):
     return np.float64(planes.d.kernel) * planes.h.kernel * planes.w.kernel
 
 
-@inner
+@inlined
 def _units(size):
     """Units of work of the kernels over elements."""
     return -(-size // lp.UNIT_ELEMENTS)

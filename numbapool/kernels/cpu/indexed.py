@@ -11,50 +11,18 @@ from functools import lru_cache
 import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
+from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.codes import in_plane, no_tap
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Source, run
 from numbapool.kernels.cpu.marks import mark_unit, no_mark
 from numbapool.kernels.cpu.max import max_pool_with_indices, scan_window
 from numbapool.kernels.cpu.pull import is_pulled, pull_gradients
 from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at, touching
 from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    COLS,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
     FEWEST_UNITS,
-    FOLDED,
-    IN_D,
-    IN_H,
-    IN_W,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LAYOUT,
-    LAYOUT_FIELDS,
-    OD,
-    OH,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    OW,
-    PITCH,
-    ROWS,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
-    UNIT_COUNT,
-    UNIT_FIELDS,
-    UNITS,
     WHOLE,
     WINDOWS,
-    WORK_SIZE,
     AnyPlan,
     Planes,
     contiguous_layout,
@@ -65,6 +33,10 @@ from numbapool.kernels.cpu.schedule import (
     schedule_of,
     with_layout,
 )
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
+from numbapool.kernels.cpu.threads import Source, run
 from numbapool.kernels.cpu.vectors import element, is_summed_in, lowest, no_sum, sums_of
 from numbapool.kernels.elements import value_dtype
 
@@ -112,7 +84,7 @@ def max_pool_backward(plan: AnyPlan, grad_output: Source, x: Source, grad_input:
         return
     block = _block(plan)
     kernel = scan_and_scatter if schedule.algorithm == WINDOWS else mark_and_scatter
-    program = with_layout(schedule.program, LAYOUT, layout)
+    program = with_layout(schedule.program, layout)
     arguments = flat, program, block, no_mark(plan)
     run(
         kernel,
@@ -204,11 +176,10 @@ def _block(plan: WindowPlan) -> int:
     return block_of(planes_of(plan), plan.channels)
 
 
+@compilable
 def block_of(planes: Planes, channels: int) -> int:
     """Input elements that one unit of work owns: whole rows of windows where it can be, that fit the second-level cache, and
     several times what windows reach beyond them, because outputs there are read by two owners.
-
-    Written in what Numba, too, can compile, as in `schedule`.
     """
     d, h, w = planes.d, planes.h, planes.w
     reach_d, reach_h = (d.kernel - 1) * d.dilation, (h.kernel - 1) * h.dilation
@@ -223,22 +194,22 @@ def block_of(planes: Planes, channels: int) -> int:
 @inlined
 def windows_of_range(g, first, last):
     """Ranges of windows along d, h and w that may read flat positions first <= i < last of a plane."""
-    if last - first == g[IN_D] * g[IN_H] * g[IN_W]:  # spares small planes 16 divisions, 0.1 us
-        return ZERO, g[OUT_D], ZERO, g[OUT_H], ZERO, g[OUT_W]
-    row0, row1 = first // g[IN_W], (last - 1) // g[IN_W]
-    d0, d1 = row0 // g[IN_H], row1 // g[IN_H]
-    h0, h1 = (row0 - d0 * g[IN_H], row1 - d1 * g[IN_H]) if d0 == d1 else (ZERO, g[IN_H] - 1)
-    w0, w1 = (first - row0 * g[IN_W], last - 1 - row1 * g[IN_W]) if row0 == row1 else (ZERO, g[IN_W] - 1)
-    od0, od1 = touching(g[IN_D], g[OUT_D], g[KERNEL_D], g[STRIDE_D], g[DILATION_D], g[BEFORE_D], d0, d1)
-    oh0, oh1 = touching(g[IN_H], g[OUT_H], g[KERNEL_H], g[STRIDE_H], g[DILATION_H], g[BEFORE_H], h0, h1)
-    ow0, ow1 = touching(g[IN_W], g[OUT_W], g[KERNEL_W], g[STRIDE_W], g[DILATION_W], g[BEFORE_W], w0, w1)
+    if last - first == g[G.IN_D] * g[G.IN_H] * g[G.IN_W]:  # spares small planes 16 divisions, 0.1 us
+        return ZERO, g[G.OUT_D], ZERO, g[G.OUT_H], ZERO, g[G.OUT_W]
+    row0, row1 = first // g[G.IN_W], (last - 1) // g[G.IN_W]
+    d0, d1 = row0 // g[G.IN_H], row1 // g[G.IN_H]
+    h0, h1 = (row0 - d0 * g[G.IN_H], row1 - d1 * g[G.IN_H]) if d0 == d1 else (ZERO, g[G.IN_H] - 1)
+    w0, w1 = (first - row0 * g[G.IN_W], last - 1 - row1 * g[G.IN_W]) if row0 == row1 else (ZERO, g[G.IN_W] - 1)
+    od0, od1 = touching(g[G.IN_D], g[G.OUT_D], g[G.KERNEL_D], g[G.STRIDE_D], g[G.DILATION_D], g[G.BEFORE_D], d0, d1)
+    oh0, oh1 = touching(g[G.IN_H], g[G.OUT_H], g[G.KERNEL_H], g[G.STRIDE_H], g[G.DILATION_H], g[G.BEFORE_H], h0, h1)
+    ow0, ow1 = touching(g[G.IN_W], g[G.OUT_W], g[G.KERNEL_W], g[G.STRIDE_W], g[G.DILATION_W], g[G.BEFORE_W], w0, w1)
     return od0, od1, oh0, oh1, ow0, ow1
 
 
 @inlined
 def own_range(number, g, block):
     """Plane and range of elements in it that a unit of work owns, and their position."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    plane_size = g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
     blocks = (plane_size + block - 1) // block
     plane = number // blocks
     first = (number - plane * blocks) * block
@@ -275,30 +246,15 @@ def hand_over(grad_input, to, sums, n):
 
 
 @inner
-def scatter_rows(
-    sums,
-    to,
-    first,
-    owned,
-    plane_size,
-    grad,
-    at,
-    row_step,
-    step,
-    indices,
-    index_at,
-    index_row_step,
-    index_step,
-    rows,
-    n,
-):
-    """Add rows of n gradients to the elements that their indices name, of `owned` from `first` on, which is at `to`.
+def scatter_rows(sums, to, first, owned, plane_size, grad, at, steps, indices, index_at, index_steps, count, n):
+    """Add `count` rows of n gradients to the elements that their indices name, of `owned` from `first` on, which is at `to`.
 
     Others are passed over. Returns whether any index is outside the plane, -1 apart.
     """
     is_bad = False
     target, size = np.uintp(to), np.uintp(owned)
-    for r in range(rows):
+    (row_step, step), (index_row_step, index_step) = steps, index_steps
+    for r in range(count):
         i, j = at + r * row_step, index_at + r * index_row_step
         for o in range(n):
             index = np.int64(indices[np.uintp(j + o * index_step)])
@@ -337,32 +293,20 @@ def scatter_planes(first, last, grad_input, grad, indices, plane_size, out_plane
 @entry
 def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, block, bad):
     """Gradients to the positions that indices name."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    plane_size = g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
+    steps, index_steps = (layout[L.H_STEP], layout[L.W_STEP]), (index_layout[L.H_STEP], index_layout[L.W_STEP])
     sums = own_sums(grad_input, block)
     for number in range(first, last):
         plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
-            at = plane_at(layout, plane) + od * layout[rows.D_STEP]
-            at += oh0 * layout[rows.H_STEP] + ow0 * layout[rows.W_STEP]
-            index_at = plane_at(index_layout, plane) + od * index_layout[rows.D_STEP]
-            index_at += oh0 * index_layout[rows.H_STEP] + ow0 * index_layout[rows.W_STEP]
+            at = plane_at(layout, plane) + od * layout[L.D_STEP]
+            at += oh0 * layout[L.H_STEP] + ow0 * layout[L.W_STEP]
+            index_at = plane_at(index_layout, plane) + od * index_layout[L.D_STEP]
+            index_at += oh0 * index_layout[L.H_STEP] + ow0 * index_layout[L.W_STEP]
+            size, high, wide = own1 - own0, oh1 - oh0, ow1 - ow0
             if scatter_rows(
-                sums,
-                sums_at,
-                own0,
-                own1 - own0,
-                plane_size,
-                grad,
-                at,
-                layout[rows.H_STEP],
-                layout[rows.W_STEP],
-                indices,
-                index_at,
-                index_layout[rows.H_STEP],
-                index_layout[rows.W_STEP],
-                oh1 - oh0,
-                ow1 - ow0,
+                sums, sums_at, own0, size, plane_size, grad, at, steps, indices, index_at, index_steps, high, wide
             ):
                 bad[0] = 1
         hand_over(grad_input, to, sums, own1 - own0)
@@ -371,26 +315,26 @@ def scatter(first, last, grad_input, grad, layout, indices, index_layout, g, blo
 @entry
 def scatter_taps(first, last, grad_input, grad, layout, taps, tap_layout, g, block, distances, none, bad):
     """Gradients to the taps of their windows that are named."""
-    plane_size, sums = np.uintp(g[IN_D] * g[IN_H] * g[IN_W]), own_sums(grad_input, block)
+    plane_size, sums = np.uintp(g[G.IN_D] * g[G.IN_H] * g[G.IN_W]), own_sums(grad_input, block)
     known = np.uintp(distances.size)
     for number in range(first, last):
         plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         owned, target, is_bad = np.uintp(own1 - own0), np.uintp(sums_at), False
         for od in range(od0, od1):
-            at = plane_at(layout, plane) + od * layout[rows.D_STEP] + ow0 * layout[rows.W_STEP]
-            tap_at = plane_at(tap_layout, plane) + od * tap_layout[rows.D_STEP] + ow0 * tap_layout[rows.W_STEP]
-            slab = (od * g[STRIDE_D] - g[BEFORE_D]) * g[IN_H] - g[BEFORE_H]
+            at = plane_at(layout, plane) + od * layout[L.D_STEP] + ow0 * layout[L.W_STEP]
+            tap_at = plane_at(tap_layout, plane) + od * tap_layout[L.D_STEP] + ow0 * tap_layout[L.W_STEP]
+            slab = (od * g[G.STRIDE_D] - g[G.BEFORE_D]) * g[G.IN_H] - g[G.BEFORE_H]
             for oh in range(oh0, oh1):
-                start = (slab + oh * g[STRIDE_H]) * g[IN_W] - g[BEFORE_W] + ow0 * g[STRIDE_W] - own0
-                i, j = at + oh * layout[rows.H_STEP], tap_at + oh * tap_layout[rows.H_STEP]
+                start = (slab + oh * g[G.STRIDE_H]) * g[G.IN_W] - g[G.BEFORE_W] + ow0 * g[G.STRIDE_W] - own0
+                i, j = at + oh * layout[L.H_STEP], tap_at + oh * tap_layout[L.H_STEP]
                 for o in range(ow1 - ow0):
-                    tap = np.uintp(taps[np.uintp(j + o * tap_layout[rows.W_STEP])])
+                    tap = np.uintp(taps[np.uintp(j + o * tap_layout[L.W_STEP])])
                     if tap < known:
-                        distance = start + o * g[STRIDE_W] + distances[tap]
+                        distance = start + o * g[G.STRIDE_W] + distances[tap]
                         position = np.uintp(distance)
                         if position < owned:
-                            sums[target + position] += element(grad, np.uintp(i + o * layout[rows.W_STEP]), sums)
+                            sums[target + position] += element(grad, np.uintp(i + o * layout[L.W_STEP]), sums)
                         else:
                             is_bad |= np.uintp(distance + own0) >= plane_size
                     else:
@@ -403,7 +347,7 @@ def scatter_taps(first, last, grad_input, grad, layout, taps, tap_layout, g, blo
 @entry
 def scatter_pixels(first, last, grad_input, grad, indices, g, block, channels, bad):
     """`scatter` of arrays whose channels lie side by side."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
+    plane_size = g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
     n, sums = np.uintp(channels), own_sums(grad_input, block * channels)
     for number in range(first, last):
         plane, own0, own1, to = own_range(number, g, block)
@@ -413,7 +357,7 @@ def scatter_pixels(first, last, grad_input, grad, indices, g, block, channels, b
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
-                at = np.uintp((((plane * g[OUT_D] + od) * g[OUT_H] + oh) * g[OUT_W] + ow0) * channels)
+                at = np.uintp((((plane * g[G.OUT_D] + od) * g[G.OUT_H] + oh) * g[G.OUT_W] + ow0) * channels)
                 for _ in range(ow0, ow1):
                     for c in range(n):
                         index = np.int64(indices[at + c])
@@ -445,90 +389,81 @@ def gather_planes(first, last, out, x, indices, plane_size, out_plane_size, bad,
 @entry
 def gather_rows(first, last, out, x, layout, indices, index_layout, g, bad, none):
     """Elements from the positions that indices name; a unit is a row of outputs."""
-    slab_size = g[IN_H] * g[IN_W]
-    size, zero = np.uintp(g[IN_D] * slab_size), out.dtype.type(0)
-    is_flat = layout[rows.W_STEP] == 1 and layout[rows.H_STEP] == g[IN_W] and layout[rows.D_STEP] == slab_size
+    slab_size = g[G.IN_H] * g[G.IN_W]
+    size, zero = np.uintp(g[G.IN_D] * slab_size), out.dtype.type(0)
+    is_flat = layout[L.W_STEP] == 1 and layout[L.H_STEP] == g[G.IN_W] and layout[L.D_STEP] == slab_size
     for number in range(first, last):
-        slab = number // g[OUT_H]
-        plane = slab // g[OUT_D]
+        slab = number // g[G.OUT_H]
+        plane = slab // g[G.OUT_D]
         at = plane_at(layout, plane)
-        index_at = plane_at(index_layout, plane) + (slab - plane * g[OUT_D]) * index_layout[rows.D_STEP]
-        index_at += (number - slab * g[OUT_H]) * index_layout[rows.H_STEP]
-        for o in range(g[OUT_W]):
-            index, value = np.int64(indices[np.uintp(index_at + o * index_layout[rows.W_STEP])]), zero
+        index_at = plane_at(index_layout, plane) + (slab - plane * g[G.OUT_D]) * index_layout[L.D_STEP]
+        index_at += (number - slab * g[G.OUT_H]) * index_layout[L.H_STEP]
+        for o in range(g[G.OUT_W]):
+            index, value = np.int64(indices[np.uintp(index_at + o * index_layout[L.W_STEP])]), zero
             if np.uintp(index) < size:
                 position = index
                 if not is_flat:
-                    row = index // g[IN_W]
-                    d = row // g[IN_H]
-                    position = d * layout[rows.D_STEP] + (row - d * g[IN_H]) * layout[rows.H_STEP]
-                    position += (index - row * g[IN_W]) * layout[rows.W_STEP]
+                    row = index // g[G.IN_W]
+                    d = row // g[G.IN_H]
+                    position = d * layout[L.D_STEP] + (row - d * g[G.IN_H]) * layout[L.H_STEP]
+                    position += (index - row * g[G.IN_W]) * layout[L.W_STEP]
                 value = x[np.uintp(at + position)]
             elif index != none:
                 bad[0] = 1
-            out[np.uintp(number * g[OUT_W] + o)] = value
+            out[np.uintp(number * g[G.OUT_W] + o)] = value
 
 
 @entry
 def place_planes(first, last, out, x, layout, indices, index_layout, g, bad):
     """Elements to the positions that indices name; a unit is a plane."""
-    size = np.uintp(g[IN_D] * g[IN_H] * g[IN_W])
+    size = np.uintp(g[G.IN_D] * g[G.IN_H] * g[G.IN_W])
     for plane in range(first, last):
         to = np.uintp(plane) * size
         rows.fill(out, plane * np.int64(size), out.dtype.type(0), np.int64(size))
-        for od in range(g[OUT_D]):
-            at = plane_at(layout, plane) + od * layout[rows.D_STEP]
-            index_at = plane_at(index_layout, plane) + od * index_layout[rows.D_STEP]
-            for _ in range(g[OUT_H]):
-                for o in range(g[OUT_W]):
-                    index = np.int64(indices[np.uintp(index_at + o * index_layout[rows.W_STEP])])
+        for od in range(g[G.OUT_D]):
+            at = plane_at(layout, plane) + od * layout[L.D_STEP]
+            index_at = plane_at(index_layout, plane) + od * index_layout[L.D_STEP]
+            for _ in range(g[G.OUT_H]):
+                for o in range(g[G.OUT_W]):
+                    index = np.int64(indices[np.uintp(index_at + o * index_layout[L.W_STEP])])
                     if np.uintp(index) < size:
-                        out[to + np.uintp(index)] = x[np.uintp(at + o * layout[rows.W_STEP])]
+                        out[to + np.uintp(index)] = x[np.uintp(at + o * layout[L.W_STEP])]
                     else:
                         bad[0] = 1
-                at += layout[rows.H_STEP]
-                index_at += index_layout[rows.H_STEP]
+                at += layout[L.H_STEP]
+                index_at += index_layout[L.H_STEP]
 
 
 @entry
 def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     """Gradients to the positions of maxima that are found again."""
-    plane_size = g[IN_D] * g[IN_H] * g[IN_W]
-    work = np.full(g[WORK_SIZE], lowest(x))
-    marks = np.full(g[FOLDED], none)
-    x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    plane_size = g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
+    work = np.full(g[G.WORK_SIZE], lowest(x))
+    marks = np.full(g[G.FOLDED], none)
+    x_layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     sums = own_sums(grad_input, block)
     is_first = True
     for number in range(first, last):
         plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
-        for each in range(g[UNIT_COUNT]):
-            unit = g[UNITS] + each * UNIT_FIELDS
+        for each in range(g[G.UNIT_COUNT]):
+            unit = g[G.UNITS] + each * U.FIELDS
             outside = (
-                g[unit + OD] < od0 or g[unit + OD] >= od1 or g[unit + OH] + g[unit + ROWS] <= oh0 or g[unit + OH] >= oh1
+                g[unit + U.OD] < od0
+                or g[unit + U.OD] >= od1
+                or g[unit + U.OH] + g[unit + U.ROWS] <= oh0
+                or g[unit + U.OH] >= oh1
             )
-            if outside or g[unit + OW] + g[unit + COLS] <= ow0 or g[unit + OW] >= ow1:
+            if outside or g[unit + U.OW] + g[unit + U.COLS] <= ow0 or g[unit + U.OW] >= ow1:
                 continue
             mark_unit(work, marks, x, x_layout, plane, unit, g, is_first, lowest(x), none)
             is_first = False
-            at = plane_at(layout, plane) + g[unit + OD] * layout[rows.D_STEP]
-            at += g[unit + OH] * layout[rows.H_STEP] + g[unit + OW] * layout[rows.W_STEP]
+            at = plane_at(layout, plane) + g[unit + U.OD] * layout[L.D_STEP]
+            at += g[unit + U.OH] * layout[L.H_STEP] + g[unit + U.OW] * layout[L.W_STEP]
+            steps, mark_steps = (layout[L.H_STEP], layout[L.W_STEP]), (g[G.PITCH] // g[G.STRIDE_W], ONE)
+            size, high, wide = own1 - own0, g[unit + U.ROWS], g[unit + U.COLS]
             scatter_rows(
-                sums,
-                sums_at,
-                own0,
-                own1 - own0,
-                plane_size,
-                grad,
-                at,
-                layout[rows.H_STEP],
-                layout[rows.W_STEP],
-                marks,
-                g[ACROSS],
-                g[PITCH] // g[STRIDE_W],
-                ONE,
-                g[unit + ROWS],
-                g[unit + COLS],
+                sums, sums_at, own0, size, plane_size, grad, at, steps, marks, g[G.ACROSS], mark_steps, high, wide
             )
         hand_over(grad_input, to, sums, own1 - own0)
 
@@ -536,17 +471,17 @@ def mark_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
 @entry
 def scan_and_scatter(first, last, grad_input, grad, layout, x, g, block, none):
     """The same for windows that are read tap by tap."""
-    x_layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    x_layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     sums = own_sums(grad_input, block)
     for number in range(first, last):
         plane, own0, own1, to, sums_at = own_block(number, g, block, grad_input, sums)
         od0, od1, oh0, oh1, ow0, ow1 = windows_of_range(g, own0, own1)
         for od in range(od0, od1):
             for oh in range(oh0, oh1):
-                row = plane_at(layout, plane) + od * layout[rows.D_STEP] + oh * layout[rows.H_STEP]
+                row = plane_at(layout, plane) + od * layout[L.D_STEP] + oh * layout[L.H_STEP]
                 for ow in range(ow0, ow1):
                     _, index, _ = scan_window(x, plane_at(x_layout, plane), x_layout, g, od, oh, ow)
                     if own0 <= index < own1:
-                        gradient = element(grad, np.uintp(row + ow * layout[rows.W_STEP]), sums)
+                        gradient = element(grad, np.uintp(row + ow * layout[L.W_STEP]), sums)
                         sums[np.uintp(sums_at + index - own0)] += gradient
         hand_over(grad_input, to, sums, own1 - own0)

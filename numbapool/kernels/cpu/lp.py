@@ -17,10 +17,12 @@ from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.indexed import max_pool_backward
-from numbapool.kernels.cpu.launch import Call, Source, run
 from numbapool.kernels.cpu.max import max_pool
-from numbapool.kernels.cpu.rows import D_STEP, H_STEP, W_STEP, ZERO, fill, fold_whole, plane_at, write_line
-from numbapool.kernels.cpu.schedule import IN_D, IN_H, IN_W, geometry_of, is_whole, planes_of
+from numbapool.kernels.cpu.rows import ZERO, fill, fold_whole, plane_at, write_line
+from numbapool.kernels.cpu.schedule import geometry_of, is_whole, planes_of
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.threads import Call, Source, run
 from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
 from numbapool.kernels.windows import Axis
 
@@ -39,7 +41,7 @@ class Part(NamedTuple):
 
 
 class LpCall(NamedTuple):
-    """A forward operation, as `launch.Call`."""
+    """A forward operation, as `threads.Call`."""
 
     plan: WindowPlan
     power: float
@@ -261,12 +263,12 @@ def range_of_unit(first, last, size):
 @entry
 def copy_rows(first, last, buffer, x, layout, g, first_plane):
     for number in range(first, last):
-        slab = number // g[IN_H]
-        plane = slab // g[IN_D]
-        at = plane_at(layout, first_plane + plane) + (slab - plane * g[IN_D]) * layout[D_STEP]
-        at += (number - slab * g[IN_H]) * layout[H_STEP]
-        for j in range(g[IN_W]):
-            buffer[np.uintp(number * g[IN_W] + j)] = element(x, np.uintp(at + j * layout[W_STEP]), buffer)
+        slab = number // g[G.IN_H]
+        plane = slab // g[G.IN_D]
+        at = plane_at(layout, first_plane + plane) + (slab - plane * g[G.IN_D]) * layout[L.D_STEP]
+        at += (number - slab * g[G.IN_H]) * layout[L.H_STEP]
+        for j in range(g[G.IN_W]):
+            buffer[np.uintp(number * g[G.IN_W] + j)] = element(x, np.uintp(at + j * layout[L.W_STEP]), buffer)
 
 
 @entry

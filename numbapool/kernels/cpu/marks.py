@@ -13,11 +13,8 @@ import numpy as np
 
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.rows import (
-    D_STEP,
-    H_STEP,
     ONE,
     ONE_UP,
-    W_STEP,
     ZERO,
     copy_rows,
     end_tap,
@@ -28,48 +25,11 @@ from numbapool.kernels.cpu.rows import (
     plane_at,
     whole_vectors,
 )
-from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    BLOCK_FIELDS,
-    BLOCKS,
-    COLS,
-    D_TAPS,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    END_BLOCK,
-    FIRST_BLOCK,
-    FIRST_D,
-    FIRST_H,
-    FIRST_W,
-    FOLDED,
-    H_TAPS,
-    IN_H,
-    IN_W,
-    IN_WINDOW,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LINE,
-    MARK_H,
-    MARK_W,
-    OD,
-    OH,
-    OUT_W,
-    OW,
-    PITCH,
-    ROWS,
-    SPARE,
-    STACK,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
-    WIDTH,
-    AnyPlan,
-)
+from numbapool.kernels.cpu.schedule import AnyPlan
+from numbapool.kernels.cpu.tables import blocks as B
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.vectors import (
     add,
     all_lanes,
@@ -95,7 +55,7 @@ def no_mark(plan: AnyPlan) -> Any:
 def mark_starts(marks, starts, ow, n, g):
     """The column of the first tap of n outputs of a row, inside the input or not; 0 where taps are counted."""
     for o in range(n):
-        marks[starts + o] = ZERO if g[IN_WINDOW] else (ow + o) * g[STRIDE_W] - g[BEFORE_W]
+        marks[starts + o] = ZERO if g[G.IN_WINDOW] else (ow + o) * g[G.STRIDE_W] - g[G.BEFORE_W]
 
 
 @inner
@@ -162,14 +122,14 @@ def mark_next(work, marks, to, line, mark_line, next_line, distance, n):
 def mark_edges(marks, to, pitch, rows, ow, n, g, none):
     """Mend the marks of windows whose first tap is outside: that of their first tap inside at least, or `none`."""
     for o in range(n):
-        start = (ow + o) * g[STRIDE_W] - g[BEFORE_W]
-        if 0 <= start < g[IN_W]:
+        start = (ow + o) * g[G.STRIDE_W] - g[G.BEFORE_W]
+        if 0 <= start < g[G.IN_W]:
             continue
-        tap = first_tap(start, g[DILATION_W])
-        is_inside = start + tap * g[DILATION_W] < g[IN_W] and tap < g[KERNEL_W]
+        tap = first_tap(start, g[G.DILATION_W])
+        is_inside = start + tap * g[G.DILATION_W] < g[G.IN_W] and tap < g[G.KERNEL_W]
         for r in range(rows):
             at = to + r * pitch + o
-            marks[at] = max(np.int64(marks[at]), tap * g[MARK_W]) if is_inside else none
+            marks[at] = max(np.int64(marks[at]), tap * g[G.MARK_W]) if is_inside else none
 
 
 @inlined
@@ -178,7 +138,7 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
 
     At stride 1 after the second tap by doubling; else tap by tap, from lines of even and odd elements at stride 2.
     """
-    pitch, stride, taps, dilation = g[PITCH] // g[STRIDE_W], g[STRIDE_W], g[KERNEL_W], g[DILATION_W]
+    pitch, stride, taps, dilation = g[G.PITCH] // g[G.STRIDE_W], g[G.STRIDE_W], g[G.KERNEL_W], g[G.DILATION_W]
     n = rows * pitch
     room = n + (taps - 1) * dilation // 2 + 1 + np.int64(lanes(work))
     done = ONE
@@ -195,14 +155,14 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
     line, other = (to, spare) if steps % 2 == 0 else (spare, to)
     if stride == 1:
         reach = n + (taps - done) * dilation
-        mark_taps(work, marks, line, lines, lines + dilation, lines + 2 * dilation, done, g[MARK_W], reach)
+        mark_taps(work, marks, line, lines, lines + dilation, lines + 2 * dilation, done, g[G.MARK_W], reach)
     elif stride == 2:
         split_phases(work, phases, room, lines, room - np.int64(lanes(work)))
         odd = phases + dilation % 2 * room + dilation // 2
-        mark_taps(work, marks, line, phases, odd, phases + dilation, done, g[MARK_W], n)
+        mark_taps(work, marks, line, phases, odd, phases + dilation, done, g[G.MARK_W], n)
     else:
         gather_block(work, phases, ZERO, work, lines, ZERO, stride, ONE, n)
-        mark_taps(work, marks, line, phases, phases, phases, done, g[MARK_W], n)
+        mark_taps(work, marks, line, phases, phases, phases, done, g[G.MARK_W], n)
     while done < taps:
         step, mark_line, next_line = ONE, -ONE, lines + done * dilation
         if stride == 1:
@@ -213,15 +173,15 @@ def mark_across(work, marks, to, spare, lines, rows, unit, g, none):
         else:
             gather_block(work, phases, ZERO, work, next_line, ZERO, stride, ONE, n)
             next_line = phases
-        distance = (step if stride == 1 else done) * g[MARK_W]
+        distance = (step if stride == 1 else done) * g[G.MARK_W]
         done += step
         reach = n + (taps - done) * dilation if stride == 1 else n
         mark_next(work, marks, other, line, mark_line, next_line, distance, reach)
         line, other = other, line
-    edge = (g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
-    beyond = (g[IN_W] + g[BEFORE_W] + stride - 1) // stride - g[unit + OW]
-    if edge > 0 or beyond < g[unit + COLS]:
-        mark_edges(marks, to, pitch, rows, g[unit + OW], g[unit + COLS], g, none)
+    edge = (g[G.BEFORE_W] + stride - 1) // stride - g[unit + U.OW]
+    beyond = (g[G.IN_W] + g[G.BEFORE_W] + stride - 1) // stride - g[unit + U.OW]
+    if edge > 0 or beyond < g[unit + U.COLS]:
+        mark_edges(marks, to, pitch, rows, g[unit + U.OW], g[unit + U.COLS], g, none)
 
 
 @inner
@@ -231,14 +191,14 @@ def mark_down(work, marks, to, before, line, slab_mark, line_h, tap_step, starts
     The lines at `line` are those of the input rows from `line_h` on, of a slab whose first element, or tap, has the mark
     `slab_mark`; taps are `tap_step` elements apart. The results of earlier slabs are at `before`, if that is not negative.
     """
-    pitch, n, width = g[PITCH] // g[STRIDE_W], np.uintp(g[unit + COLS]), lanes(work)
-    for r in range(g[unit + ROWS]):
-        start = (g[unit + OH] + r) * g[STRIDE_H] - g[BEFORE_H]
-        tap = first_tap(start, g[DILATION_H])
-        taps = end_tap(start, g[IN_H], g[KERNEL_H], g[DILATION_H]) - tap
-        in_h = start + tap * g[DILATION_H]
-        first = marks.dtype.type(slab_mark + (tap * g[MARK_H] if g[IN_WINDOW] else in_h * g[IN_W]))
-        step = marks.dtype.type(g[MARK_H])
+    pitch, n, width = g[G.PITCH] // g[G.STRIDE_W], np.uintp(g[unit + U.COLS]), lanes(work)
+    for r in range(g[unit + U.ROWS]):
+        start = (g[unit + U.OH] + r) * g[G.STRIDE_H] - g[G.BEFORE_H]
+        tap = first_tap(start, g[G.DILATION_H])
+        taps = end_tap(start, g[G.IN_H], g[G.KERNEL_H], g[G.DILATION_H]) - tap
+        in_h = start + tap * g[G.DILATION_H]
+        first = marks.dtype.type(slab_mark + (tap * g[G.MARK_H] if g[G.IN_WINDOW] else in_h * g[G.IN_W]))
+        step = marks.dtype.type(g[G.MARK_H])
         next_line = np.uintp(tap_step)
         i, target = np.uintp(line + (in_h - line_h) * pitch), np.uintp(to + r * pitch)
         earlier = np.uintp(before + r * pitch if before >= 0 else ZERO)
@@ -292,61 +252,49 @@ def mark_unit(work, marks, x, layout, plane, unit, g, is_first, identity, none):
 
     Across first, then down: in this order equals go to the first in row-major order, whatever a window holds.
     """
-    pitch, cols, rows = g[PITCH] // g[STRIDE_W], g[unit + COLS], g[unit + ROWS]
-    lines, starts = g[FOLDED], g[SPARE]
+    pitch, cols, rows = g[G.PITCH] // g[G.STRIDE_W], g[unit + U.COLS], g[unit + U.ROWS]
+    lines, starts = g[G.FOLDED], g[G.SPARE]
     others = starts + pitch + np.int64(lanes(work))
-    phases = others + (rows * pitch if g[KERNEL_D] > 1 else ZERO) + np.int64(lanes(work))
-    is_tile = cols < g[OUT_W]
+    phases = others + (rows * pitch if g[G.KERNEL_D] > 1 else ZERO) + np.int64(lanes(work))
+    is_tile = cols < g[G.OUT_W]
     if is_first or is_tile:
-        mark_starts(marks, starts, g[unit + OW], cols, g)
-    if g[unit + FIRST_BLOCK] == g[unit + END_BLOCK]:
-        fill(work, g[ACROSS], identity, rows * pitch)
-        fill(marks, g[ACROSS], none, rows * pitch)
-    for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
-        b = g[BLOCKS] + number * BLOCK_FIELDS
-        left, n, first, step, count = g[b + LINE] % g[PITCH], g[b + WIDTH], ZERO, ONE, g[b + H_TAPS]
+        mark_starts(marks, starts, g[unit + U.OW], cols, g)
+    if g[unit + U.FIRST_BLOCK] == g[unit + U.END_BLOCK]:
+        fill(work, g[G.ACROSS], identity, rows * pitch)
+        fill(marks, g[G.ACROSS], none, rows * pitch)
+    for number in range(g[unit + U.FIRST_BLOCK], g[unit + U.END_BLOCK]):
+        b = g[G.BLOCKS] + number * B.FIELDS
+        left, n, first, step, count = g[b + B.LINE] % g[G.PITCH], g[b + B.WIDTH], ZERO, ONE, g[b + B.H_TAPS]
         if rows == 1:  # only the rows that its windows hold are of interest
-            start, step = g[unit + OH] * g[STRIDE_H] - g[BEFORE_H], g[DILATION_H]
-            first = start + first_tap(start, step) * step - g[b + FIRST_H]
+            start, step = g[unit + U.OH] * g[G.STRIDE_H] - g[G.BEFORE_H], g[G.DILATION_H]
+            first = start + first_tap(start, step) * step - g[b + B.FIRST_H]
             count = (count - first + step - 1) // step
         if is_tile:
-            fill(work, lines, identity, count * g[PITCH])
-        slab, results = plane_at(layout, plane) + g[b + FIRST_W] * layout[W_STEP], g[ACROSS]
-        if g[b + D_TAPS] % 2 == 0:  # so that the last are written to "across"
+            fill(work, lines, identity, count * g[G.PITCH])
+        slab, results = plane_at(layout, plane) + g[b + B.FIRST_W] * layout[L.W_STEP], g[G.ACROSS]
+        if g[b + B.D_TAPS] % 2 == 0:  # so that the last are written to "across"
             results, others = others, results
-        for d in range(g[b + D_TAPS]):
-            in_d, in_h = g[b + FIRST_D] + d * g[DILATION_D], g[b + FIRST_H] + first
-            row, row_step = slab + in_d * layout[D_STEP] + in_h * layout[H_STEP], step * layout[H_STEP]
-            slab_mark = in_d * g[IN_H] * g[IN_W]
-            if g[IN_WINDOW]:
-                tap_d = (in_d + g[BEFORE_D] - g[unit + OD] * g[STRIDE_D]) // g[DILATION_D]
-                slab_mark = tap_d * g[KERNEL_H] * g[KERNEL_W]
+        for d in range(g[b + B.D_TAPS]):
+            in_d, in_h = g[b + B.FIRST_D] + d * g[G.DILATION_D], g[b + B.FIRST_H] + first
+            row, row_step = slab + in_d * layout[L.D_STEP] + in_h * layout[L.H_STEP], step * layout[L.H_STEP]
+            slab_mark = in_d * g[G.IN_H] * g[G.IN_W]
+            if g[G.IN_WINDOW]:
+                tap_d = (in_d + g[G.BEFORE_D] - g[unit + U.OD] * g[G.STRIDE_D]) // g[G.DILATION_D]
+                slab_mark = tap_d * g[G.KERNEL_H] * g[G.KERNEL_W]
             copy_rows(larger, work, lines + left, x, layout, row, row_step, count, n, g, identity)
-            mark_across(work, marks, g[STACK], phases, lines, count, unit, g, none)
-            mark_down(
-                work,
-                marks,
-                results,
-                others if d > 0 else -ONE,
-                g[STACK],
-                slab_mark,
-                in_h,
-                pitch if rows == 1 else g[DILATION_H] * pitch,
-                starts,
-                unit,
-                g,
-                identity,
-                none,
-            )
+            mark_across(work, marks, g[G.STACK], phases, lines, count, unit, g, none)
+            before, tap_step = others if d > 0 else -ONE, pitch if rows == 1 else g[G.DILATION_H] * pitch
+            lines_h = g[G.STACK]
+            mark_down(work, marks, results, before, lines_h, slab_mark, in_h, tap_step, starts, unit, g, identity, none)
             results, others = others, results
 
 
 @inner
 def store_marks(out, indices, end, work, marks, plane, unit, g):
     """Write maxima and their marks to the outputs; all bits of a mark are 1 for windows without a tap inside the input."""
-    width, n, pitch = lanes(work), np.uintp(g[unit + COLS]), np.uintp(g[PITCH] // g[STRIDE_W])
-    to, line = np.uintp(first_output(plane, unit, g)), np.uintp(g[ACROSS])
-    for _ in range(g[unit + ROWS]):
+    width, n, pitch = lanes(work), np.uintp(g[unit + U.COLS]), np.uintp(g[G.PITCH] // g[G.STRIDE_W])
+    to, line = np.uintp(first_output(plane, unit, g)), np.uintp(g[G.ACROSS])
+    for _ in range(g[unit + U.ROWS]):
         whole = whole_vectors(n, to, np.uintp(end), width)
         column = np.uintp(0)
         while column < whole:
@@ -357,5 +305,5 @@ def store_marks(out, indices, end, work, marks, plane, unit, g):
             mark = np.int64(marks[line + column + lane])
             put(out, to + column + lane, work[line + column + lane])
             indices[to + column + lane] = mark if mark >= 0 else -ONE
-        to += np.uintp(g[OUT_W])
+        to += np.uintp(g[G.OUT_W])
         line += pitch

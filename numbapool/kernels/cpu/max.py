@@ -12,46 +12,24 @@ from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
 from numbapool.kernels.cpu.channels import as_rows, max_channels, max_channels_with_indices
 from numbapool.kernels.cpu.codes import CallInWindow
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import Call
 from numbapool.kernels.cpu.marks import mark_unit, no_mark, store_marks
 from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, as_it_is, end_tap, first_tap, plane_at, replaces
 from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    COLS,
     DENSE,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
     FLAT,
-    FOLDED,
-    IN_D,
-    IN_H,
-    IN_W,
-    IN_WINDOW,
     INDICES,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LAYOUT,
-    LAYOUT_FIELDS,
-    OD,
-    OH,
-    OW,
-    ROWS_FIRST,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
+    ROWS,
     STRIDED,
     WHOLE,
     WINDOWS,
-    WORK_SIZE,
     AnyPlan,
     counting_taps,
     schedule_of,
 )
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
+from numbapool.kernels.cpu.threads import Call
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
 from numbapool.kernels.elements import value_dtype
 
@@ -92,9 +70,9 @@ def max_pool_with_indices(
 
 @entry
 def max_flat(first, last, out, x, g):
-    work = np.full(g[WORK_SIZE], lowest(x))
+    work = np.full(g[G.WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     rows.write_masks(work, g)
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
@@ -104,33 +82,33 @@ def max_flat(first, last, out, x, g):
 
 @entry
 def max_rows(first, last, out, x, g):
-    work = np.full(g[WORK_SIZE], lowest(x))
+    work = np.full(g[G.WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_blocks(larger, work, x, layout, plane, planes, unit, g, lowest(x))
         rows.store_unit(
-            larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[FOLDED], g[STRIDE_W], g[KERNEL_W]
+            larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[G.FOLDED], g[G.STRIDE_W], g[G.KERNEL_W]
         )
 
 
 @entry
 def max_dense(first, last, out, x, g):
-    work = np.full(g[WORK_SIZE], lowest(x))
+    work = np.full(g[G.WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         rows.fold_dense(larger, work, x, layout, plane, unit, g, lowest(x))
-        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[ACROSS], ONE, ONE)
+        rows.store_unit(larger, as_it_is, out, end, work, work, plane, planes, unit, g, g[G.ACROSS], ONE, ONE)
 
 
 @entry
 def max_strided(first, last, out, x, g):
-    work = np.full(g[WORK_SIZE], lowest(x))
+    work = np.full(g[G.WORK_SIZE], lowest(x))
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, planes, unit = rows.unit_of(number, g)
         line, stride, taps = rows.fold_strided(larger, work, x, layout, plane, planes, unit, g, lowest(x))
@@ -139,30 +117,30 @@ def max_strided(first, last, out, x, g):
 
 @entry
 def max_whole(first, last, out, x, g):
-    work = np.full(g[WORK_SIZE], lowest(x))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    work = np.full(g[G.WORK_SIZE], lowest(x))
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for plane in range(first, last):
-        put(out, np.uintp(plane), rows.fold_whole(larger, work, ZERO, x, plane_at(layout, plane), g[IN_W]))
+        put(out, np.uintp(plane), rows.fold_whole(larger, work, ZERO, x, plane_at(layout, plane), g[G.IN_W]))
 
 
 @entry
 def max_windows(first, last, out, x, g):
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
-        to = rows.first_output(plane, unit, g) - g[unit + OW]
+        to = rows.first_output(plane, unit, g) - g[unit + U.OW]
         at = plane_at(layout, plane)
-        for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, _, _ = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
+        for ow in range(g[unit + U.OW], g[unit + U.OW] + g[unit + U.COLS]):
+            best, _, _ = scan_window(x, at, layout, g, g[unit + U.OD], g[unit + U.OH], ow)
             put(out, np.uintp(to + ow), best)
 
 
 @entry
 def max_indices(first, last, out, indices, x, g, none):
-    work = np.full(g[WORK_SIZE], lowest(x))
-    marks = np.full(g[FOLDED], none)
+    work = np.full(g[G.WORK_SIZE], lowest(x))
+    marks = np.full(g[G.FOLDED], none)
     end = rows.free_end(out, last, g)
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
         mark_unit(work, marks, x, layout, plane, unit, g, number == first, lowest(x), none)
@@ -171,12 +149,12 @@ def max_indices(first, last, out, indices, x, g, none):
 
 @entry
 def max_whole_indices(first, last, out, indices, x, g, none):
-    work = np.full(g[WORK_SIZE], lowest(x))
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    work = np.full(g[G.WORK_SIZE], lowest(x))
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for plane in range(first, last):
         at = plane_at(layout, plane)
-        best = rows.fold_whole(larger, work, ZERO, x, at, g[IN_W])
-        index = position_of(best, x, at, g[IN_W])
+        best = rows.fold_whole(larger, work, ZERO, x, at, g[G.IN_W])
+        index = position_of(best, x, at, g[G.IN_W])
         put(out, np.uintp(plane), element(x, np.uintp(at + index), x))
         indices[plane] = index
 
@@ -205,40 +183,40 @@ def position_of(best, x, at, n):
 
 @entry
 def max_windows_indices(first, last, out, indices, x, g, none):
-    layout = g[g[LAYOUT] : g[LAYOUT] + LAYOUT_FIELDS]
+    layout = g[g[G.LAYOUT] : g[G.LAYOUT] + L.FIELDS]
     for number in range(first, last):
         plane, _, unit = rows.unit_of(number, g)
-        to = rows.first_output(plane, unit, g) - g[unit + OW]
+        to = rows.first_output(plane, unit, g) - g[unit + U.OW]
         at = plane_at(layout, plane)
-        for ow in range(g[unit + OW], g[unit + OW] + g[unit + COLS]):
-            best, index, tap = scan_window(x, at, layout, g, g[unit + OD], g[unit + OH], ow)
+        for ow in range(g[unit + U.OW], g[unit + U.OW] + g[unit + U.COLS]):
+            best, index, tap = scan_window(x, at, layout, g, g[unit + U.OD], g[unit + U.OH], ow)
             put(out, np.uintp(to + ow), best)
-            indices[to + ow] = tap if g[IN_WINDOW] else index
+            indices[to + ow] = tap if g[G.IN_WINDOW] else index
 
 
 @inlined
 def scan_window(x, at, layout, g, od, oh, ow):
     """Maximum of one window, its flat position in the plane and which tap it is, in row-major order of those in the input."""
-    d, h, w = od * g[STRIDE_D] - g[BEFORE_D], oh * g[STRIDE_H] - g[BEFORE_H], ow * g[STRIDE_W] - g[BEFORE_W]
+    d, h, w = od * g[G.STRIDE_D] - g[G.BEFORE_D], oh * g[G.STRIDE_H] - g[G.BEFORE_H], ow * g[G.STRIDE_W] - g[G.BEFORE_W]
     best, index, tap = lowest(x), -ONE, -ONE
-    for i in range(first_tap(d, g[DILATION_D]), end_tap(d, g[IN_D], g[KERNEL_D], g[DILATION_D])):
-        in_d = d + i * g[DILATION_D]
-        for j in range(first_tap(h, g[DILATION_H]), end_tap(h, g[IN_H], g[KERNEL_H], g[DILATION_H])):
-            in_h = h + j * g[DILATION_H]
-            row = at + in_d * layout[rows.D_STEP] + in_h * layout[rows.H_STEP]
-            for k in range(first_tap(w, g[DILATION_W]), end_tap(w, g[IN_W], g[KERNEL_W], g[DILATION_W])):
-                in_w = w + k * g[DILATION_W]
-                value = element(x, np.uintp(row + in_w * layout[rows.W_STEP]), x)
+    for i in range(first_tap(d, g[G.DILATION_D]), end_tap(d, g[G.IN_D], g[G.KERNEL_D], g[G.DILATION_D])):
+        in_d = d + i * g[G.DILATION_D]
+        for j in range(first_tap(h, g[G.DILATION_H]), end_tap(h, g[G.IN_H], g[G.KERNEL_H], g[G.DILATION_H])):
+            in_h = h + j * g[G.DILATION_H]
+            row = at + in_d * layout[L.D_STEP] + in_h * layout[L.H_STEP]
+            for k in range(first_tap(w, g[G.DILATION_W]), end_tap(w, g[G.IN_W], g[G.KERNEL_W], g[G.DILATION_W])):
+                in_w = w + k * g[G.DILATION_W]
+                value = element(x, np.uintp(row + in_w * layout[L.W_STEP]), x)
                 if index < 0 or replaces(value, best):
-                    best, index = value, (in_d * g[IN_H] + in_h) * g[IN_W] + in_w
-                    tap = (i * g[KERNEL_H] + j) * g[KERNEL_W] + k
+                    best, index = value, (in_d * g[G.IN_H] + in_h) * g[G.IN_W] + in_w
+                    tap = (i * g[G.KERNEL_H] + j) * g[G.KERNEL_W] + k
     return best, index, tap
 
 
 INDEX_KERNELS = {INDICES: max_indices, WHOLE: max_whole_indices, WINDOWS: max_windows_indices}
 KERNELS = {
     FLAT: max_flat,
-    ROWS_FIRST: max_rows,
+    ROWS: max_rows,
     DENSE: max_dense,
     STRIDED: max_strided,
     WHOLE: max_whole,

@@ -11,31 +11,10 @@ import numpy as np
 from numbapool.geometry import WindowPlan
 from numbapool.kernels.cpu.codes import no_tap
 from numbapool.kernels.cpu.compile import entry, inlined, inner
-from numbapool.kernels.cpu.launch import run
 from numbapool.kernels.cpu.rows import ONE_UP, ZERO
-from numbapool.kernels.cpu.schedule import (
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    IN_D,
-    IN_H,
-    IN_W,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    PLANES,
-    STREAMED_BYTES,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
-    geometry_of,
-)
+from numbapool.kernels.cpu.schedule import STREAMED_BYTES, geometry_of
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.threads import run
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
     add,
@@ -91,22 +70,22 @@ def tap_range(position, out, kernel, dilation):
 @inner
 def has_bad(taps, first, last, g, none):
     """Whether any tap of rows first <= row < last of outputs is none of its window's, or outside the input."""
-    known, largest = g[KERNEL_D] * g[KERNEL_H] * g[KERNEL_W], taps.dtype.type(none)
-    last_known, is_bad, n = taps.dtype.type(known - 1), False, g[OUT_W]
+    known, largest = g[G.KERNEL_D] * g[G.KERNEL_H] * g[G.KERNEL_W], taps.dtype.type(none)
+    last_known, is_bad, n = taps.dtype.type(known - 1), False, g[G.OUT_W]
     for i in range(np.uintp(first * n), np.uintp(last * n)):
         is_bad |= (taps[i] > last_known) & (taps[i] != largest)
     if is_bad:
         return True
     # Windows inside the input have all their taps there.
-    inside0 = min(n, (g[BEFORE_W] + g[STRIDE_W] - 1) // g[STRIDE_W])
-    reach = g[IN_W] - 1 - (g[KERNEL_W] - 1) * g[DILATION_W] + g[BEFORE_W]
-    inside1 = max(inside0, min(n, reach // g[STRIDE_W] + 1))
+    inside0 = min(n, (g[G.BEFORE_W] + g[G.STRIDE_W] - 1) // g[G.STRIDE_W])
+    reach = g[G.IN_W] - 1 - (g[G.KERNEL_W] - 1) * g[G.DILATION_W] + g[G.BEFORE_W]
+    inside1 = max(inside0, min(n, reach // g[G.STRIDE_W] + 1))
     for number in range(first, last):
-        slab = number // g[OUT_H]
-        d = slab % g[OUT_D] * g[STRIDE_D] - g[BEFORE_D]
-        h = (number - slab * g[OUT_H]) * g[STRIDE_H] - g[BEFORE_H]
-        is_inside = d >= 0 and d + (g[KERNEL_D] - 1) * g[DILATION_D] < g[IN_D]
-        is_inside = is_inside and h >= 0 and h + (g[KERNEL_H] - 1) * g[DILATION_H] < g[IN_H]
+        slab = number // g[G.OUT_H]
+        d = slab % g[G.OUT_D] * g[G.STRIDE_D] - g[G.BEFORE_D]
+        h = (number - slab * g[G.OUT_H]) * g[G.STRIDE_H] - g[G.BEFORE_H]
+        is_inside = d >= 0 and d + (g[G.KERNEL_D] - 1) * g[G.DILATION_D] < g[G.IN_D]
+        is_inside = is_inside and h >= 0 and h + (g[G.KERNEL_H] - 1) * g[G.DILATION_H] < g[G.IN_H]
         o = ZERO
         while o < n:
             if is_inside and o == inside0:
@@ -115,11 +94,11 @@ def has_bad(taps, first, last, g, none):
                     break
             tap = taps[np.uintp(number * n + o)]
             if tap != largest:
-                row = np.int64(tap) // g[KERNEL_W]
-                i = row // g[KERNEL_H]
-                in_d, in_h = d + i * g[DILATION_D], h + (row - i * g[KERNEL_H]) * g[DILATION_H]
-                in_w = o * g[STRIDE_W] - g[BEFORE_W] + (np.int64(tap) - row * g[KERNEL_W]) * g[DILATION_W]
-                if not (0 <= in_d < g[IN_D] and 0 <= in_h < g[IN_H] and 0 <= in_w < g[IN_W]):
+                row = np.int64(tap) // g[G.KERNEL_W]
+                i = row // g[G.KERNEL_H]
+                in_d, in_h = d + i * g[G.DILATION_D], h + (row - i * g[G.KERNEL_H]) * g[G.DILATION_H]
+                in_w = o * g[G.STRIDE_W] - g[G.BEFORE_W] + (np.int64(tap) - row * g[G.KERNEL_W]) * g[G.DILATION_W]
+                if not (0 <= in_d < g[G.IN_D] and 0 <= in_h < g[G.IN_H] and 0 <= in_w < g[G.IN_W]):
                     return True
             o += 1
     return False
@@ -128,24 +107,24 @@ def has_bad(taps, first, last, g, none):
 @entry
 def pull_apart(first, last, grad_input, grad, taps, g, units, none, streams, bad):
     """Each row of the input by the one row of windows that may hold it."""
-    rows = g[PLANES] * g[OUT_D] * g[OUT_H]
+    rows = g[G.PLANES] * g[G.OUT_D] * g[G.OUT_H]
     if has_bad(taps, first * rows // units, last * rows // units, g, none):
         bad[0] = 1
-    size, end = np.uintp(g[IN_W]), np.uintp(g[OUT_W])
-    line, zero = np.zeros(g[IN_W] + 1, grad_line(grad_input).dtype), no_sum(grad_input)
+    size, end = np.uintp(g[G.IN_W]), np.uintp(g[G.OUT_W])
+    line, zero = np.zeros(g[G.IN_W] + 1, grad_line(grad_input).dtype), no_sum(grad_input)
     width, two = lanes(line), lanes(line) + lanes(line)
-    is_halved = g[KERNEL_W] == g[STRIDE_W] == 2 and g[BEFORE_W] == 0
-    row_bytes = g[IN_W] * grad_input.itemsize
+    is_halved = g[G.KERNEL_W] == g[G.STRIDE_W] == 2 and g[G.BEFORE_W] == 0
+    row_bytes = g[G.IN_W] * grad_input.itemsize
     past_caches = streams != 0 and can_stream(grad_input, np.uintp(first) * size) and row_bytes % STREAM_BYTES == 0
     for number in range(first, last):
-        slab = number // g[IN_H]
-        plane = slab // g[IN_D]
-        d, h = slab - plane * g[IN_D] + g[BEFORE_D], number - slab * g[IN_H] + g[BEFORE_H]
-        od, oh = d // g[STRIDE_D], h // g[STRIDE_H]
-        i, j = d - od * g[STRIDE_D], h - oh * g[STRIDE_H]
-        is_held = i < g[KERNEL_D] and j < g[KERNEL_H] and od < g[OUT_D] and oh < g[OUT_H]
-        source = np.uintp(((plane * g[OUT_D] + od) * g[OUT_H] + oh) * g[OUT_W])
-        tap = (i * g[KERNEL_H] + j) * g[KERNEL_W]
+        slab = number // g[G.IN_H]
+        plane = slab // g[G.IN_D]
+        d, h = slab - plane * g[G.IN_D] + g[G.BEFORE_D], number - slab * g[G.IN_H] + g[G.BEFORE_H]
+        od, oh = d // g[G.STRIDE_D], h // g[G.STRIDE_H]
+        i, j = d - od * g[G.STRIDE_D], h - oh * g[G.STRIDE_H]
+        is_held = i < g[G.KERNEL_D] and j < g[G.KERNEL_H] and od < g[G.OUT_D] and oh < g[G.OUT_H]
+        source = np.uintp(((plane * g[G.OUT_D] + od) * g[G.OUT_H] + oh) * g[G.OUT_W])
+        tap = (i * g[G.KERNEL_H] + j) * g[G.KERNEL_W]
         to, column, o = np.uintp(number) * size, np.uintp(0), np.uintp(0)
         if is_held and is_halved:
             left, right = taps.dtype.type(tap), taps.dtype.type(tap + 1)
@@ -159,13 +138,13 @@ def pull_apart(first, last, grad_input, grad, taps, g, units, none, streams, bad
         for c in range(column, size):
             line[c] = zero
         if is_held:
-            start = g[STRIDE_W] * np.int64(o) - g[BEFORE_W]
+            start = g[G.STRIDE_W] * np.int64(o) - g[G.BEFORE_W]
             while o < end:
                 # What is not for this row goes behind it.
                 own = np.uintp(np.int64(taps[source + o]) - tap)
                 at = np.uintp(start) + own
-                line[at if own < np.uintp(g[KERNEL_W]) and at < size else size] = element(grad, source + o, line)
-                start += g[STRIDE_W]
+                line[at if own < np.uintp(g[G.KERNEL_W]) and at < size else size] = element(grad, source + o, line)
+                start += g[G.STRIDE_W]
                 o += ONE_UP
         while column + width <= size:
             stream(grad_input, to + column, load(line, column, line), past_caches)
@@ -189,29 +168,31 @@ def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
     # Of each tap that holds a row: how far from the element its window is, how far along w, and its number.
     distances, across = np.empty(MOST_PULLED, np.int64), np.empty(MOST_PULLED, np.int64)
     numbers = np.empty(MOST_PULLED, taps.dtype)
-    width, reach = lanes(line), (g[KERNEL_W] - 1) * g[DILATION_W]
-    inside0, inside1 = max(ZERO, reach - g[BEFORE_W]), min(g[IN_W], g[OUT_W] - g[BEFORE_W])
+    width, reach = lanes(line), (g[G.KERNEL_W] - 1) * g[G.DILATION_W]
+    inside0, inside1 = max(ZERO, reach - g[G.BEFORE_W]), min(g[G.IN_W], g[G.OUT_W] - g[G.BEFORE_W])
     is_vector = inside1 - inside0 >= np.int64(width)
-    rows = g[PLANES] * g[OUT_D] * g[OUT_H]
+    rows = g[G.PLANES] * g[G.OUT_D] * g[G.OUT_H]
     if has_bad(taps, first * rows // units, last * rows // units, g, none):
         bad[0] = 1
     for number in range(first, last):
-        slab = number // g[IN_H]
-        plane = slab // g[IN_D]
-        d, h = slab - plane * g[IN_D] + g[BEFORE_D], number - slab * g[IN_H] + g[BEFORE_H]
-        d0, d1 = tap_range(d, g[OUT_D], g[KERNEL_D], g[DILATION_D])
-        h0, h1 = tap_range(h, g[OUT_H], g[KERNEL_H], g[DILATION_H])
+        slab = number // g[G.IN_H]
+        plane = slab // g[G.IN_D]
+        d, h = slab - plane * g[G.IN_D] + g[G.BEFORE_D], number - slab * g[G.IN_H] + g[G.BEFORE_H]
+        d0, d1 = tap_range(d, g[G.OUT_D], g[G.KERNEL_D], g[G.DILATION_D])
+        h0, h1 = tap_range(h, g[G.OUT_H], g[G.KERNEL_H], g[G.DILATION_H])
         count = np.uintp(0)
         for i in range(d1 - 1, d0 - 1, -1):
             for j in range(h1 - 1, h0 - 1, -1):
-                row = ((plane * g[OUT_D] + d - i * g[DILATION_D]) * g[OUT_H] + h - j * g[DILATION_H]) * g[OUT_W]
-                for k in range(g[KERNEL_W] - 1, -1, -1):
-                    across[count] = g[BEFORE_W] - k * g[DILATION_W]
+                row = ((plane * g[G.OUT_D] + d - i * g[G.DILATION_D]) * g[G.OUT_H] + h - j * g[G.DILATION_H]) * g[
+                    G.OUT_W
+                ]
+                for k in range(g[G.KERNEL_W] - 1, -1, -1):
+                    across[count] = g[G.BEFORE_W] - k * g[G.DILATION_W]
                     distances[count] = row + across[count]
-                    numbers[count] = (i * g[KERNEL_H] + j) * g[KERNEL_W] + k
+                    numbers[count] = (i * g[G.KERNEL_H] + j) * g[G.KERNEL_W] + k
                     count += np.uintp(1)
-        column, to = ZERO, number * g[IN_W]
-        while column < g[IN_W]:
+        column, to = ZERO, number * g[G.IN_W]
+        while column < g[G.IN_W]:
             if is_vector and inside0 <= column < inside1:
                 # The last vector of the inside computes some elements again.
                 at = min(column, inside1 - np.int64(width))
@@ -225,7 +206,7 @@ def pull_rows(first, last, grad_input, grad, taps, g, units, none, bad):
             else:
                 sum_ = no_sum(grad_input)
                 for t in range(count):
-                    if 0 <= column + across[t] < g[OUT_W]:
+                    if 0 <= column + across[t] < g[G.OUT_W]:
                         source = np.uintp(distances[t] + column)
                         if taps[source] == numbers[t]:
                             sum_ += element(grad, source, line)

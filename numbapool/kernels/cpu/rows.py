@@ -21,59 +21,11 @@ import numpy as np
 
 from numbapool.kernels import windows
 from numbapool.kernels.cpu.compile import argument, inlined, inner
-from numbapool.kernels.cpu.schedule import (
-    ACROSS,
-    BEFORE_W,
-    BLOCK_FIELDS,
-    BLOCK_ROWS,
-    BLOCKS,
-    COLS,
-    D_TAPS,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    DIVISORS,
-    END_BLOCK,
-    FACTORS,
-    FIRST_BLOCK,
-    FIRST_D,
-    FIRST_H,
-    FIRST_W,
-    FOLDED,
-    GROUP,
-    H_TAPS,
-    IN_D,
-    IN_H,
-    IN_W,
-    INSIDE,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    LINE,
-    LINES,
-    LONGEST_OVERLAP,
-    OD,
-    OH,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    OW,
-    PITCH,
-    PLANES,
-    ROWS,
-    SPARE,
-    STACK,
-    STAGE,
-    STREAMS,
-    STRIDE_H,
-    STRIDE_W,
-    TOUCHES_PADDING,
-    UNIT_COUNT,
-    UNIT_FIELDS,
-    UNITS,
-    VARIES,
-    WIDTH,
-)
+from numbapool.kernels.cpu.schedule import LONGEST_OVERLAP
+from numbapool.kernels.cpu.tables import blocks as B
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.vectors import (
     STREAM_BYTES,
     can_stream,
@@ -95,9 +47,6 @@ from numbapool.kernels.cpu.vectors import (
 ZERO = np.int64(0)
 ONE = np.int64(1)
 ONE_UP = np.uintp(1)
-
-# Layout of a source: position of its first element and steps between elements, see `launch.Source`.
-OFFSET, OUTER_STEP, INNER_STEP, INNER_COUNT, D_STEP, H_STEP, W_STEP, DIRECT = range(8)
 
 replaces = inner(windows.replaces)
 first_tap = inner(windows.first_tap)
@@ -121,35 +70,22 @@ def gather_block(work, at, pitch, source, base, row_step, step, rows, n):
             work[np.uintp(at + r * pitch + j)] = element(source, np.uintp(base + r * row_step + j * step), work)
 
 
+# One plane for `fold_rows`, without a limit to what is written.
+ONE_PLANE = (ONE, ZERO, ZERO, -ONE)
+
+
 @inner
-def fold_rows(
-    combine,
-    work,
-    to,
-    pitch,
-    source,
-    row,
-    taps,
-    tap_step,
-    folded,
-    step,
-    rows,
-    n,
-    identity,
-    spills,
-    planes,
-    plane_step,
-    plane_pitch,
-    room,
-):
+def fold_rows(combine, work, to, source, row, taps, tap_step, folded, step, rows, n, identity, many, g):
     """Fold 1 to 3 rows of the source, `tap_step` apart, and a line that is `folded` already (if >= 0), into a line.
 
-    So `rows` times, with the rows of the source moving by `step` and the lines by `pitch`; and all this for each plane.
-    Behind a line is `identity`, or if it `spills`, which saves time, anything. Nothing is written more than `room`
-    elements behind the beginning of the first line of a plane, unless that is -1. Two and three taps have loops of their own
-    for whole vectors, 0.5 and 0.9 ns each; the last loop, which serves all cases, takes 1.3, and a loop over the taps took
-    1.9 and 2.6.
+    So `rows` times, with the rows of the source moving by `step` and the lines by their pitch; and all this for each of `many`
+    planes: how many, how far apart they and their lines are, and their room. Nothing is written more than `room` elements behind
+    the beginning of the first line of a plane, unless that is -1. Behind a line is `identity`, or where no window reaches padding,
+    which saves time, anything. Two and three taps have loops of their own for whole vectors, 0.5 and 0.9 ns each; the last loop,
+    which serves all cases, takes 1.3, and a loop over the taps took 1.9 and 2.6.
     """
+    planes, plane_step, plane_pitch, room = many
+    pitch, spills = g[G.PITCH], g[G.INSIDE]
     width, end = lanes(work), np.uintp(n)
     above = (taps - 1) * tap_step if tap_step > 0 else ZERO
     reach = np.int64((end + width - ONE_UP) // width * width)
@@ -229,41 +165,27 @@ def divided(vector, divisors, at, factor):
 
 
 @inner
-def across_rows(
-    combine,
-    finish,
-    to_array,
-    to,
-    to_pitch,
-    end,
-    work,
-    line,
-    pitch,
-    rows,
-    cols,
-    stride,
-    taps,
-    dilation,
-    stage,
-    streams,
-    divisors,
-    divisor,
-    factor_at,
-    factors,
-):
-    """Fold 1 to 3 taps across at stride 1 or 2, from lines into rows of `cols` elements that are `to_pitch` apart.
+def across_rows(combine, finish, out, target, work, lines, window, stage, streams, divisors, division):
+    """Fold 1 to 3 taps across at stride 1 or 2, from lines into rows of outputs.
+
+    Of the rows it takes the position of the first, their distance and `end`; of the lines the same two, how many they are and
+    the outputs of each; of the windows stride, taps and dilation.
 
     Rows are written in ascending order, in whole vectors as far as `end`, beyond which nothing but the rows is touched.
-    Frequent cases have loops of their own. Sums are divided on the way, by a line of divisors and a factor for each row; if
-    there are no `factors`, by the first divisors and the one factor. (In a pass of their own, means of 2x2 windows took
-    15 % longer.)
+    Frequent cases have loops of their own. Sums are divided on the way, by the divisors from a position on and a factor for each
+    row, from another position on, in turn; if there are no `factors`, by the first divisors and the one factor. (In a pass of their
+    own, means of 2x2 windows took 15 % longer.)
     """
+    to, to_pitch, end = target
+    line, pitch, rows, cols = lines
+    stride, taps, dilation = window
+    divisor, factor_at, factors = division
     width, varies = lanes(work), factors > 0
     second, third, staged = np.uintp(dilation), np.uintp(2 * dilation), np.uintp(stage)
     if to_pitch == cols and pitch == cols * stride and not varies:
         rows, cols = ONE, rows * cols
     n = np.uintp(cols)
-    streams = streams and can_stream(to_array, np.uintp(to)) and (to_pitch * to_array.itemsize) % STREAM_BYTES == 0
+    streams = streams and can_stream(out, np.uintp(to)) and (to_pitch * out.itemsize) % STREAM_BYTES == 0
     number = ZERO
     for r in range(rows):
         i, j = np.uintp(line + r * pitch), np.uintp(to + r * to_pitch)
@@ -277,7 +199,7 @@ def across_rows(
                 near = i + column + column
                 vector = evens(load(work, near, work), load(work, near + width, work))
                 neighbour = evens(load(work, near + second, work), load(work, near + second + width, work))
-                stream(to_array, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
+                stream(out, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 2 and taps == 3:
@@ -287,7 +209,7 @@ def across_rows(
                 neighbour = evens(load(work, near + second, work), load(work, near + second + width, work))
                 vector = combine(vector, neighbour)
                 neighbour = evens(load(work, near + third, work), load(work, near + third + width, work))
-                stream(to_array, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
+                stream(out, j + column, finish(combine(vector, neighbour), divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 1 and taps == 3:
@@ -295,12 +217,12 @@ def across_rows(
                 near = i + column
                 vector = combine(load(work, near, work), load(work, near + second, work))
                 vector = combine(vector, load(work, near + third, work))
-                stream(to_array, j + column, finish(vector, divisors, at, factor), streams)
+                stream(out, j + column, finish(vector, divisors, at, factor), streams)
                 column += width
                 at += step
         elif stride == 1 and taps == 1:
             while column < whole:
-                stream(to_array, j + column, finish(load(work, i + column, work), divisors, at, factor), streams)
+                stream(out, j + column, finish(load(work, i + column, work), divisors, at, factor), streams)
                 column += width
                 at += step
         while column < n:
@@ -321,11 +243,11 @@ def across_rows(
                     vector = combine(vector, neighbour)
             vector = finish(vector, divisors, at, factor)
             if column < whole:
-                stream(to_array, j + column, vector, streams)
+                stream(out, j + column, vector, streams)
             else:
                 store(work, staged, vector)
                 for lane in range((n - column) & (width - ONE_UP)):
-                    put(to_array, j + column + lane, work[staged + lane])
+                    put(out, j + column + lane, work[staged + lane])
             column += width
             at += step
     if streams:
@@ -473,8 +395,10 @@ def fold_shifts(combine, work, to, line, n, taps, step):
 @inlined
 def plane_at(layout, plane):
     """Position of the first element of a plane in a source."""
-    outer = plane // layout[INNER_COUNT]
-    return layout[OFFSET] + outer * layout[OUTER_STEP] + (plane - outer * layout[INNER_COUNT]) * layout[INNER_STEP]
+    outer = plane // layout[L.INNER_COUNT]
+    return (
+        layout[L.OFFSET] + outer * layout[L.OUTER_STEP] + (plane - outer * layout[L.INNER_COUNT]) * layout[L.INNER_STEP]
+    )
 
 
 @inlined
@@ -483,74 +407,44 @@ def fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity):
 
     Rows are read where they stand if they are runs of neighbours, else from a copy of the rows of a block.
     """
-    lines, stack, spare = g[FOLDED], g[STACK], g[SPARE]
-    plane_step, plane_pitch = layout[INNER_STEP], g[unit + ROWS] * g[PITCH]
+    lines, stack, spare = g[G.FOLDED], g[G.STACK], g[G.SPARE]
+    plane_step, plane_pitch = layout[L.INNER_STEP], g[unit + U.ROWS] * g[G.PITCH]
     at = plane_at(layout, plane)
-    if g[unit + TOUCHES_PADDING]:
-        fill(work, lines, identity, g[LINES])
-    for number in range(g[unit + FIRST_BLOCK], g[unit + END_BLOCK]):
-        b = g[BLOCKS] + number * BLOCK_FIELDS
-        n, rows, taps = g[b + WIDTH], g[b + BLOCK_ROWS], g[b + H_TAPS]
-        d_step, h_step = g[DILATION_D] * layout[D_STEP], g[DILATION_H] * layout[H_STEP]
-        next_step = g[STRIDE_H] * layout[H_STEP]
-        row = at + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W] * layout[W_STEP]
-        if not layout[DIRECT]:
-            rows_in = (rows - 1) * g[STRIDE_H] + (taps - 1) * g[DILATION_H] + 1
-            for d in range(g[b + D_TAPS]):
-                gather_block(work, stack + d * rows_in * n, n, x, row, layout[H_STEP], layout[W_STEP], rows_in, n)
+    if g[unit + U.TOUCHES_PADDING]:
+        fill(work, lines, identity, g[G.LINES])
+    for number in range(g[unit + U.FIRST_BLOCK], g[unit + U.END_BLOCK]):
+        b = g[G.BLOCKS] + number * B.FIELDS
+        n, rows, taps = g[b + B.WIDTH], g[b + B.ROWS], g[b + B.H_TAPS]
+        d_step, h_step = g[G.DILATION_D] * layout[L.D_STEP], g[G.DILATION_H] * layout[L.H_STEP]
+        next_step = g[G.STRIDE_H] * layout[L.H_STEP]
+        row = (
+            at
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W] * layout[L.W_STEP]
+        )
+        if not layout[L.DIRECT]:
+            rows_in = (rows - 1) * g[G.STRIDE_H] + (taps - 1) * g[G.DILATION_H] + 1
+            for d in range(g[b + B.D_TAPS]):
+                gather_block(work, stack + d * rows_in * n, n, x, row, layout[L.H_STEP], layout[L.W_STEP], rows_in, n)
                 row += d_step
-            row, d_step, h_step, next_step = stack, rows_in * n, g[DILATION_H] * n, g[STRIDE_H] * n
+            row, d_step, h_step, next_step = stack, rows_in * n, g[G.DILATION_H] * n, g[G.STRIDE_H] * n
         folded = -ONE
-        for d in range(g[b + D_TAPS]):
+        for d in range(g[b + B.D_TAPS]):
             for done in range(0, taps, 3):
                 # Lines go back and forth between two spares, so that the last pass writes to where they belong.
-                to, room = lines + g[b + LINE], -ONE
-                if planes > 1 and g[unit + END_BLOCK] - g[unit + FIRST_BLOCK] > 1:
-                    room = plane_pitch - g[b + LINE]  # other blocks of the next plane may be done
-                if d < g[b + D_TAPS] - 1 or done + 3 < taps:
-                    to, room = spare + g[LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
+                to, room = lines + g[b + B.LINE], -ONE
+                if planes > 1 and g[unit + U.END_BLOCK] - g[unit + U.FIRST_BLOCK] > 1:
+                    room = plane_pitch - g[b + B.LINE]  # other blocks of the next plane may be done
+                if d < g[b + B.D_TAPS] - 1 or done + 3 < taps:
+                    to, room = spare + g[G.LINES] + np.int64(lanes(work)) if folded == spare else spare, -ONE
                 part, first = taps - done if taps - done < 3 else 3, row + done * h_step
-                if layout[DIRECT]:
-                    fold_rows(
-                        combine,
-                        work,
-                        to,
-                        g[PITCH],
-                        x,
-                        first,
-                        part,
-                        h_step,
-                        folded,
-                        next_step,
-                        rows,
-                        n,
-                        identity,
-                        g[INSIDE],
-                        planes,
-                        plane_step,
-                        plane_pitch,
-                        room,
-                    )
+                if layout[L.DIRECT]:
+                    many = planes, plane_step, plane_pitch, room
+                    fold_rows(combine, work, to, x, first, part, h_step, folded, next_step, rows, n, identity, many, g)
                 else:
                     fold_rows(
-                        combine,
-                        work,
-                        to,
-                        g[PITCH],
-                        work,
-                        first,
-                        part,
-                        h_step,
-                        folded,
-                        next_step,
-                        rows,
-                        n,
-                        identity,
-                        g[INSIDE],
-                        ONE,
-                        ZERO,
-                        ZERO,
-                        -ONE,
+                        combine, work, to, work, first, part, h_step, folded, next_step, rows, n, identity, ONE_PLANE, g
                     )
                 folded = to
             row += d_step
@@ -564,38 +458,41 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
     even; and what is left at every position, of which every stride-th stays. Windows of a single row are read where they
     are.
     """
-    width, n = np.int64(lanes(work)), planes * g[unit + ROWS] * g[PITCH] // g[STRIDE_W]
-    line, taps, stride, dilation = g[FOLDED], g[KERNEL_W], g[STRIDE_W], g[DILATION_W]
+    width, n = np.int64(lanes(work)), planes * g[unit + U.ROWS] * g[G.PITCH] // g[G.STRIDE_W]
+    line, taps, stride, dilation = g[G.FOLDED], g[G.KERNEL_W], g[G.STRIDE_W], g[G.DILATION_W]
     is_long = dilation == 1 and 2 * width <= taps <= LONGEST_OVERLAP * stride and stride >= width
     is_even = dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4
     in_place = False
     if (
         (is_long or is_even)
-        and g[INSIDE]
-        and layout[DIRECT]
-        and g[KERNEL_D] * g[KERNEL_H] * planes * g[unit + ROWS] == 1
+        and g[G.INSIDE]
+        and layout[L.DIRECT]
+        and g[G.KERNEL_D] * g[G.KERNEL_H] * planes * g[unit + U.ROWS] == 1
     ):
-        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+        b = g[G.BLOCKS] + g[unit + U.FIRST_BLOCK] * B.FIELDS
         row = (
-            plane_at(layout, plane) + g[b + FIRST_D] * layout[D_STEP] + g[b + FIRST_H] * layout[H_STEP] + g[b + FIRST_W]
+            plane_at(layout, plane)
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W]
         )
-        in_place = row + g[unit + COLS] * stride + taps + 4 * width <= x.size
+        in_place = row + g[unit + U.COLS] * stride + taps + 4 * width <= x.size
     if in_place:
-        n = g[unit + COLS]
+        n = g[unit + U.COLS]
     else:
         fold_blocks(combine, work, x, layout, plane, planes, unit, g, identity)
     room = n * width if is_long else (n * stride + taps) // 2 + width
     if is_long:
-        line = g[SPARE]
+        line = g[G.SPARE]
         if in_place:
             fold_windows(combine, work, line, x, row, stride, taps, n, identity)
         else:
-            fold_windows(combine, work, line, work, g[FOLDED], stride, taps, n, identity)
+            fold_windows(combine, work, line, work, g[G.FOLDED], stride, taps, n, identity)
         taps, stride, in_place = width, width, False
     while dilation == 1 and taps % 2 == 0 and stride % 2 == 0 and taps + stride > 4:
         taps //= 2
         stride //= 2
-        to = g[SPARE] + room if line == g[SPARE] else g[SPARE]
+        to = g[G.SPARE] + room if line == g[G.SPARE] else g[G.SPARE]
         if in_place:
             fold_halves(combine, work, to, x, row, (n - 1) * stride + taps)
         else:
@@ -603,9 +500,9 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
         line, in_place = to, False
     if stride > 2 or taps > 3:
         reach = (n - 1) * stride + 1
-        spare = g[SPARE] + 2 * room
+        spare = g[G.SPARE] + 2 * room
         fold_shifts(combine, work, spare, line, reach, taps, dilation)
-        line, taps, step = g[ACROSS], ONE, stride
+        line, taps, step = g[G.ACROSS], ONE, stride
         stride = ONE
         for o in range(n):
             work[np.uintp(line + o)] = work[np.uintp(spare + o * step)]
@@ -615,79 +512,60 @@ def fold_strided(combine, work, x, layout, plane, planes, unit, g, identity):
 @inlined
 def copy_rows(combine, work, line, x, layout, row, row_step, rows, n, g, identity):
     """Copy rows of n input elements into lines; behind each is `identity` if any window reaches padding."""
-    if layout[DIRECT]:
-        fold_rows(
-            combine,
-            work,
-            line,
-            g[PITCH],
-            x,
-            row,
-            ONE,
-            ZERO,
-            -ONE,
-            row_step,
-            rows,
-            n,
-            identity,
-            g[INSIDE],
-            ONE,
-            ZERO,
-            ZERO,
-            -ONE,
-        )
+    if layout[L.DIRECT]:
+        fold_rows(combine, work, line, x, row, ONE, ZERO, -ONE, row_step, rows, n, identity, ONE_PLANE, g)
     else:
-        gather_block(work, line, g[PITCH], x, row, row_step, layout[W_STEP], rows, n)
+        gather_block(work, line, g[G.PITCH], x, row, row_step, layout[L.W_STEP], rows, n)
 
 
 @inlined
 def fold_dense(combine, work, x, layout, plane, unit, g, identity):
     """Stack the input rows of a unit and fold whole stacks by shifts, down and across."""
-    stack = g[STACK] if g[KERNEL_H] > 1 else g[FOLDED]
-    spare = g[SPARE]
-    size = (g[unit + ROWS] + (g[KERNEL_H] - 1) * g[DILATION_H]) * g[PITCH]
-    if g[unit + TOUCHES_PADDING]:
+    stack = g[G.STACK] if g[G.KERNEL_H] > 1 else g[G.FOLDED]
+    spare = g[G.SPARE]
+    size = (g[unit + U.ROWS] + (g[G.KERNEL_H] - 1) * g[G.DILATION_H]) * g[G.PITCH]
+    if g[unit + U.TOUCHES_PADDING]:
         fill(work, stack, identity, size)
-    if g[unit + FIRST_BLOCK] < g[unit + END_BLOCK]:
-        b = g[BLOCKS] + g[unit + FIRST_BLOCK] * BLOCK_FIELDS
+    if g[unit + U.FIRST_BLOCK] < g[unit + U.END_BLOCK]:
+        b = g[G.BLOCKS] + g[unit + U.FIRST_BLOCK] * B.FIELDS
         row = (
             plane_at(layout, plane)
-            + g[b + FIRST_D] * layout[D_STEP]
-            + g[b + FIRST_H] * layout[H_STEP]
-            + g[b + FIRST_W] * layout[W_STEP]
+            + g[b + B.FIRST_D] * layout[L.D_STEP]
+            + g[b + B.FIRST_H] * layout[L.H_STEP]
+            + g[b + B.FIRST_W] * layout[L.W_STEP]
         )
-        n, rows, h_step = g[b + WIDTH], g[b + H_TAPS], layout[H_STEP]
-        for t in range(g[b + D_TAPS]):
+        n, rows, h_step = g[b + B.WIDTH], g[b + B.H_TAPS], layout[L.H_STEP]
+        for t in range(g[b + B.D_TAPS]):
             onto = stack
             if t > 0:
                 onto = spare
                 fill(work, onto, identity, size)
-            line = onto + g[b + LINE]
+            line = onto + g[b + B.LINE]
             copy_rows(combine, work, line, x, layout, row, h_step, rows, n, g, identity)
             if t > 0:
                 fold_lines(combine, work, stack, stack, onto, -ONE, size)
-            row += g[DILATION_D] * layout[D_STEP]
-    n, lines = g[unit + ROWS] * g[PITCH], g[FOLDED]
-    if g[KERNEL_H] > 1:
-        fold_shifts(combine, work, lines, stack, n, g[KERNEL_H], g[DILATION_H] * g[PITCH])
-    fold_shifts(combine, work, g[ACROSS], lines, n, g[KERNEL_W], g[DILATION_W])
+            row += g[G.DILATION_D] * layout[L.D_STEP]
+    n, lines = g[unit + U.ROWS] * g[G.PITCH], g[G.FOLDED]
+    if g[G.KERNEL_H] > 1:
+        fold_shifts(combine, work, lines, stack, n, g[G.KERNEL_H], g[G.DILATION_H] * g[G.PITCH])
+    fold_shifts(combine, work, g[G.ACROSS], lines, n, g[G.KERNEL_W], g[G.DILATION_W])
 
 
 @inner
 def write_masks(work, g):
     """For "flat": lines that are 1 where the first and the last tap along each axis are inside the plane, else 0."""
-    position = g[STACK]
-    for row in range(g[GROUP] * g[IN_D] * g[IN_H]):
-        for w in range(g[IN_W]):
+    position = g[G.STACK]
+    for row in range(g[G.GROUP] * g[G.IN_D] * g[G.IN_H]):
+        for w in range(g[G.IN_W]):
             at, coordinate = position, w
             for axis in range(3):  # w, h, d
                 if axis > 0:
-                    coordinate = row % g[IN_H] if axis == 1 else row // g[IN_H] % g[IN_D]
-                first = coordinate - g[BEFORE_W - axis]
-                last = first + (g[KERNEL_W - axis] - 1) * g[DILATION_W - axis]
+                    coordinate = row % g[G.IN_H] if axis == 1 else row // g[G.IN_H] % g[G.IN_D]
+                first = coordinate - g[G.BEFORE_W - axis]
+                last = first + (g[G.KERNEL_W - axis] - 1) * g[G.DILATION_W - axis]
                 work[at] = first >= 0
-                work[at + g[LINES]] = last < g[IN_W - axis]
-                at += 2 * g[LINES]
+                work[at + g[G.LINES]] = last < g[G.IN_W - axis]
+                at += 2 * g[G.LINES]
             position += 1
 
 
@@ -695,10 +573,10 @@ def write_masks(work, g):
 def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
     """Fold 2 or 3 taps along an axis, all planes of a unit as one vector, without those outside their plane."""
     width, end, target, middle = lanes(work), np.uintp(n), np.uintp(to), np.uintp(line)
-    first = np.uintp(line - g[BEFORE_W - axis] * step)
-    last = first + np.uintp((g[KERNEL_W - axis] - 1) * g[DILATION_W - axis] * step)
-    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[LINES])
-    has_middle = g[KERNEL_W - axis] == 3
+    first = np.uintp(line - g[G.BEFORE_W - axis] * step)
+    last = first + np.uintp((g[G.KERNEL_W - axis] - 1) * g[G.DILATION_W - axis] * step)
+    first_mask, last_mask = np.uintp(masks), np.uintp(masks + g[G.LINES])
+    has_middle = g[G.KERNEL_W - axis] == 3
     column = np.uintp(0)
     while column < end:
         a = choose(load(work, first_mask + column, work), load(work, first + column, work), identity)
@@ -712,95 +590,63 @@ def fold_masked(combine, work, to, line, masks, g, axis, step, n, identity):
 @inlined
 def fold_flat(combine, work, x, layout, plane, planes, g, identity):
     """Fold whole planes along each axis as one vector; returns where in the work array the result is, and its length."""
-    n = planes * g[IN_D] * g[IN_H] * g[IN_W]
-    line, other, whole = g[FOLDED], g[ACROSS], n - n % np.int64(lanes(work))
+    n = planes * g[G.IN_D] * g[G.IN_H] * g[G.IN_W]
+    line, other, whole = g[G.FOLDED], g[G.ACROSS], n - n % np.int64(lanes(work))
     at = plane_at(layout, plane)
     copy_line(work, line, x, at, whole)
     for i in range(whole, n):
         work[line + i] = element(x, np.uintp(at + i), work)
     step = ONE
     for axis in range(3):
-        if g[KERNEL_W - axis] > 1:
-            masks = g[STACK] + 2 * axis * g[LINES]
+        if g[G.KERNEL_W - axis] > 1:
+            masks = g[G.STACK] + 2 * axis * g[G.LINES]
             fold_masked(combine, work, other, line, masks, g, axis, step, n, identity)
             line, other = other, line
-        step *= g[IN_W - axis]
+        step *= g[G.IN_W - axis]
     return line, n
 
 
 @inlined
 def unit_of(number, g):
     """First plane of a unit, how many planes it covers, and its row of the table."""
-    plane = number // g[UNIT_COUNT]
-    unit = g[UNITS] + (number - plane * g[UNIT_COUNT]) * UNIT_FIELDS
-    plane *= g[GROUP]
-    planes = g[PLANES] - plane
-    return plane, planes if planes < g[GROUP] else g[GROUP], unit
+    plane = number // g[G.UNIT_COUNT]
+    unit = g[G.UNITS] + (number - plane * g[G.UNIT_COUNT]) * U.FIELDS
+    plane *= g[G.GROUP]
+    planes = g[G.PLANES] - plane
+    return plane, planes if planes < g[G.GROUP] else g[G.GROUP], unit
 
 
 @inlined
 def first_output(plane, unit, g):
     """Position in the output of the first result of a unit."""
-    return ((plane * g[OUT_D] + g[unit + OD]) * g[OUT_H] + g[unit + OH]) * g[OUT_W] + g[unit + OW]
+    return ((plane * g[G.OUT_D] + g[unit + U.OD]) * g[G.OUT_H] + g[unit + U.OH]) * g[G.OUT_W] + g[unit + U.OW]
 
 
 @inlined
 def free_end(out, last, g):
     """How far units before `last` may write over results to come: they are theirs too, and written in ascending order."""
     plane, _, unit = unit_of(last, g)
-    end = first_output(plane, unit, g) if g[unit + COLS] == g[OUT_W] else ZERO
+    end = first_output(plane, unit, g) if g[unit + U.COLS] == g[G.OUT_W] else ZERO
     return end if end < out.size else out.size
 
 
 @inlined
 def store_unit(combine, finish, out, end, work, divisors, plane, planes, unit, g, line, stride, taps):
     """Fold the lines of a unit across (or take them as they are: one tap at stride 1) and write them to the output."""
-    across_rows(
-        combine,
-        finish,
-        out,
-        first_output(plane, unit, g),
-        g[OUT_W],
-        end,
-        work,
-        line,
-        g[PITCH] // g[STRIDE_W] * stride,
-        planes * g[unit + ROWS],
-        g[unit + COLS],
-        stride,
-        taps,
-        g[DILATION_W],
-        g[STAGE],
-        g[STREAMS] != 0,
-        divisors,
-        g[unit + DIVISORS],
-        g[FACTORS] + g[unit + OD] * g[OUT_H] + g[unit + OH] if g[VARIES] else g[FACTORS],
-        g[unit + ROWS] if g[VARIES] else ZERO,
-    )
+    target = first_output(plane, unit, g), g[G.OUT_W], end
+    lines = line, g[G.PITCH] // g[G.STRIDE_W] * stride, planes * g[unit + U.ROWS], g[unit + U.COLS]
+    window = stride, taps, g[G.DILATION_W]
+    division = g[unit + U.DIVISORS], g[G.FACTORS], ZERO
+    if g[G.VARIES]:
+        row = g[unit + U.OD] * g[G.OUT_H] + g[unit + U.OH]
+        division = g[unit + U.DIVISORS], g[G.FACTORS] + row, g[unit + U.ROWS]
+    streams = g[G.STREAMS] != 0
+    across_rows(combine, finish, out, target, work, lines, window, g[G.STAGE], streams, divisors, division)
 
 
 @inlined
 def store_flat(combine, finish, out, end, work, divisors, factor_at, plane, unit, g, line, n):
     """Write the line of whole planes that "flat" folded, of n elements, to the output."""
-    across_rows(
-        combine,
-        finish,
-        out,
-        first_output(plane, unit, g),
-        n,
-        end,
-        work,
-        line,
-        n,
-        ONE,
-        n,
-        ONE,
-        ONE,
-        ONE,
-        g[STAGE],
-        g[STREAMS] != 0,
-        divisors,
-        ZERO,
-        factor_at,
-        ONE,
-    )
+    target, lines, window = (first_output(plane, unit, g), n, end), (line, n, ONE, n), (ONE, ONE, ONE)
+    division, streams = (ZERO, factor_at, ONE), g[G.STREAMS] != 0
+    across_rows(combine, finish, out, target, work, lines, window, g[G.STAGE], streams, divisors, division)

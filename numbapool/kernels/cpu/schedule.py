@@ -15,6 +15,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from numbapool.geometry import BinPlan, WindowPlan
+from numbapool.kernels.compilable import compilable
+from numbapool.kernels.cpu.tables import blocks as B
+from numbapool.kernels.cpu.tables import geometry as G
+from numbapool.kernels.cpu.tables import layout as L
+from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
 from numbapool.kernels.windows import Axis, end_tap, first_tap, holds_all_windows
 
@@ -53,137 +58,6 @@ LONGEST_OVERLAP = 8
 AnyPlan: TypeAlias = WindowPlan | BinPlan
 
 
-class Geometry(NamedTuple):
-    """What a kernel knows of a plan and its work array, in elements; kernels read it from a flat array, see below."""
-
-    planes: int
-    in_d: int
-    in_h: int
-    in_w: int
-    out_d: int
-    out_h: int
-    out_w: int
-    kernel_d: int
-    kernel_h: int
-    kernel_w: int
-    stride_d: int
-    stride_h: int
-    stride_w: int
-    dilation_d: int
-    dilation_h: int
-    dilation_w: int
-    before_d: int
-    before_h: int
-    before_w: int
-    after_d: int
-    after_h: int
-    after_w: int
-    pitch: int  # elements of the line of one output row: a multiple of the stride
-    lines: int  # elements of all lines of a unit
-    group: int  # planes of a unit: more than 1 only if each is one unit and the input is contiguous
-    inside: int  # 1 if every window is inside the input, else 0
-    folded: int  # position, in a work array, of the lines folded along d and h
-    across: int  # position of the lines folded across as well: the results of a unit
-    stack: int  # position of a copy of input rows
-    spare: int  # position of spare lines
-    stage: int  # position of a vector on its way to the end of an output row
-    work_size: int
-    layout: int  # position, in the program, of the layout of the input (see `launch.Source`)
-    units: int  # position of the table of units of a plane
-    unit_count: int
-    blocks: int  # position of the table of blocks
-    streams: int  # 1 if the output is written past the caches
-    varies: int  # of means: 1 if not all divisors are the same
-    factors: int  # and the position of their factors
-    in_window: int  # of indices: 1 if they count the taps of a window, 0 if they are positions in the plane
-    mark_h: int  # and how far those of neighbouring taps along h are apart
-    mark_w: int
-
-
-# Where a kernel finds each field of the geometry in its flat array.
-(
-    PLANES,
-    IN_D,
-    IN_H,
-    IN_W,
-    OUT_D,
-    OUT_H,
-    OUT_W,
-    KERNEL_D,
-    KERNEL_H,
-    KERNEL_W,
-    STRIDE_D,
-    STRIDE_H,
-    STRIDE_W,
-    DILATION_D,
-    DILATION_H,
-    DILATION_W,
-    BEFORE_D,
-    BEFORE_H,
-    BEFORE_W,
-    AFTER_D,
-    AFTER_H,
-    AFTER_W,
-    PITCH,
-    LINES,
-    GROUP,
-    INSIDE,
-    FOLDED,
-    ACROSS,
-    STACK,
-    SPARE,
-    STAGE,
-    WORK_SIZE,
-    LAYOUT,
-    UNITS,
-    UNIT_COUNT,
-    BLOCKS,
-    STREAMS,
-    VARIES,
-    FACTORS,
-    IN_WINDOW,
-    MARK_H,
-    MARK_W,
-) = range(len(Geometry._fields))
-
-
-class Unit(NamedTuple):
-    """A row of the table of units: one piece of the output of a plane."""
-
-    od: int
-    oh: int
-    ow: int
-    rows: int
-    cols: int
-    touches_padding: int
-    first_block: int
-    end_block: int
-    divisors: int  # means only: position of its line of divisors, see `avg.divisors_of`
-
-
-(OD, OH, OW, ROWS, COLS, TOUCHES_PADDING, FIRST_BLOCK, END_BLOCK, DIVISORS) = range(len(Unit._fields))
-UNIT_FIELDS = len(Unit._fields)
-
-
-class Block(NamedTuple):
-    """A row of the table of blocks: neighbouring output rows of a unit whose windows hold equally many input rows."""
-
-    line: int  # where the first goes, from the start of the unit's lines
-    d: int  # first input element that the first window reads
-    h: int
-    w: int
-    d_taps: int
-    h_taps: int
-    rows: int
-    width: int  # input elements of each row
-
-
-(LINE, FIRST_D, FIRST_H, FIRST_W, D_TAPS, H_TAPS, BLOCK_ROWS, WIDTH) = range(len(Block._fields))
-BLOCK_FIELDS = len(Block._fields)
-LAYOUT_FIELDS = 8
-GEOMETRY_FIELDS = len(Geometry._fields)
-
-
 class Planes(NamedTuple):
     """What is pooled, as the functions below take it: so many planes, each with three axes."""
 
@@ -215,15 +89,15 @@ class Schedule(NamedTuple):
 # INDICES: maxima with their positions. Each input row is folded across, then these down, both in row-major order.
 # WHOLE: each plane is one window, and contiguous. It is folded in whole vectors where it stands.
 # WINDOWS: windows wider than any line, or mostly outside the input: tap by tap.
-FLAT, ROWS_FIRST, DENSE, STRIDED, INDICES, WHOLE, WINDOWS = range(7)
+FLAT, ROWS, DENSE, STRIDED, INDICES, WHOLE, WINDOWS = range(7)
 
 
-def with_layout(program: np.ndarray, at: int, layout: np.ndarray | None) -> np.ndarray:
-    """The program for an input of another layout, whose position it holds at `at`."""
+def with_layout(program: np.ndarray, layout: np.ndarray | None) -> np.ndarray:
+    """The program for an input of another layout."""
     if layout is None:
         return program
     program = program.copy()
-    program[program[at] :][:LAYOUT_FIELDS] = layout
+    program[program[L.POSITION] :][: L.FIELDS] = layout
     return program
 
 
@@ -238,9 +112,7 @@ def schedule_of(plan: WindowPlan, itemsize: int, contiguous: bool, indices: bool
     return Schedule(*schedule_of_planes(planes_of(plan), itemsize, contiguous, indices))
 
 
-# From here on functions are written in what Numba, too, can compile: `numbapool.jit` plans inside compiled code.
-
-
+@compilable
 def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices: bool) -> tuple[int, int, np.ndarray]:
     """`schedule_of`, as a plain tuple."""
     is_large = plane_size(planes) * planes.number * itemsize >= LARGE_BYTES
@@ -306,48 +178,49 @@ def schedule_of_planes(planes: Planes, itemsize: int, contiguous: bool, indices:
             stack = (0 if contiguous else slab * min(d.kernel, d.length)) + span
             spare = 2 * lines + 3 * span + 4 * slack
     units, blocks = _tables(planes, algorithm, rows, cols, pitch)
-    layout_at = GEOMETRY_FIELDS
-    units_at = layout_at + LAYOUT_FIELDS
+    layout_at = G.FIELDS
+    units_at = layout_at + L.FIELDS
     blocks_at = units_at + len(units)
     program = np.zeros(blocks_at + len(blocks), np.int64)
     describe(program, planes)
-    program[PITCH] = pitch
-    program[LINES] = lines
-    program[GROUP] = group
-    program[INSIDE] = int(holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))
+    program[G.PITCH] = pitch
+    program[G.LINES] = lines
+    program[G.GROUP] = group
+    program[G.INSIDE] = int(holds_all_windows(d) and holds_all_windows(h) and holds_all_windows(w))
     # The work array: a guard, then one region behind the other.
-    program[STAGE] = guard
+    program[G.STAGE] = guard
     at = guard + slack
     if algorithm != INDICES:
-        program[FOLDED] = at
+        program[G.FOLDED] = at
         at += folded + slack
     if algorithm != DENSE:
-        program[ACROSS] = at
+        program[G.ACROSS] = at
         at += across + slack
-    program[STACK] = at
+    program[G.STACK] = at
     at += stack + slack
-    program[SPARE] = at
+    program[G.SPARE] = at
     at += spare + slack
     if algorithm == INDICES:  # last, because the marks need no place for it
-        program[FOLDED] = at
+        program[G.FOLDED] = at
         at += folded + slack
     elif algorithm == DENSE:  # it is done with its stack when it folds across
-        program[ACROSS] = program[STACK]
-    program[WORK_SIZE] = at
-    program[LAYOUT] = layout_at
-    program[UNITS] = units_at
-    program[UNIT_COUNT] = len(units) // UNIT_FIELDS
-    program[MARK_H] = min(h.dilation, h.length) * w.length  # a tap further off has no neighbour in the input
-    program[MARK_W] = w.dilation
-    program[STREAMS] = int(planes.number * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
-    program[BLOCKS] = blocks_at
+        program[G.ACROSS] = program[G.STACK]
+    program[G.WORK_SIZE] = at
+    program[G.LAYOUT] = layout_at
+    program[G.UNITS] = units_at
+    program[G.UNIT_COUNT] = len(units) // U.FIELDS
+    program[G.MARK_H] = min(h.dilation, h.length) * w.length  # a tap further off has no neighbour in the input
+    program[G.MARK_W] = w.dilation
+    program[G.STREAMS] = int(planes.number * out_plane_size(planes) * itemsize >= STREAMED_BYTES)
+    program[G.BLOCKS] = blocks_at
     program[layout_at:units_at] = contiguous_layout_of(planes.number, d.length, h.length, w.length)
     program[units_at:blocks_at] = np.array(units)
     if len(blocks) > 0:
         program[blocks_at:] = np.array(blocks)
-    return algorithm, -(-planes.number // group) * (len(units) // UNIT_FIELDS), program
+    return algorithm, -(-planes.number // group) * (len(units) // U.FIELDS), program
 
 
+@compilable
 def _tables(planes: Planes, algorithm: int, rows: int, cols: int, pitch: int) -> tuple[list[int], list[int]]:
     """The table of units of a plane, of `rows` and `cols` at most, and that of their blocks, row after row."""
     d, h, w = planes.d, planes.h, planes.w
@@ -356,20 +229,31 @@ def _tables(planes: Planes, algorithm: int, rows: int, cols: int, pitch: int) ->
         for oh in range(0, h.out, rows):
             for ow in range(0, w.out, cols):
                 unit_rows, unit_cols = min(rows, h.out - oh), min(cols, w.out - ow)
-                first, padded = len(blocks) // BLOCK_FIELDS, False
+                first, padded = len(blocks) // B.FIELDS, False
                 if algorithm in (DENSE, INDICES):
                     padded = _stack_block(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
-                elif algorithm in (ROWS_FIRST, STRIDED):
+                elif algorithm in (ROWS, STRIDED):
                     padded = _blocks(planes, od, oh, ow, unit_rows, unit_cols, pitch, blocks)
-                end = len(blocks) // BLOCK_FIELDS
-                units.extend([od, oh, ow, unit_rows, unit_cols, int(padded), first, end, 0])
+                unit = _new_row(units, U.FIELDS)
+                units[unit + U.OD], units[unit + U.OH], units[unit + U.OW] = od, oh, ow
+                units[unit + U.ROWS], units[unit + U.COLS] = unit_rows, unit_cols
+                units[unit + U.TOUCHES_PADDING] = int(padded)
+                units[unit + U.FIRST_BLOCK], units[unit + U.END_BLOCK] = first, len(blocks) // B.FIELDS
     return units, blocks
+
+
+@compilable
+def _new_row(table: list[int], fields: int) -> int:
+    """Append a row of zeros to a table; where it starts."""
+    at = len(table)
+    table.extend([0] * fields)
+    return at
 
 
 def counting_taps(program: np.ndarray) -> np.ndarray:
     """The program whose indices count the taps of a window, in row-major order."""
     program = program.copy()
-    program[[IN_WINDOW, MARK_H, MARK_W]] = 1, program[KERNEL_W], 1
+    program[G.IN_WINDOW], program[G.MARK_H], program[G.MARK_W] = 1, program[G.KERNEL_W], 1
     return program
 
 
@@ -383,42 +267,49 @@ def geometry_of_axes(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
     """The same of planes with these axes."""
     if isinstance(axes[0], Axis):
         return geometry_of_planes(Planes(planes, *axes))
-    fields = [getattr(axis, name, 0) for name in Axis._fields for axis in axes]  # bins have no windows
-    return np.array([planes, *fields] + [0] * (GEOMETRY_FIELDS - 1 - len(fields)), np.int64)
+    geometry = np.zeros(G.FIELDS, np.int64)  # bins have no windows
+    geometry[G.PLANES] = planes
+    geometry[[G.IN_D, G.IN_H, G.IN_W]] = [axis.length for axis in axes]
+    geometry[[G.OUT_D, G.OUT_H, G.OUT_W]] = [axis.out for axis in axes]
+    return geometry
 
 
+@compilable
 def geometry_of_planes(planes: Planes) -> np.ndarray:
     """The same of planes."""
-    geometry = np.zeros(GEOMETRY_FIELDS, np.int64)
+    geometry = np.zeros(G.FIELDS, np.int64)
     describe(geometry, planes)
     return geometry
 
 
+@compilable
 def describe(program: np.ndarray, planes: Planes) -> None:
     """Write the extents of planes to the beginning of a program."""
     d, h, w = planes.d, planes.h, planes.w
-    program[PLANES] = planes.number
-    program[IN_D], program[IN_H], program[IN_W] = d.length, h.length, w.length
-    program[OUT_D], program[OUT_H], program[OUT_W] = d.out, h.out, w.out
-    program[KERNEL_D], program[KERNEL_H], program[KERNEL_W] = d.kernel, h.kernel, w.kernel
-    program[STRIDE_D], program[STRIDE_H], program[STRIDE_W] = d.stride, h.stride, w.stride
-    program[DILATION_D], program[DILATION_H], program[DILATION_W] = d.dilation, h.dilation, w.dilation
-    program[BEFORE_D], program[BEFORE_H], program[BEFORE_W] = d.before, h.before, w.before
-    program[AFTER_D], program[AFTER_H], program[AFTER_W] = d.after, h.after, w.after
+    program[G.PLANES] = planes.number
+    program[G.IN_D], program[G.IN_H], program[G.IN_W] = d.length, h.length, w.length
+    program[G.OUT_D], program[G.OUT_H], program[G.OUT_W] = d.out, h.out, w.out
+    program[G.KERNEL_D], program[G.KERNEL_H], program[G.KERNEL_W] = d.kernel, h.kernel, w.kernel
+    program[G.STRIDE_D], program[G.STRIDE_H], program[G.STRIDE_W] = d.stride, h.stride, w.stride
+    program[G.DILATION_D], program[G.DILATION_H], program[G.DILATION_W] = d.dilation, h.dilation, w.dilation
+    program[G.BEFORE_D], program[G.BEFORE_H], program[G.BEFORE_W] = d.before, h.before, w.before
+    program[G.AFTER_D], program[G.AFTER_H], program[G.AFTER_W] = d.after, h.after, w.after
 
 
+@compilable
 def plane_size(planes: Planes) -> int:
     """Input elements of a plane."""
     return planes.d.length * planes.h.length * planes.w.length
 
 
+@compilable
 def out_plane_size(planes: Planes) -> int:
     """Output elements of a plane."""
     return planes.d.out * planes.h.out * planes.w.out
 
 
 def contiguous_layout(plan: AnyPlan) -> np.ndarray:
-    """Layout (see `launch.Source`) of a C-contiguous array with the shape of a plan's input."""
+    """Layout (see `tables.layout`) of a C-contiguous array with the shape of a plan's input."""
     return contiguous_layout_of(plan.planes, *(axis.length for axis in plan.axes))
 
 
@@ -432,22 +323,29 @@ def _contiguous_out_layout(planes: int, axes: tuple[Any, ...]) -> np.ndarray:
     return contiguous_layout_of(planes, *(axis.out for axis in axes))
 
 
+@compilable
 def contiguous_layout_of(planes: int, d: int, h: int, w: int) -> np.ndarray:
     """The same of so many planes of these lengths."""
-    return np.array([0, 0, d * h * w, max(planes, 1), h * w, w, 1, 1], np.int64)
+    layout = np.zeros(L.FIELDS, np.int64)
+    layout[L.INNER_STEP], layout[L.INNER_COUNT] = d * h * w, max(planes, 1)
+    layout[L.D_STEP], layout[L.H_STEP], layout[L.W_STEP], layout[L.DIRECT] = h * w, w, 1, 1
+    return layout
 
 
+@compilable
 def simplified(planes: Planes) -> Planes:
     """The same without strides and dilations that matter to nothing, but that could be of any size."""
     return Planes(planes.number, _simplified(planes.d), _simplified(planes.h), _simplified(planes.w))
 
 
+@compilable
 def _simplified(axis: Axis) -> Axis:
     stride = 1 if axis.out == 1 else axis.stride
     dilation = 1 if axis.kernel == 1 else axis.dilation
     return Axis(axis.length, axis.out, axis.kernel, stride, dilation, axis.before, axis.after)
 
 
+@compilable
 def joined(planes: Planes) -> Planes:
     """The same with fewer axes, where windows hold whole rows or planes, or tile rows without a rest.
 
@@ -463,12 +361,13 @@ def joined(planes: Planes) -> Planes:
         else:
             w = Axis(w.length, 1, w.length, w.length, 1, 0, 0)
     is_tiling = w.kernel <= w.stride and w.dilation == 1 and w.out * w.stride == w.length and w.before == w.after == 0
-    if is_tiling and _is_kept(d) and _is_kept(h):
+    if count > 0 and is_tiling and _is_kept(d) and _is_kept(h):
         lines, unit = count * d.length * h.length, Axis(1, 1, 1, 1, 1, 0, 0)
         return Planes(1, unit, unit, Axis(lines * w.length, lines * w.out, w.kernel, w.stride, 1, 0, 0))
     return Planes(count, d, h, w)
 
 
+@compilable
 def flattened(planes: Planes) -> Planes:
     """The same with one axis, where a window holds a whole plane."""
     if is_whole(planes):
@@ -477,21 +376,25 @@ def flattened(planes: Planes) -> Planes:
     return planes
 
 
+@compilable
 def is_whole(planes: Planes) -> bool:
     """Whether a window holds a whole plane."""
     return holds_axis(planes.d) and holds_axis(planes.h) and holds_axis(planes.w)
 
 
+@compilable
 def holds_axis(axis: Axis) -> bool:
     """Whether one window holds an axis from end to end."""
     return axis.out == 1 and axis.kernel == axis.length and axis.before == axis.after == 0 and axis.dilation == 1
 
 
+@compilable
 def _is_kept(axis: Axis) -> bool:
     """Whether windows are single elements, one after the other."""
     return axis.kernel == axis.stride == 1 and axis.before == 0 and axis.out == axis.length
 
 
+@compilable
 def algorithm_for(planes: Planes, line: int, contiguous: bool, indices: bool, four_vectors: int) -> int:
     """The algorithm for lines of up to so many elements."""
     d, h, w = planes.d, planes.h, planes.w
@@ -512,15 +415,17 @@ def algorithm_for(planes: Planes, line: int, contiguous: bool, indices: bool, fo
         return FLAT
     is_small = w.kernel <= WIDEST_TAP_WINDOW and (h.stride > 1 or h.kernel <= HIGHEST_ROW_WINDOW)
     if w.stride <= 2 and is_small:
-        return ROWS_FIRST
+        return ROWS
     is_sparse = h.dilation > 1 and (h.kernel - 1) * h.dilation * min(w.length, line) > MOST_SPARSE_LINES * line
     return DENSE if h.stride == w.stride == 1 and not is_sparse else STRIDED
 
 
+@compilable
 def _are_flat(planes: Planes) -> bool:
     return _is_flat(planes.d) and _is_flat(planes.h) and _is_flat(planes.w)
 
 
+@compilable
 def _is_flat(axis: Axis) -> bool:
     """Whether windows along an axis have up to three taps, at stride 1, of which only the outer two can be outside."""
     if axis.out != axis.length or axis.stride != 1 or axis.kernel > 3 or axis.dilation > axis.length:
@@ -530,6 +435,7 @@ def _is_flat(axis: Axis) -> bool:
     return axis.before == (axis.kernel - 1) * axis.dilation // 2
 
 
+@compilable
 def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
     """First input element of a window that is inside the input, and the number of taps inside."""
     start = out_position * axis.stride - axis.before
@@ -537,6 +443,7 @@ def _taps(axis: Axis, out_position: int) -> tuple[int, int]:
     return start + first * axis.dilation, max(0, end_tap(start, axis.length, axis.kernel, axis.dilation) - first)
 
 
+@compilable
 def _columns(axis: Axis, ow: int, cols: int) -> tuple[int, int, int]:
     """Input columns that a unit reads: padding before them, the first, and how many are inside the input."""
     start = ow * axis.stride - axis.before
@@ -545,6 +452,7 @@ def _columns(axis: Axis, ow: int, cols: int) -> tuple[int, int, int]:
     return first - start, first, min(axis.length, start + reach) - first
 
 
+@compilable
 def _blocks(planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]) -> bool:
     """Append the blocks of a unit; whether any of its lines need padding written, because other units differ there."""
     h, w = planes.h, planes.w
@@ -560,12 +468,16 @@ def _blocks(planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pit
         if h_taps == h.kernel:  # neighbouring windows with all rows inside share their passes
             count = min(rows - row, (h.length - 1 - first_h - (h.kernel - 1) * h.dilation) // h.stride + 1)
         if h_taps > 0:
-            blocks.extend([row * pitch + left, first_d, first_h, first_w, d_taps, h_taps, count, width])
+            block = _new_row(blocks, B.FIELDS)
+            blocks[block + B.LINE], blocks[block + B.WIDTH] = row * pitch + left, width
+            blocks[block + B.FIRST_D], blocks[block + B.FIRST_H], blocks[block + B.FIRST_W] = first_d, first_h, first_w
+            blocks[block + B.D_TAPS], blocks[block + B.H_TAPS], blocks[block + B.ROWS] = d_taps, h_taps, count
         has_empty_row |= h_taps == 0
         row += count
     return tiled or has_empty_row
 
 
+@compilable
 def _stack_block(
     planes: Planes, od: int, oh: int, ow: int, rows: int, cols: int, pitch: int, blocks: list[int]
 ) -> bool:
@@ -577,6 +489,8 @@ def _stack_block(
     end = start + (rows - 1) * h.stride + (h.kernel - 1) * h.dilation + 1
     first_h, end_h = max(start, 0), min(end, h.length)
     if d_taps > 0 and width > 0 and end_h > first_h:
-        line = (first_h - start) * pitch + left
-        blocks.extend([line, first_d, first_h, first_w, d_taps, end_h - first_h, 1, width])
+        block = _new_row(blocks, B.FIELDS)
+        blocks[block + B.LINE], blocks[block + B.WIDTH] = (first_h - start) * pitch + left, width
+        blocks[block + B.FIRST_D], blocks[block + B.FIRST_H], blocks[block + B.FIRST_W] = first_d, first_h, first_w
+        blocks[block + B.D_TAPS], blocks[block + B.H_TAPS], blocks[block + B.ROWS] = d_taps, end_h - first_h, 1
     return width < pitch or end_h - first_h < end - start or d_taps == 0

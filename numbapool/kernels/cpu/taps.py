@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbapool.kernels.compilable import compilable
 from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
 
 
@@ -55,9 +56,7 @@ def bounds_of_axis(axis: Bins) -> tuple[np.ndarray, np.ndarray]:
     return starts, ends
 
 
-# The following are written in what Numba, too, can compile, as in `schedule`.
-
-
+@compilable
 def inside_range(axis: Axis) -> tuple[int, int]:
     """Half-open range of the windows that are inside the input, so hold all their taps and need no counting."""
     halo = (axis.kernel - 1) * axis.dilation
@@ -65,6 +64,7 @@ def inside_range(axis: Axis) -> tuple[int, int]:
     return inside0, min(max((axis.length - 1 - halo + axis.before) // axis.stride + 1, inside0), axis.out)
 
 
+@compilable
 def receivers_along(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     """First window, of neighbouring taps, that holds each position, and one past the last."""
     positions = np.arange(axis.length) + axis.before
@@ -72,8 +72,13 @@ def receivers_along(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     return first, np.maximum(np.minimum(positions // axis.stride + 1, axis.out), first)
 
 
+@compilable
 def taps_along(axis: Axis, first: int, count: int, count_include_pad: bool) -> np.ndarray:
-    """`windows.count_taps` of `count` outputs from the `first` on; 1 where it is none."""
+    """How many taps of `count` windows from the `first` on count towards the divisor of a mean; 1 where it is none.
+
+    With `count_include_pad` those inside input plus padding (the overhang of ceil_mode never counts), else those inside
+    the input. Source: torch's avg_pool kernels; with dilation, ONNX AveragePool (opset 19).
+    """
     taps = np.full(count, axis.kernel, np.int64)
     inside0, inside1 = inside_range(axis)
     edges = np.concatenate(

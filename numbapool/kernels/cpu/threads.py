@@ -20,7 +20,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from numbapool.kernels.cpu.compile import parallel_entry
-from numbapool.kernels.cpu.schedule import LAYOUT, with_layout
+from numbapool.kernels.cpu.schedule import with_layout
 
 # Below this many element operations a parallel launch (2 to 4 us with the omp threading layer) costs more than it saves.
 SERIAL_OPERATIONS = 1 << 15
@@ -36,9 +36,7 @@ _is_serial = bool(config.DISABLE_JIT)
 _addresses: dict[Any, int] = {}
 
 
-# An input of a kernel: a flat array and its layout, which says where in it element (plane, d, h, w) is; None for a
-# C-contiguous input. A layout is int64: offset, outer step, inner step, inner count, d, h and w step in elements, and 1
-# where rows are runs of neighbours; plane p is outer plane p // inner count, inner plane p % inner count.
+# An input of a kernel: a flat array and its layout (see `tables.layout`), None for a C-contiguous input.
 # (A plain tuple, because making a named one costs 0.3 us.)
 Source: TypeAlias = tuple[np.ndarray, "np.ndarray | None"]
 
@@ -69,7 +67,7 @@ class Call(NamedTuple):
             flat.size + results[0].size,
             *results,
             flat,
-            with_layout(self.program, LAYOUT, layout),
+            with_layout(self.program, layout),
             *self.constants,
         )
 
