@@ -23,8 +23,8 @@ from numbapool.backends import numpy as numpy_backend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.dispatch import Spec, register
 from numbapool.geometry import Plan
-from numbapool.kernels.cuda import launch
-from numbapool.kernels.cuda.compiler import wide_access
+from numbapool.kernels.cuda import launch, schedule
+from numbapool.kernels.cuda.compile import wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
@@ -34,8 +34,8 @@ MADE: dict[Any, Any] = {}
 WIDE_ACCESS = {} if config.DISABLE_JIT else wide_access(intrinsic)
 
 # Lanes are for large arrays; tests have small ones.
-FULL_GPU = launch.FULL
-launch.FULL = 1
+FULL_GPU = schedule.FULL
+schedule.FULL = 1
 
 
 class EmulatedArray:

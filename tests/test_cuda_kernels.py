@@ -13,7 +13,8 @@ from types import ModuleType
 
 import pytest
 
-from numbapool.kernels.cuda import compiler, launch
+from numbapool.kernels.cuda import compile as compiler
+from numbapool.kernels.cuda import schedule
 from numbapool.kernels.cuda.variants import Kernel
 from tests import emulation
 from tests.test_examples import module_of_docs
@@ -25,7 +26,7 @@ CORE = (r"avg_windows\.sliding\..*\.[24]\.32", r"max_windows_indices\.sliding\..
 
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(launch, "FULL", emulation.FULL_GPU)
+    monkeypatch.setattr(schedule, "FULL", emulation.FULL_GPU)
     return module_of_docs("cuda_kernels")
 
 

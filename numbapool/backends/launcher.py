@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from numbapool.kernels.cuda import compiler
+from numbapool.kernels.cuda import compile as compiler
 from numbapool.kernels.cuda.launch import Program
 from numbapool.kernels.cuda.variants import Kernel
 
