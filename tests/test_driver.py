@@ -30,7 +30,10 @@ def nothing() -> None:
 
 # Two steps: the first with an address of a device, an offset into it, no buffer at all, and scalars of all kinds.
 WIDE = Step(
-    Kernel(nothing, "wide", (), ("float32",) * 3, tuple("abcd"), 128), 5, ((0, 0), (1, 16), (-1, 0)), (-1, 0, LARGEST, LEAST)
+    Kernel(nothing, "wide", (), ("float32",) * 3, tuple("abcd"), 128),
+    5,
+    ((0, 0), (1, 16), (-1, 0)),
+    (-1, 0, LARGEST, LEAST),
 )
 NARROW = Step(Kernel(nothing, "narrow", (), ("float32",), ("a",), 256), 2**31 - 1, ((1, 0),), (7,))
 PROGRAM = Program((WIDE, NARROW))

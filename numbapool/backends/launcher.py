@@ -112,7 +112,7 @@ def _config(blocks: int, threads: int) -> Any:
     return _core().LaunchConfig(grid=blocks, block=threads)
 
 
-_kernels: dict[tuple[str, int, int], Any] = {}
+_kernels: dict[tuple[str, tuple[str, ...], int], Any] = {}
 
 
 def _loaded(kernel: Kernel, device: int) -> Any:

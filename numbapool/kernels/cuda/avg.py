@@ -51,7 +51,8 @@ def avg_pool(
 ) -> Program:
     """Mean of each window; integers are summed in 64 bits."""
     draft = Draft(sources, results)
-    draft_mean(draft, plan, *draft.given, Division(count_include_pad, divisor_override, is_rounded))
+    x, out = draft.given
+    draft_mean(draft, plan, x, out, Division(count_include_pad, divisor_override, is_rounded))
     return draft.program()
 
 
@@ -80,10 +81,12 @@ def draft_mean(draft: Draft, plan: Plan, x: Buffer, out: Buffer, division: Divis
     tiles = rows.tiles_of(plan, x, out)
     if tiles is not None and names["IS_UNIFORM"]:
         words, fields = [tiles.word, *words], fields | tiles.fields
-        draft.add(avg_tiles, words, names, Layer(plan), read, [out, x], of_output=True, steps=tiles.steps, **fields)
+        draft.add(
+            avg_tiles, words, names, Layer(plan), read, [out, x], of_output=True, steps=tiles.steps, fields=fields
+        )
         return
     layer = layer_of(plan, read, INTEGER_LANES if elements.plain_total(x.dtype).kind in "iu" else WIDE, out)
-    draft.add(avg_windows, [placement, *words], names, layer, read, [out, x], of_output=True, **fields)
+    draft.add(avg_windows, [placement, *words], names, layer, read, [out, x], of_output=True, fields=fields)
 
 
 def mean_names(
@@ -144,7 +147,7 @@ def _draft_teams(draft: Draft, plan: Plan, parts: whole.Parts, x: Buffer, out: B
     words, names, fields = mean_names(plan, x.dtype, out.dtype, division)
     shared = str(elements.plain_total(x.dtype))
     most = plan.plane_size + RUN * parts.team  # up to where a run may reach
-    whole.add_teams(draft, avg_whole, words, names, plan, x, parts, shared, [out, x], most, **fields)
+    whole.add_teams(draft, avg_whole, words, names, plan, x, parts, shared, [out, x], most, fields)
 
 
 def _divide_sums(draft: Draft, plan: Plan, sums: Buffer, out: Buffer, dtype: np.dtype[Any], division: Division) -> None:
@@ -154,7 +157,9 @@ def _divide_sums(draft: Draft, plan: Plan, sums: Buffer, out: Buffer, dtype: np.
     names |= elements.element_of(sums.dtype) | elements.written_as(out.dtype)
     placement = taps.placement_of(plan)
     names |= taps.PLACEMENTS[placement]
-    draft.add(divide_sums, [placement, *words], names, layer, [(sums, True)], [out, sums], of_output=True, **fields)
+    draft.add(
+        divide_sums, [placement, *words], names, layer, [(sums, True)], [out, sums], of_output=True, fields=fields
+    )
 
 
 def no_divisor(od, oh, ow, g):

@@ -94,7 +94,7 @@ def _renumber(
         [out, indices, draft.table(first), *more],
         along("STEP", (0, 0, *steps)[-3:]),
     )
-    draft.add(kernel, [], {}, Layer(plan), read, buffers, of_output=True, most=LARGEST + 1, **fields)
+    draft.add(kernel, [], {}, Layer(plan), read, buffers, of_output=True, most=LARGEST + 1, fields=fields)
 
 
 def decode(t, buffers, g):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,7 +68,7 @@ class Draft:
         of_output: bool,
         most: int = 0,
         steps: dict[str, Any] | None = None,
-        **fields: int,
+        fields: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """A launch of a thread for each unit of a result with the shape of the output, or of the input.
 
@@ -75,7 +76,7 @@ class Draft:
         positions count up to, `steps` those of vectors if they are others than the layer's, `fields` scalars of the kernel's own.
         """
         large = is_large(layer.plan, read, max(most, size_of(layer.plan, of_output)))
-        every = scalars.fields_of(layer, read, of_output) | fields
+        every = scalars.fields_of(layer, read, of_output) | dict(fields)
         if steps is None:
             steps = vectors.steps_of(layer.lanes, layer.is_wide, layer.stores_wide)
         # Twice the registers where positions or sums of integers take two each. Some more for integers that are not of 32 bits:
@@ -93,7 +94,7 @@ class Draft:
         names: dict[str, Any],
         buffers: Sequence[Buffer],
         size: int,
-        **fields: int,
+        fields: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """A launch of a thread for each of `size` elements of contiguous buffers."""
         self.launch(function, words, names, buffers, {"UNITS": size, **fields}, size > LARGEST)
@@ -104,7 +105,7 @@ class Draft:
         words: Sequence[str],
         names: dict[str, Any],
         buffers: Sequence[Buffer],
-        fields: dict[str, int],
+        fields: Mapping[str, int],
         is_large: bool,
         team: int = 1,
         **options: Any,

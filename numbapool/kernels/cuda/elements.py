@@ -284,7 +284,8 @@ def sum_of(dtype: np.dtype[Any], is_rounded: bool = False) -> dict[str, Any]:
 
 def plain_total(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype in which elements are summed."""
-    return np.dtype(sum_of(dtype)["total"])
+    kind: type[np.generic] = sum_of(dtype)["total"]
+    return np.dtype(kind)
 
 
 def name_of(dtype: np.dtype[Any]) -> str:

@@ -159,7 +159,7 @@ def scan_gradients(draft: Draft, plan: Plan, grad: Buffer, indices: Buffer, out:
     lows, highs = (draft.room(kind, pixels * out_d * out_h * segments) for _ in range(2))
     fields = counted(plan.planes, (out_d, out_h, segments), plan.channels) | {"LENGTH": length}
     buffers = [lows, highs, indices]
-    draft.add(span, [indices.name], {}, layer, read, buffers, of_output=True, most=most, **fields)
+    draft.add(span, [indices.name], {}, layer, read, buffers, of_output=True, most=most, fields=fields)
     parts = max(1, min(-(-plan.plane_size // OWNED), SCANNERS // max(1, pixels)))
     fields = counted(plan.planes, (1, 1, parts), plan.channels) | {"LENGTH": length, "SEGMENTS": segments}
     fields["OWN"] = -(-plan.plane_size // parts)
@@ -168,7 +168,7 @@ def scan_gradients(draft: Draft, plan: Plan, grad: Buffer, indices: Buffer, out:
         [grad.name, indices.name],
         [sums, grad, indices, lows, highs],
     )
-    draft.add(scan, words, names, layer, read, buffers, of_output=True, most=most, **fields)
+    draft.add(scan, words, names, layer, read, buffers, of_output=True, most=most, fields=fields)
     if sums is not out:
         convert(draft, sums, out, pixels * plan.plane_size)
 

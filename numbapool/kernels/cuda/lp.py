@@ -44,7 +44,7 @@ def lp_pool(
     names["raised"] = RAISED[word]
     function = not_below_zero if power == math.inf else take_root
     fields = {"SCALE": bits(_scale(plan, is_norm)), "EXPONENT": bits(1 / power)}
-    draft.pass_over(function, [out.name, word], names, [out, sums], outputs, **fields)
+    draft.pass_over(function, [out.name, word], names, [out, sums], outputs, fields)
     return draft.program()
 
 
@@ -76,7 +76,7 @@ def _draft_powers(draft: Draft, plan: WindowPlan, x: Buffer, power: float, is_no
     names = element_of(x.dtype) | sum_of(x.dtype) | {"IS_MAGNITUDE": is_magnitude, "raised": RAISED[word]}
     words, buffers = [x.name, word, "magnitudes" if is_magnitude else "values"], [powers, x]
     fields = {"EXPONENT": bits(exponent)}
-    draft.add(raise_elements, words, names, Layer(plan), [(x, False)], buffers, of_output=False, **fields)
+    draft.add(raise_elements, words, names, Layer(plan), [(x, False)], buffers, of_output=False, fields=fields)
     return powers
 
 
@@ -91,7 +91,7 @@ def _draft_weights(draft: Draft, plan: WindowPlan, grad: Buffer, sums: Buffer, p
     word, buffers = exponent_word(1 / power - 1), [sums, grad]
     names = element_of(grad.dtype) | sum_of(grad.dtype) | {"raised": RAISED[word]}
     fields = {"SCALE": bits(_scale(plan, is_norm)), "EXPONENT": bits(1 / power - 1)}
-    draft.add(weigh, [grad.name, word], names, Layer(plan), [(grad, True)], buffers, of_output=True, **fields)
+    draft.add(weigh, [grad.name, word], names, Layer(plan), [(grad, True)], buffers, of_output=True, fields=fields)
 
 
 def _draft_slopes(
@@ -103,7 +103,7 @@ def _draft_slopes(
     names = element_of(x.dtype) | sum_of(x.dtype)
     names |= {"IS_MAGNITUDE": is_magnitude, "IS_LARGEST": is_largest, "raised": RAISED[word]}
     words = [x.name, word, "magnitudes" if is_magnitude else "values", "largest" if is_largest else "all"]
-    draft.add(times_powers, words, names, Layer(plan), [(x, False)], buffers, of_output=False, **fields)
+    draft.add(times_powers, words, names, Layer(plan), [(x, False)], buffers, of_output=False, fields=fields)
 
 
 def _scale(plan: WindowPlan, is_norm: bool) -> float:

@@ -32,7 +32,8 @@ def max_pool(
 ) -> Program:
     """Maximum of each window."""
     draft = Draft(sources, results)
-    draft_max(draft, plan, *draft.given, is_reversed)
+    x, out = draft.given
+    draft_max(draft, plan, x, out, is_reversed)
     return draft.program()
 
 
@@ -45,7 +46,8 @@ def max_pool_with_indices(
     Or, as an index of an unsigned dtype, which tap of the window it is, in row-major order, and all bits 1 where there is none.
     """
     draft = Draft(sources, results)
-    draft_max_with_indices(draft, plan, *draft.given, is_reversed)
+    x, out, indices = draft.given
+    draft_max_with_indices(draft, plan, x, out, indices, is_reversed)
     return draft.program()
 
 
@@ -74,7 +76,7 @@ def draft_max(draft: Draft, plan: Plan, x: Buffer, out: Buffer, is_reversed: boo
     tiles = rows.tiles_of(last, x, out)
     if tiles is not None:
         words, buffers, layer = [tiles.word, word], [out, x], Layer(last)
-        draft.add(max_tiles, words, names, layer, read, buffers, of_output=True, steps=tiles.steps, **tiles.fields)
+        draft.add(max_tiles, words, names, layer, read, buffers, of_output=True, steps=tiles.steps, fields=tiles.fields)
     else:
         words, buffers, layer = [placement, word], [out, x, draft.starts(last)], layer_of(last, read, out=out)
         draft.add(max_windows, words, names, layer, read, buffers, of_output=True)
@@ -100,7 +102,9 @@ def draft_max_with_indices(
     tiles = rows.tiles_of(plan, x, out, 1)
     if tiles is not None:
         words, layer, steps = [tiles.word, *words], Layer(plan), tiles.steps
-        draft.add(max_tiles_indices, words, names, layer, read, buffers, of_output=True, steps=steps, **tiles.fields)
+        draft.add(
+            max_tiles_indices, words, names, layer, read, buffers, of_output=True, steps=steps, fields=tiles.fields
+        )
     else:
         words, layer = [placement, *words], layer_of(plan, read, MARKED_LANES, out)
         buffers.append(draft.starts(plan))
@@ -174,7 +178,7 @@ def _draft_teams(
         names |= index_output(indices.dtype) | {"mark_at": given_mark if is_found else own_mark}
         words += [indices.name, places.name if is_found else "none"]
         buffers, function = [out, indices, x, places], max_whole_indices
-    whole.add_teams(draft, function, words, names, plan, x, parts, shared, buffers, most)
+    whole.add_teams(draft, function, words, names, plan, x, parts, shared, buffers, most, {})
 
 
 def max_windows(t, buffers, g):

@@ -12,7 +12,7 @@ from numbapool.kernels.cuda.scalars import G
 
 def clear(draft: Draft, buffer: Buffer, size: int, filling: int) -> None:
     """Fill a buffer of integers."""
-    draft.pass_over(fill, [buffer.name], {}, [buffer], size, FILLING=filling)
+    draft.pass_over(fill, [buffer.name], {}, [buffer], size, {"FILLING": filling})
 
 
 def convert(draft: Draft, source: Buffer, out: Buffer, size: int) -> None:

@@ -93,7 +93,7 @@ def _pull(
             buffers,
             of_output=False,
             steps=steps,
-            **tiles.fields,
+            fields=tiles.fields,
         )
     else:
         layer, word, wide = _layer_of_indexed(plan, grad, indices, out)
@@ -138,7 +138,7 @@ def _pull_along(
     row = {"ROW_H": in_w, "ROW_SIZE": in_w} if is_along_h else {"ROW_H": 0, "ROW_SIZE": in_h * in_w}
     words = [placement, grad.name, word, found.name, "given" if are_given else "found"]
     buffers, row = [sums, found, differ, grad, positions], row | {"ROW_D": in_h * in_w}
-    draft.add(max_holders_along, words, names, layer, read, buffers, of_output=False, most=most, **row)
+    draft.add(max_holders_along, words, names, layer, read, buffers, of_output=False, most=most, fields=row)
     return sums, found
 
 

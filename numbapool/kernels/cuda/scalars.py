@@ -12,7 +12,8 @@ from enum import Enum
 
 from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.cuda.elements import magic32, magic64
-from numbapool.kernels.cuda.schedule import Buffer, Layer, lengths_of, steps_in
+from numbapool.kernels.cuda.launch import Buffer
+from numbapool.kernels.cuda.schedule import Layer, lengths_of, steps_in
 
 G = Enum(
     "G",
@@ -95,7 +96,7 @@ def windows_of(plan: Plan) -> dict[str, int]:
     if isinstance(plan, BinPlan):
         drawn = along("KERNEL", (1, 1, *plan.kernel)[-3:]) if plan.kernel else {}
         return drawn | along("DILATION", (1, 1, 1))
-    axes = plan.axes
+    axes = plan.axes  # type: ignore[attr-defined]
     return (
         along("KERNEL", [axis.kernel for axis in axes])
         | along("STRIDE", [axis.stride for axis in axes])

@@ -32,7 +32,8 @@ def avg_pool_backward(
 ) -> Program:
     """Gradient of the mean."""
     draft = Draft(sources, results)
-    draft_shares(draft, plan, *draft.given, Division(count_include_pad, divisor_override))
+    grad, out = draft.given
+    draft_shares(draft, plan, grad, out, Division(count_include_pad, divisor_override))
     return draft.program()
 
 
@@ -61,7 +62,7 @@ def _draft_pass(draft: Draft, plan: Plan, grad: Buffer, out: Buffer, division: D
     names = element_of(grad.dtype) | written_as(out.dtype) | sum_of(grad.dtype) | taps.PLACEMENTS[placement] | more
     words, tiles = [grad.name, out.name, word], rows.gradient_tiles_of(plan, grad, out)
     if whole.fills_planes(plan, out):
-        whole.add_fill(draft, avg_fill, words, names, plan, read, buffers, **fields)
+        whole.add_fill(draft, avg_fill, words, names, plan, read, buffers, fields=fields)
     elif tiles is not None:
         words, options = [tiles.word, grad.name, word], fields | tiles.fields
         draft.add(
@@ -73,11 +74,11 @@ def _draft_pass(draft: Draft, plan: Plan, grad: Buffer, out: Buffer, division: D
             buffers,
             of_output=False,
             steps=tiles.steps,
-            **options,
+            fields=options,
         )
     else:
         layer = layer_of(plan, read, out=out)
-        draft.add(avg_holders, [placement, *words], names, layer, read, buffers, of_output=False, **fields)
+        draft.add(avg_holders, [placement, *words], names, layer, read, buffers, of_output=False, fields=fields)
 
 
 def avg_holders(t, buffers, g):

@@ -112,7 +112,8 @@ def _parts_used(module: Any, function: Any, names: Mapping[str, Any]) -> Iterato
 
 
 def _is_ours(each: Any, kind: type) -> bool:
-    return isinstance(each, kind) and (getattr(each, "__module__", None) or each.__name__).startswith(PACKAGE)
+    home = getattr(each, "__name__" if kind is ModuleType else "__module__", None)
+    return isinstance(each, kind) and str(home).startswith(PACKAGE)
 
 
 def scalars_read(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[str, ...]:

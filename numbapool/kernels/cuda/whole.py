@@ -5,7 +5,8 @@ Their gradients are filled in, 16 bytes at a time. On the CPU a thread folds suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,23 +90,23 @@ def add_teams(
     shared: str,
     buffers: Sequence[Buffer],
     most: int,
-    **fields: int,
+    fields: Mapping[str, int],
 ) -> None:
     """A launch of a team for each part of each plane, whose members share what they have found, half of them at a time.
 
     Positions count up to `most`.
     """
-    read, teams, layer = [(x, False)], plan.planes * parts.number, Layer(plan)
+    read, teams = [(x, False)], plan.planes * parts.number
     large = is_large(plan, read, max(teams, most))
     bits = parts.team.bit_length() - 1
     names = vectors.steps_of(1) | names | {"TEAM_BITS": bits, "BLOCK_BITS": BLOCK.bit_length() - 1}
-    fields |= {"UNITS": teams, "PARTS": parts.number, "PART": parts.size}
+    own = {"UNITS": teams, "PARTS": parts.number, "PART": parts.size}
     draft.launch(
         function,
         [*words, f"by{parts.team}"],
         names,
         buffers,
-        fields_of(layer, read, True) | fields,
+        fields_of(Layer(plan), read, True) | own | dict(fields),
         large,
         parts.team,
         threads=BLOCK,
@@ -122,11 +123,11 @@ def add_fill(
     plan: Plan,
     read: Sequence[tuple[Buffer, bool]],
     buffers: Sequence[Buffer],
-    **fields: int,
+    fields: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """A launch of a thread for every 16 bytes of gradients of planes, the first of the buffers."""
     total, at_once = plan.planes * plan.plane_size, WIDE // buffers[0].dtype.itemsize
-    fields |= {"UNITS": -(-total // at_once), "TOTAL": total, "PLANE": plan.plane_size}
+    own = {"UNITS": -(-total // at_once), "TOTAL": total, "PLANE": plan.plane_size}
     draft.add(
         function,
         [*words, f"fills{at_once}w"],
@@ -137,7 +138,7 @@ def add_fill(
         of_output=True,
         most=total,
         steps=vectors.fill_steps(at_once),
-        **fields,
+        fields=own | dict(fields),
     )
 
 
