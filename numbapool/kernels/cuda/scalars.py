@@ -17,15 +17,15 @@ from numbapool.kernels.cuda.schedule import Layer, lengths_of, steps_in
 
 G = Enum(
     "G",
-    # Threads are counted along planes, d, h, w and channels, groups of these if they are lanes; INNER planes are one step apart.
-    "UNITS CHANNELS CHANNELS_M GRID_D GRID_D_M GRID_H GRID_H_M GRID_W GRID_W_M INNER INNER_M "
+    # Threads are counted along channels, w, h, d and planes, groups of these if they are lanes; INNER planes are one step apart.
+    "UNITS CHANNELS CHANNELS_M GRID_W GRID_W_M GRID_H GRID_H_M GRID_D GRID_D_M INNER INNER_M "
     # The result: from one group of planes to the next, from unit to unit in it, and from lane to lane.
     "TO_PLANE TO_UNIT TO_LANE "
     # The plane, its input and its output.
-    "IN_D IN_D_M IN_H IN_H_M IN_W IN_W_M OUT_D OUT_D_M OUT_H OUT_H_M OUT_W OUT_W_M "
+    "IN_D IN_H IN_W OUT_D OUT_H OUT_W IN_D_M IN_H_M IN_W_M OUT_D_M OUT_H_M OUT_W_M "
     # Windows; END is up to where taps count towards a divisor.
-    "KERNEL_D KERNEL_H KERNEL_W STRIDE_D STRIDE_D_M STRIDE_H STRIDE_H_M STRIDE_W STRIDE_W_M BEFORE_D BEFORE_H BEFORE_W "
-    "DILATION_D DILATION_D_M DILATION_H DILATION_H_M DILATION_W DILATION_W_M END_D END_H END_W DIVISOR "
+    "KERNEL_D KERNEL_H KERNEL_W STRIDE_D STRIDE_H STRIDE_W STRIDE_D_M STRIDE_H_M STRIDE_W_M BEFORE_D BEFORE_H BEFORE_W "
+    "DILATION_D DILATION_H DILATION_W DILATION_D_M DILATION_H_M DILATION_W_M END_D END_H END_W DIVISOR "
     # Two sources: steps in elements, between groups of outer and inner planes, along axes, between groups of channels, and lanes.
     "X_OUTER X_INNER X_D X_H X_W X_GROUP X_LANE Y_OUTER Y_INNER Y_D Y_H Y_W Y_GROUP Y_LANE "
     # Elements of a row that the tile of a thread reads; parts of a plane that teams share, and elements of each.
