@@ -80,10 +80,8 @@ def draft_mean(draft: Draft, plan: Plan, x: Buffer, out: Buffer, division: Divis
     names |= taps.PLACEMENTS[placement]
     tiles = rows.tiles_of(plan, x, out)
     if tiles is not None and names["IS_UNIFORM"]:
-        words, fields = [tiles.word, *words], fields | tiles.fields
-        draft.add(
-            avg_tiles, words, names, Layer(plan), read, [out, x], of_output=True, steps=tiles.steps, fields=fields
-        )
+        words, steps, fields, layer = [tiles.word, *words], tiles.steps, fields | tiles.fields, Layer(plan)
+        draft.add(avg_tiles, words, names, layer, read, [out, x], of_output=True, steps=steps, fields=fields)
         return
     layer = layer_of(plan, read, INTEGER_LANES if elements.plain_total(x.dtype).kind in "iu" else WIDE, out)
     draft.add(avg_windows, [placement, *words], names, layer, read, [out, x], of_output=True, fields=fields)

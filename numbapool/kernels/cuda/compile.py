@@ -1,6 +1,6 @@
-"""What names the compiler, and nothing else does: from a `Kernel` to machine code of a GPU.
+"""What names the compiler, and nothing else does: from a `Kernel` to machine code of a GPU, kept on disk.
 
-Written for numba-cuda; its successor, numba-cuda-mlir, compiles the same kernels and needs `_compiled`, `_substitutes` and
+Written for numba-cuda; its successor, numba-cuda-mlir, compiles the same kernels and needs `lto_code`, `_substitutes` and
 `_pointer_types` of its own. Everything is imported at the first kernel that no file holds.
 """
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,7 +67,7 @@ class Draft:
         of_output: bool,
         most: int = 0,
         steps: dict[str, Any] | None = None,
-        fields: Mapping[str, int] = MappingProxyType({}),
+        fields: dict[str, int] | None = None,
     ) -> None:
         """A launch of a thread for each unit of a result with the shape of the output, or of the input.
 
@@ -76,7 +75,7 @@ class Draft:
         positions count up to, `steps` those of vectors if they are others than the layer's, `fields` scalars of the kernel's own.
         """
         large = is_large(layer.plan, read, max(most, size_of(layer.plan, of_output)))
-        every = scalars.fields_of(layer, read, of_output) | dict(fields)
+        every = scalars.fields_of(layer, read, of_output) | (fields or {})
         if steps is None:
             steps = vectors.steps_of(layer.lanes, layer.is_wide, layer.stores_wide)
         # Twice the registers where positions or sums of integers take two each. Some more for integers that are not of 32 bits:
@@ -94,10 +93,10 @@ class Draft:
         names: dict[str, Any],
         buffers: Sequence[Buffer],
         size: int,
-        fields: Mapping[str, int] = MappingProxyType({}),
+        fields: dict[str, int] | None = None,
     ) -> None:
         """A launch of a thread for each of `size` elements of contiguous buffers."""
-        self.launch(function, words, names, buffers, {"UNITS": size, **fields}, size > LARGEST)
+        self.launch(function, words, names, buffers, {"UNITS": size} | (fields or {}), size > LARGEST)
 
     def launch(
         self,
@@ -105,7 +104,7 @@ class Draft:
         words: Sequence[str],
         names: dict[str, Any],
         buffers: Sequence[Buffer],
-        fields: Mapping[str, int],
+        fields: dict[str, int],
         is_large: bool,
         team: int = 1,
         **options: Any,

@@ -178,7 +178,7 @@ def _draft_teams(
         names |= index_output(indices.dtype) | {"mark_at": given_mark if is_found else own_mark}
         words += [indices.name, places.name if is_found else "none"]
         buffers, function = [out, indices, x, places], max_whole_indices
-    whole.add_teams(draft, function, words, names, plan, x, parts, shared, buffers, most, {})
+    whole.add_teams(draft, function, words, names, plan, x, parts, shared, buffers, most)
 
 
 def max_windows(t, buffers, g):

@@ -34,13 +34,8 @@ from numbapool.kernels.cuda.schedule import (
 INDEXED_LANES = 4
 
 # Bound by the variant.
-load, store, zero, add_named, zero_named = (
-    vectors.load_one,
-    vectors.store_one,
-    vectors.zero_one,
-    vectors.add_one,
-    vectors.zero_one,
-)
+load, store, zero = vectors.load_one, vectors.store_one, vectors.zero_one
+add_named, zero_named = vectors.add_one, vectors.zero_one
 marks_at, add_where, named, fill_named = marks.marks_at_one, marks.add_where_one, marks.named_one, marks.fill_named_one
 nothing, take, store_taken = marks.nothing_one, marks.take_one, marks.store_taken_one
 
@@ -83,18 +78,9 @@ def _pull(
     if tiles is not None and function is max_holders:
         is_aligned = rows.has_aligned_rows(plan, indices, True)
         word, wide = _wide_marks(indices, tiles.fields["TILE"], is_aligned)
-        words, names, steps = [tiles.word, grad.name, word], names | wide, tiles.steps
-        draft.add(
-            max_holders_tiles,
-            words,
-            names,
-            Layer(plan),
-            read,
-            buffers,
-            of_output=False,
-            steps=steps,
-            fields=tiles.fields,
-        )
+        function, words = max_holders_tiles, [tiles.word, grad.name, word]
+        steps, fields, layer = tiles.steps | wide, tiles.fields, Layer(plan)
+        draft.add(function, words, names, layer, read, buffers, of_output=False, steps=steps, fields=fields)
     else:
         layer, word, wide = _layer_of_indexed(plan, grad, indices, out)
         words, names = [placement, grad.name, out.name, word], names | wide

@@ -64,18 +64,9 @@ def _draft_pass(draft: Draft, plan: Plan, grad: Buffer, out: Buffer, division: D
     if whole.fills_planes(plan, out):
         whole.add_fill(draft, avg_fill, words, names, plan, read, buffers, fields=fields)
     elif tiles is not None:
-        words, options = [tiles.word, grad.name, word], fields | tiles.fields
-        draft.add(
-            avg_holders_tiles,
-            words,
-            names,
-            Layer(plan),
-            read,
-            buffers,
-            of_output=False,
-            steps=tiles.steps,
-            fields=options,
-        )
+        function, words, layer = avg_holders_tiles, [tiles.word, grad.name, word], Layer(plan)
+        steps, fields = tiles.steps, fields | tiles.fields
+        draft.add(function, words, names, layer, read, buffers, of_output=False, steps=steps, fields=fields)
     else:
         layer = layer_of(plan, read, out=out)
         draft.add(avg_holders, [placement, *words], names, layer, read, buffers, of_output=False, fields=fields)

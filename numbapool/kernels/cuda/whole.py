@@ -5,8 +5,7 @@ Their gradients are filled in, 16 bytes at a time. On the CPU a thread folds suc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +89,7 @@ def add_teams(
     shared: str,
     buffers: Sequence[Buffer],
     most: int,
-    fields: Mapping[str, int],
+    fields: dict[str, int] | None = None,
 ) -> None:
     """A launch of a team for each part of each plane, whose members share what they have found, half of them at a time.
 
@@ -106,7 +105,7 @@ def add_teams(
         [*words, f"by{parts.team}"],
         names,
         buffers,
-        fields_of(Layer(plan), read, True) | own | dict(fields),
+        fields_of(Layer(plan), read, True) | own | (fields or {}),
         large,
         parts.team,
         threads=BLOCK,
@@ -123,7 +122,7 @@ def add_fill(
     plan: Plan,
     read: Sequence[tuple[Buffer, bool]],
     buffers: Sequence[Buffer],
-    fields: Mapping[str, int] = MappingProxyType({}),
+    fields: dict[str, int] | None = None,
 ) -> None:
     """A launch of a thread for every 16 bytes of gradients of planes, the first of the buffers."""
     total, at_once = plan.planes * plan.plane_size, WIDE // buffers[0].dtype.itemsize
@@ -138,7 +137,7 @@ def add_fill(
         of_output=True,
         most=total,
         steps=vectors.fill_steps(at_once),
-        fields=own | dict(fields),
+        fields=own | (fields or {}),
     )
 
 
