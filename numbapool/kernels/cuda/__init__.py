@@ -34,6 +34,9 @@ Where indices are read, the program has a `flag`: a buffer whose first int32 is 
 such indices are skipped. To read it is the only reason to wait for the device (and `scatter_add` looks for them only if
 `checks`, in a launch of its own).
 
+Files have the names of the CPU's where they do the same work, and say so where they have no twin. Of the CPU's `channels` has none
+here, for channels are lanes of `vectors`, nor has `embedded`: no program is part of code that others compile.
+
 `compile.compile_kernel(kernel, capability)` makes the cubin of a `Step.kernel` and remembers it on disk. Nothing here imports
 Numba but the compiler.
 """
