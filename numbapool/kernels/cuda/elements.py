@@ -1,8 +1,8 @@
 """From the bits of an element to the value that kernels compute with, and back; arithmetic that every processor has.
 
 Half precision is computed with as float32 and rounded once, half to even; bool is 0 or 1, whatever its bytes are; minima are
-maxima of values that are turned round. On the CPU `vectors` does all this. No function here divides or calls what is not an instruction: IEEE division of floats, or
-of 64-bit integers, is a subroutine on a GPU.
+maxima of values that are turned round. No function here divides or calls what is not an instruction: IEEE division of floats, or
+of 64-bit integers, is a subroutine on a GPU. On the CPU `vectors` does all this.
 """
 
 from __future__ import annotations
