@@ -85,7 +85,12 @@ def _bind(
             module = ModuleType(f"{each.__name__} {[key for key, _ in parts.values()]}")
             module.__dict__.update({name: part for name, (_, part) in parts.items()})
             return module.__name__, module
-        return each.__name__ if isinstance(each, ModuleType) else repr(each), each
+        if isinstance(
+            each, ModuleType
+        ):  # of positions of scalars those matter that the function reads: variants share more
+            words = function.__code__.co_names
+            return repr({name: at for name, at in vars(each).items() if name in words and type(at) is int}), each
+        return repr(each), each
 
     used = {name: resolved(each) for name, each in _used(function, names)}
     described = [f"{function.__module__}.{function.__name__}", *(f"{name}={said}" for name, (said, _) in used.items())]
