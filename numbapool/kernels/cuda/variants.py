@@ -126,7 +126,8 @@ def scalars_read(function: Callable[..., Any], names: Mapping[str, Any]) -> tupl
 
     Sorted by name, those along an axis were no neighbours any more, and kernels took up to 8 registers more.
     """
-    found: dict[str, int] = {}
+    found: set[str] = set()
+    order: Mapping[str, Any] = {}
     left, seen = [function], set()
     while left:
         each: Any = left.pop()
@@ -135,12 +136,11 @@ def scalars_read(function: Callable[..., Any], names: Mapping[str, Any]) -> tupl
         seen.add(each)
         for name, used in _used(each, names):
             if name == "G":
-                found |= {
-                    scalar: order for order, scalar in enumerate(used.__members__) if scalar in each.__code__.co_names
-                }
+                order = used.__members__
+                found.update(order.keys() & set(each.__code__.co_names))
             modules = _parts_used(used, each, names) if _is_ours(used, ModuleType) else ((name, used),)
             left += [part for _, part in modules if _is_ours(part, FunctionType)]
-    return tuple(sorted(found, key=found.__getitem__))
+    return tuple([name for name in order if name in found])
 
 
 @cache
