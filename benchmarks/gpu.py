@@ -216,9 +216,9 @@ def exercise_all() -> None:
     import torch
 
     from benchmarks.exercise import DTYPES, exercise
-    from numbapool.kernels.cuda import launch
+    from numbapool.kernels.cuda import schedule
 
-    launch.FULL = 1  # as if small tensors filled a GPU: threads take several elements
+    schedule.FULL = 1  # as if small tensors filled a GPU: threads take several elements
     for dtype in DTYPES:
         exercise(dtype, "cuda")
     torch.cuda.synchronize()

@@ -255,7 +255,7 @@ def tool(name: str) -> str:
 
 def measured(chosen: Sequence[Kernel], capabilities: Sequence[tuple[int, int]] = CAPABILITIES) -> list[list[Findings]]:
     """Each kernel on each kind of GPU."""
-    from numbapool.kernels.cuda.compiler import linked, lto_code
+    from numbapool.kernels.cuda.compile import linked, lto_code
 
     codes = [lto_code(kernel, capabilities[0]) for kernel in chosen]
     each = [findings([linked(code, one).cubin for code in codes], one) for one in capabilities]

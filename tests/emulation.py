@@ -23,8 +23,8 @@ from numbapool.backends import numpy as numpy_backend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.dispatch import Spec, register
 from numbapool.geometry import Plan
-from numbapool.kernels.cuda import launch
-from numbapool.kernels.cuda.compiler import wide_access
+from numbapool.kernels.cuda import launch, schedule
+from numbapool.kernels.cuda.compile import wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 
@@ -34,8 +34,8 @@ MADE: dict[Any, Any] = {}
 WIDE_ACCESS = {} if config.DISABLE_JIT else wide_access(intrinsic)
 
 # Lanes are for large arrays; tests have small ones.
-FULL_GPU = launch.FULL
-launch.FULL = 1
+FULL_GPU = schedule.FULL
+schedule.FULL = 1
 
 
 class EmulatedArray:
@@ -248,7 +248,8 @@ def emulate(step: Step, arguments: tuple[int, ...]) -> None:
     assert all(type(each) is int and -(2**63) <= each < 2**63 for each in arguments), (step.kernel.label, arguments)
     kernel, count = step.kernel, len(step.buffers)
     driver = driver_of(kernel)
-    driver(step.blocks, arguments[:count], arguments[count:])
+    g = np.array(arguments[count:], np.int64)
+    driver(step.blocks, arguments[:count], (g.ctypes.data,))
 
 
 # What starts a launch; a test may put another in its place.
@@ -268,9 +269,11 @@ def _driver(kernel: Kernel) -> Any:
     index = dict(kernel.names)["index"]
     kinds = [types.CPointer(numba.from_dtype(_host_dtype(name))) for name in kernel.buffers]
     pointers, threads = pointers_to(kinds), kernel.threads
+    # Tuples of scalars are of many lengths, and each would be a type of its own.
+    scalars = pointers_to([types.CPointer(types.int64)])
 
     def run(blocks, addresses, g):  # type: ignore[no-untyped-def]
-        buffers = pointers(addresses)
+        buffers, g = pointers(addresses), scalars(g)[0]
         for t in range(blocks * threads):
             thread(index(t), buffers, g)
 
@@ -279,7 +282,7 @@ def _driver(kernel: Kernel) -> Any:
         phases = kernel.phases
 
         def run(blocks, addresses, g):  # type: ignore[no-untyped-def]
-            buffers = pointers(addresses)
+            buffers, g = pointers(addresses), scalars(g)[0]
             shared = np.empty(threads, first), np.empty(threads, last)
             for b in range(blocks):
                 for phase in range(phases):

@@ -329,7 +329,7 @@ FAULTS = (
     # The CUDA target, emulated.
     Fault(
         "the-divisor-counts-the-overhang-on-GPUs",
-        "kernels/cuda/grid.py",
+        "kernels/cuda/taps.py",
         "index(min(index(kernel), index(end - start)))",
         "index(kernel)",
         "test_cuda_target.py",
@@ -338,7 +338,7 @@ FAULTS = (
     ),
     Fault(
         "an-element-asks-a-window-that-does-not-hold-it",
-        "kernels/cuda/grid.py",
+        "kernels/cuda/taps.py",
         "o0 = quotient(index(first + stride - 1), stride, stride_magic)",
         "o0 = quotient(first, stride, stride_magic)",
         "test_cuda_target.py",
@@ -347,7 +347,7 @@ FAULTS = (
     ),
     Fault(
         "the-padding-of-the-other-side",
-        "kernels/cuda/launch.py",
+        "kernels/cuda/avg.py",
         "axis.length + (axis.after if count_include_pad else 0)",
         "axis.length + (axis.before if count_include_pad else 0)",
         "test_cuda_target.py",
@@ -356,7 +356,7 @@ FAULTS = (
     ),
     Fault(
         "lanes-are-stored-with-the-wrong-step",
-        "kernels/cuda/lanes.py",
+        "kernels/cuda/vectors.py",
         "    one(out, i + HALF * step, step, best[1])",
         "    one(out, i + step, step, best[1])",
         "test_cuda_target.py",
@@ -383,7 +383,7 @@ FAULTS = (
     ),
     Fault(
         "a-number-to-divide-by-is-one-too-small",
-        "kernels/cuda/grid.py",
+        "kernels/cuda/elements.py",
         "(1 << shift) // max(1, divisor) + 1",
         "(1 << shift) // max(1, divisor)",
         "test_cuda_target.py",

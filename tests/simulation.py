@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numbapool
-from numbapool.kernels.cuda.compiler import numba_cuda
+from numbapool.kernels.cuda.compile import numba_cuda
 from numbapool.kernels.cuda.launch import Step
 from numbapool.kernels.cuda.variants import bound, buffer_dtype
 from tests import emulation

@@ -16,7 +16,7 @@ import pytest
 
 from numbapool.geometry import Plan, WindowPlan, adaptive_plan, window_plan
 from numbapool.kernels import cuda, windows
-from numbapool.kernels.cuda import elements, grid, whole
+from numbapool.kernels.cuda import bins, elements, whole
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import bound
 
@@ -68,7 +68,7 @@ def run_threads(step: Step, buffers: list[Any], threads: list[int]) -> int:
 
 def threads_of(step: Step) -> list[int]:
     """The first threads, the last, and some between."""
-    units = step.scalars[grid.UNITS]
+    units = step.scalars[step.kernel.scalars.index("UNITS")]
     rng = random.Random(0)
     return sorted({0, 1, units // 2, units - 2, units - 1, *(rng.randrange(units) for _ in range(20))})
 
@@ -296,5 +296,5 @@ def elements_of_bin(step: Step, o: int) -> Any:
     """Start and length of a bin, by the arithmetic that the kernel has."""
     index = checked(64)
     names = dict(step.kernel.names) | {"index": index, "quotient": elements.quotient64}
-    window = bound(grid.adaptive, names, lambda each: each, {})
-    return window(None, 0, o, 50_000_000, 45, 1, 0, 1, grid.magic64(45))
+    window = bound(bins.adaptive, names, lambda each: each, {})
+    return window(o, 50_000_000, 45, elements.magic64(45))

@@ -13,7 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from numbapool.kernels.cuda import compiler, launch
+from numbapool.kernels.cuda import compile as compiler
+from numbapool.kernels.cuda import schedule
+from numbapool.kernels.cuda.scalars import G
 from numbapool.kernels.cuda.variants import Kernel
 from tests import emulation
 from tests.test_examples import module_of_docs
@@ -25,7 +27,7 @@ CORE = (r"avg_windows\.sliding\..*\.[24]\.32", r"max_windows_indices\.sliding\..
 
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(launch, "FULL", emulation.FULL_GPU)
+    monkeypatch.setattr(schedule, "FULL", emulation.FULL_GPU)
     return module_of_docs("cuda_kernels")
 
 
@@ -69,6 +71,13 @@ def test_equal_labels_are_equal_kernels(document: ModuleType) -> None:
             for step in program.steps:
                 said = repr([step.kernel.buffers, step.kernel.scalars, step.kernel.threads, *described(step.kernel)])
                 assert found.setdefault(step.kernel.label, said) == said, step.kernel.label
+
+
+def test_every_scalar_is_read(document: ModuleType) -> None:
+    """By some kernel, and a kernel gets no others."""
+    kernels = [kernel for dtype in ("float32", "int8") for kernel in document.kernels(dtype).values()]
+    assert {name for kernel in kernels for name in kernel.scalars} == set(G.__members__)
+    assert max(len(kernel.scalars) for kernel in kernels) < len(G)
 
 
 def described(kernel: object) -> list[str]:

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 import numbapool
 from numbapool.geometry import window_plan
 from numbapool.kernels import cuda, windows
-from numbapool.kernels.cuda import avg, compiler, elements, grid, indexed, whole
-from numbapool.kernels.cuda.launch import Layer, Operand, Step, scalars_of
-from numbapool.kernels.cuda.variants import bound
+from numbapool.kernels.cuda import avg, elements, indexed, scalars, taps, whole
+from numbapool.kernels.cuda import compile as compiler
+from numbapool.kernels.cuda.launch import Operand, Step
+from numbapool.kernels.cuda.schedule import Layer
+from numbapool.kernels.cuda.variants import bound, layout_of, scalars_read
 from tests.checks import count_taps
 
 ROOT = Path(numbapool.__file__).parents[1]
@@ -36,14 +38,14 @@ def plain(function: Any, **names: Any) -> Any:
 @given(st.integers(0, 2**31 - 1), st.integers(1, 2**31 - 1))
 def test_quotients_of_32_bits(n: int, divisor: int) -> None:
     for dividend in {n, n // divisor * divisor, max(0, n // divisor * divisor - 1)}:
-        assert elements.quotient32(dividend, divisor, grid.magic32(divisor)) == dividend // divisor
+        assert elements.quotient32(dividend, divisor, elements.magic32(divisor)) == dividend // divisor
 
 
 @given(st.integers(0, 2**62), st.integers(1, 2**62))
 def test_quotients_of_64_bits(n: int, divisor: int) -> None:
     with np.errstate(over="ignore"):
         for dividend in {n, n // divisor * divisor, max(0, n // divisor * divisor - 1)}:
-            assert elements.quotient64(dividend, divisor, grid.magic64(divisor)) == dividend // divisor
+            assert elements.quotient64(dividend, divisor, elements.magic64(divisor)) == dividend // divisor
 
 
 EXTENTS = st.tuples(*(st.integers(*each) for each in ((1, 12), (1, 5), (1, 4), (0, 6), (0, 6), (1, 3))))
@@ -56,18 +58,18 @@ def test_windows_along_an_axis(extents: tuple[int, ...], ceil_mode: bool, count_
     length, kernel, stride, before, after, dilation = extents
     assume(before + length + after > (kernel - 1) * dilation)
     plan = window_plan((1, 1, length), 1, kernel, stride, ((before, after),), dilation, ceil_mode)
-    (axis,), placement = plan.pooled, grid.placement_of(plan)
-    names = grid.PLACEMENTS[placement] | {"count": grid.COUNTS[placement, count_include_pad]}
-    window, count, holders, tap = (
-        plain(each, **names) for each in (grid.window_w, grid.count_w, grid.holders_w, grid.tap_w)
-    )
-    g = scalars_of(Layer(plan, "planes", 1), [], True, False, 0, count_include_pad)
+    (axis,), placement = plan.pooled, taps.placement_of(plan)
+    names = taps.PLACEMENTS[placement] | {"count": taps.COUNTS[placement, count_include_pad]}
+    functions = taps.window_w, taps.count_w, taps.holders_w, taps.tap_w
+    read = tuple(sorted({name for each in functions for name in scalars_read(each, names)}))
+    window, count, holders, tap = (plain(each, **names, G=layout_of(read)) for each in functions)
+    g = scalars.filled(read, scalars.fields_of(Layer(plan), [], True) | avg.ends_of(plan, count_include_pad), False)
     inside: list[list[int]] = []
     for o in range(axis.out):
-        first, taps, skipped, _ = window(None, 0, o, g)
+        first, number, skipped, _ = window(None, 0, o, g)
         positions = [position for position in plan.window(0, o) if 0 <= position < length]
         inside.append(positions)
-        assert [first + k * dilation for k in range(taps)] == positions
+        assert [first + k * dilation for k in range(number)] == positions
         assert not positions or skipped == windows.first_tap(o * stride - before, dilation)
         assert count(o, g) == count_taps(o, axis, count_include_pad)
     for i in range(length):
@@ -346,10 +348,8 @@ def test_what_is_read_does_not_grow_with_the_area() -> None:
             for step in program.steps:
                 if step.kernel.function.__name__ == "max_holders_again":
                     continue  # does nothing, but for indices that are not those of maxima
-                if len(step.scalars) > grid.SOURCE:
-                    taps = step.scalars[grid.KERNEL_D : grid.KERNEL_W + 1]
-                    name = step.kernel.function.__name__
-                    assert prod(taps) <= size or name in ("raise_elements", "times_powers", "weigh", "divide_sums")
+                lengths = [each for name, each in zip(step.kernel.scalars, step.scalars) if name.startswith("KERNEL_")]
+                assert prod(lengths) <= size or step.kernel.function.__name__ == "divide_sums", step.kernel.label
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8", pytest.param("float16", marks=pytest.mark.full)])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from numbapool.backends import launcher
-from numbapool.kernels.cuda import compiler
+from numbapool.kernels.cuda import compile as compiler
 from numbapool.kernels.cuda.launch import Program, Step
 from numbapool.kernels.cuda.variants import Kernel
 from tests.processes import call_in_process
@@ -30,9 +30,12 @@ def nothing() -> None:
 
 # Two steps: the first with an address of a device, an offset into it, no buffer at all, and scalars of all kinds.
 WIDE = Step(
-    Kernel(nothing, "wide", (), ("float32",) * 3, 4, 128), 5, ((0, 0), (1, 16), (-1, 0)), (-1, 0, LARGEST, LEAST)
+    Kernel(nothing, "wide", (), ("float32",) * 3, tuple("abcd"), 128),
+    5,
+    ((0, 0), (1, 16), (-1, 0)),
+    (-1, 0, LARGEST, LEAST),
 )
-NARROW = Step(Kernel(nothing, "narrow", (), ("float32",), 1, 256), 2**31 - 1, ((1, 0),), (7,))
+NARROW = Step(Kernel(nothing, "narrow", (), ("float32",), ("a",), 256), 2**31 - 1, ((1, 0),), (7,))
 PROGRAM = Program((WIDE, NARROW))
 
 
@@ -44,7 +47,7 @@ def run(addresses: list[int], device: int, stream: int) -> None:
 def scenario() -> None:
     """What the driver is to hear, in a process of its own."""
     compiler.compile_kernel = lambda kernel, capability: compiler.Code(
-        f"{len(kernel.buffers) + kernel.scalars}".encode().ljust(64, b"\0"), "entry"
+        f"{len(kernel.buffers) + len(kernel.scalars)}".encode().ljust(64, b"\0"), "entry"
     )
     driver = importlib.import_module("cuda.bindings.driver")
     for device in (1, 0):

@@ -111,7 +111,7 @@ def nothing() -> None:
     """A kernel."""
 
 
-KERNEL = Kernel(nothing, "label", (), ("float32",), 2, 128)
+KERNEL = Kernel(nothing, "label", (), ("float32",), ("a", "b"), 128)
 PROGRAM = Program((Step(KERNEL, 5, ((0, 16), (1, 0), (-1, 0)), (8, 9)), Step(KERNEL, 6, ((1, 0),), (1, 2))))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from numbapool.backends.cuda import CudaBackend, launcher
 from numbapool.backends.memory import View
-from numbapool.kernels.cuda import compiler
+from numbapool.kernels.cuda import compile as compiler
 
 
 class DeviceArrayBackend(CudaBackend):

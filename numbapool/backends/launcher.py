@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from numbapool.kernels.cuda import compiler
+from numbapool.kernels.cuda import compile as compiler
 from numbapool.kernels.cuda.launch import Program
 from numbapool.kernels.cuda.variants import Kernel
 
@@ -112,7 +112,7 @@ def _config(blocks: int, threads: int) -> Any:
     return _core().LaunchConfig(grid=blocks, block=threads)
 
 
-_kernels: dict[tuple[str, int, int], Any] = {}
+_kernels: dict[tuple[str, tuple[str, ...], int], Any] = {}
 
 
 def _loaded(kernel: Kernel, device: int) -> Any:

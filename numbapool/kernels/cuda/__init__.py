@@ -34,11 +34,14 @@ Where indices are read, the program has a `flag`: a buffer whose first int32 is 
 such indices are skipped. To read it is the only reason to wait for the device (and `scatter_add` looks for them only if
 `checks`, in a launch of its own).
 
-`compiler.compile_kernel(kernel, capability)` makes the cubin of a `Step.kernel` and remembers it on disk. Nothing here imports
+Files have the names of the CPU's where they do the same work, and say so where they have no twin. Of the CPU's `channels` has none
+here, for channels are lanes of `vectors`, nor has `embedded`: no program is part of code that others compile.
+
+`compile.compile_kernel(kernel, capability)` makes the cubin of a `Step.kernel` and remembers it on disk. Nothing here imports
 Numba but the compiler.
 """
 
-from numbapool.kernels.cuda.avg import avg_pool, avg_pool_backward, sum_pool, sum_pool_backward
+from numbapool.kernels.cuda.avg import avg_pool, sum_pool
 from numbapool.kernels.cuda.codes import from_global, to_global
 from numbapool.kernels.cuda.indexed import (
     gather,
@@ -50,6 +53,7 @@ from numbapool.kernels.cuda.indexed import (
 )
 from numbapool.kernels.cuda.lp import lp_pool, lp_pool_backward
 from numbapool.kernels.cuda.max import max_pool, max_pool_with_indices, min_pool, min_pool_with_indices
+from numbapool.kernels.cuda.spread import avg_pool_backward, sum_pool_backward
 
 __all__ = [
     "avg_pool",

@@ -2,17 +2,23 @@
 
 Half precision is computed with as float32 and rounded once, half to even; bool is 0 or 1, whatever its bytes are; minima are
 maxima of values that are turned round. No function here divides or calls what is not an instruction: IEEE division of floats, or
-of 64-bit integers, is a subroutine on a GPU.
+of 64-bit integers, is a subroutine on a GPU. On the CPU `vectors` does all this.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-# The type of values that the variant computes with, of its sums, and of positions; bound by the variant.
+from numbapool.kernels.cuda.variants import buffer_dtype
+from numbapool.kernels.elements import BFLOAT16
+
+# Bound by the variant: the type of values that it computes with, of its sums, and of positions, and a maximum without any element.
 value = np.float32
 total = np.float32
 index = np.int32
+LOWEST: Any = -np.inf
 
 U32, U64, I64, F32, F64 = np.uint32, np.uint64, np.int64, np.float32, np.float64
 
@@ -100,7 +106,7 @@ def put(out, i, each):
 
 
 def quotient32(n, divisor, magic):
-    """`n // divisor` for 0 <= n < 2**31, by `grid.magic32(divisor)`: a multiplication and a shift, two instructions."""
+    """`n // divisor` for 0 <= n < 2**31, by `magic32(divisor)`: a multiplication and a shift, two instructions."""
     return np.int32(U64(U64(U32(n)) * U64(U64(magic) & U64(0xFFFFFFFF))) >> U64(U64(magic) >> U64(32)))
 
 
@@ -120,6 +126,21 @@ def quotient64(n, divisor, magic):
 
 
 quotient = quotient32
+
+
+def magic32(divisor: int) -> int:
+    """The number by which `quotient32` divides: a factor of 32 bits, and above it how far the product is shifted.
+
+    With `2**(k - 1) < divisor <= 2**k` the factor is `2**(31 + k) / divisor`, rounded up by at most 1: over any n below 2**31 that
+    is less than the 1 / divisor by which the quotient may be too large (Granlund and Montgomery, 1994).
+    """
+    shift = 31 + (max(1, divisor) - 1).bit_length()
+    return shift << 32 | (1 << shift) // max(1, divisor) + 1
+
+
+def magic64(divisor: int) -> int:
+    """The number by which `quotient64` divides."""
+    return min(2**63 - 1, (1 << 63) // max(1, divisor))
 
 
 def reciprocal32(d):
@@ -226,3 +247,64 @@ whole_quotient = whole_quotient32
 def atomic_max(pointer, i, each):
     """Write the larger of two integers to position i, one thread at a time; replaced by the compiler."""
     pointer[i] = max(pointer[i], each)
+
+
+# What the variants of kernels take from dtypes, by the names that they have in kernels.
+
+
+def element_of(dtype: np.dtype[Any], is_reversed: bool = False) -> dict[str, Any]:
+    """How kernels read, compute with and write elements: what they take from it by name."""
+    name = name_of(dtype)
+    dtype = np.dtype(np.float32 if name in ("float16", "bfloat16") else buffer_dtype(name))
+    limits = -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+    names: dict[str, Any] = {"value": dtype.type, "LOWEST": limits}
+    names["widened"] = {"float16": float_of_half, "bfloat16": float_of_bfloat, "bool": truth}.get(name, as_it_is)
+    names["narrowed"] = {"float16": half_of_float, "bfloat16": bfloat_of_float}.get(name, as_it_is)
+    turn = negated if dtype.kind == "f" else flipped if name == "bool" else inverted
+    names["turned"] = turn if is_reversed else as_it_is
+    return names
+
+
+def written_as(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """How elements of another dtype than the source's are written."""
+    return {"narrowed": element_of(dtype)["narrowed"]}
+
+
+def sum_of(dtype: np.dtype[Any], is_rounded: bool = False) -> dict[str, Any]:
+    """How kernels add elements and divide sums."""
+    kind = np.dtype(dtype).kind if dtype != BFLOAT16 else "f"
+    if kind in "fc":
+        is_double = dtype in (np.float64, np.complex128)
+        names: dict[str, Any] = {"total": np.float64 if is_double else np.float32, "quotient_of": float_quotient}
+        return names | {"reciprocal": reciprocal64 if is_double else reciprocal32}
+    names = {"total": np.uint64 if kind == "u" else np.int64}
+    names["magnitude_of"] = magnitude_unsigned if kind == "u" else magnitude_signed
+    return names | {"quotient_of": rounded_quotient if is_rounded else int_quotient}
+
+
+def plain_total(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which elements are summed."""
+    kind: type[np.generic] = sum_of(dtype)["total"]
+    return np.dtype(kind)
+
+
+def name_of(dtype: np.dtype[Any]) -> str:
+    """Name of a real dtype as kernels have it in their labels; complex elements are two of these."""
+    if dtype == BFLOAT16:
+        return "bfloat16"
+    if dtype.kind == "c":
+        return f"float{dtype.itemsize * 4}"
+    return str(dtype)
+
+
+def index_names(is_large: bool) -> dict[str, Any]:
+    """The width of index arithmetic."""
+    if is_large:
+        return {"index": np.int64, "quotient": quotient64, "whole_quotient": whole_quotient64}
+    return {"index": np.int32, "quotient": quotient32, "whole_quotient": whole_quotient32}
+
+
+def index_output(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """How positions are written as indices."""
+    mask = -1 if dtype.kind == "i" or dtype.itemsize == 8 else int(np.iinfo(dtype).max)
+    return {"index_type": dtype.type, "INDEX_MASK": mask}

@@ -12,35 +12,17 @@ from typing import Any
 import numpy as np
 
 from numbapool.geometry import WindowPlan
-from numbapool.kernels.cuda.avg import Division, fold_mean, spread_mean
-from numbapool.kernels.cuda.elements import element, narrowed, put, total
-from numbapool.kernels.cuda.grid import (
-    SOURCE,
-    SOURCE_FIELDS,
-    UNITS,
-    position_in_x,
-    position_of,
-)
-from numbapool.kernels.cuda.indexed import gather_gradients
-from numbapool.kernels.cuda.launch import (
-    Draft,
-    Layer,
-    Operand,
-    Program,
-    element_of,
-    is_large,
-    name_of,
-    remembered,
-    scalars_of,
-    size_of,
-    step_of,
-    sum_of,
-    written_as,
-)
-from numbapool.kernels.cuda.max import find_max, fold_max
-from numbapool.kernels.cuda.passes import pass_over
+from numbapool.kernels.cuda import grid
+from numbapool.kernels.cuda.avg import Division, draft_mean
+from numbapool.kernels.cuda.draft import Draft, remembered
+from numbapool.kernels.cuda.elements import element, element_of, narrowed, put, sum_of, total, written_as
+from numbapool.kernels.cuda.indexed import draft_gradients_of_maxima
+from numbapool.kernels.cuda.launch import Buffer, Operand, Program
+from numbapool.kernels.cuda.max import draft_max
+from numbapool.kernels.cuda.scalars import G
+from numbapool.kernels.cuda.schedule import Layer, size_of
+from numbapool.kernels.cuda.spread import draft_shares
 
-MORE = SOURCE + SOURCE_FIELDS
 F64 = np.float64
 
 # Bound by the variant.
@@ -54,16 +36,15 @@ def lp_pool(
 ) -> Program:
     """Norm of each window, or torch's power mean times the number of elements."""
     draft = Draft(sources, results)
+    x, out = draft.given
     outputs = size_of(plan, True)
-    powers, sums = _powers(draft, plan, (sources[0], 0), power, is_norm), draft.sums(sources[0].dtype, outputs)
-    _fold(draft, plan, powers, sums, power, is_norm)
-    out, name = results[0], name_of(results[0].dtype)
-    names = element_of(powers[0].dtype) | sum_of(out.dtype) | written_as(out.dtype)
+    powers, sums = _draft_powers(draft, plan, x, power, is_norm), draft.sums(x.dtype, outputs)
+    _draft_sums(draft, plan, powers, sums, power, is_norm)
+    names, word = element_of(powers.dtype) | sum_of(out.dtype) | written_as(out.dtype), exponent_word(1 / power)
+    names["raised"] = RAISED[word]
     function = not_below_zero if power == math.inf else take_root
-    words = [name, exponent_word(1 / power)]
-    names["raised"] = RAISED[words[1]]
-    buffers = [(1, name), (sums[1], name_of(sums[0].dtype))]
-    pass_over(draft, function, words, names, buffers, outputs, bits(_scale(plan, is_norm)), bits(1 / power))
+    fields = {"SCALE": bits(_scale(plan, is_norm)), "EXPONENT": bits(1 / power)}
+    draft.pass_over(function, [out.name, word], names, [out, sums], outputs, fields)
     return draft.program()
 
 
@@ -73,81 +54,56 @@ def lp_pool_backward(
 ) -> Program:
     """Its gradient; 0 from windows whose norm is 0."""
     draft = Draft(sources, results)
-    grad, x = sources
-    outputs, inputs = (plan.planes * size * plan.channels for size in (plan.out_plane_size, plan.plane_size))
-    powers = _powers(draft, plan, (x, 1), power, is_norm)
-    own = draft.sums(x.dtype, inputs)
+    grad, x, out = draft.given
+    powers = _draft_powers(draft, plan, x, power, is_norm)
+    own = draft.sums(x.dtype, size_of(plan, False))
     if power == math.inf:
-        values, positions = draft.sums(x.dtype, outputs), draft.positions(plan, outputs)
-        find_max(draft, plan, powers, values, positions, False)
-        gather_gradients(draft, plan, (grad, 0), positions, own, True)
+        draft_gradients_of_maxima(draft, plan, grad, powers, own, False)
     else:
-        sums = draft.sums(x.dtype, outputs)
-        _fold(draft, plan, powers, sums, power, is_norm)
-        _weigh(draft, plan, (grad, 0), sums, power, is_norm)
-        spread_mean(draft, plan, sums, own, Division(True, 1 if is_norm else None))
-    _times_powers(draft, plan, own, (x, 1), (results[0], 2), power, is_norm)
+        sums = draft.sums(x.dtype, size_of(plan, True))
+        _draft_sums(draft, plan, powers, sums, power, is_norm)
+        _draft_weights(draft, plan, grad, sums, power, is_norm)
+        draft_shares(draft, plan, sums, own, Division(True, 1 if is_norm else None))
+    _draft_slopes(draft, plan, own, x, out, power, is_norm)
     return draft.program()
 
 
-def _powers(draft: Draft, plan: WindowPlan, x: tuple[Operand, int], power: float, is_norm: bool) -> tuple[Operand, int]:
+def _draft_powers(draft: Draft, plan: WindowPlan, x: Buffer, power: float, is_norm: bool) -> Buffer:
     """Powers of elements, of their magnitudes if a norm is asked for."""
-    powers = draft.sums(x[0].dtype, size_of(plan, False))
-    read = [(x[0], False)]
-    large = is_large(plan, read, size_of(plan, False))
-    exponent = 1.0 if power == math.inf else power
-    is_magnitude = is_norm or power == math.inf
-    name, word = name_of(x[0].dtype), exponent_word(exponent)
-    names = element_of(x[0].dtype) | sum_of(x[0].dtype) | {"IS_MAGNITUDE": is_magnitude, "raised": RAISED[word]}
-    words = [name, word, "magnitudes" if is_magnitude else "values"]
-    buffers = [(powers[1], name_of(powers[0].dtype)), (x[1], name)]
-    scalars = scalars_of(Layer(plan, "planes", 1), read, False, large) + (bits(exponent),)
-    draft.steps.append(step_of(raise_elements, words, names, Layer(plan, "planes", 1), buffers, scalars, large))
+    powers = draft.sums(x.dtype, size_of(plan, False))
+    exponent, is_magnitude = 1.0 if power == math.inf else power, is_norm or power == math.inf
+    word = exponent_word(exponent)
+    names = element_of(x.dtype) | sum_of(x.dtype) | {"IS_MAGNITUDE": is_magnitude, "raised": RAISED[word]}
+    words, buffers = [x.name, word, "magnitudes" if is_magnitude else "values"], [powers, x]
+    fields = {"EXPONENT": bits(exponent)}
+    draft.add(raise_elements, words, names, Layer(plan), [(x, False)], buffers, of_output=False, fields=fields)
     return powers
 
 
-def _fold(
-    draft: Draft, plan: WindowPlan, powers: tuple[Operand, int], out: tuple[Operand, int], power: float, is_norm: bool
-) -> None:
+def _draft_sums(draft: Draft, plan: WindowPlan, powers: Buffer, out: Buffer, power: float, is_norm: bool) -> None:
     if power == math.inf:
-        fold_max(draft, plan, powers, out, False)
+        draft_max(draft, plan, powers, out, False)
     else:
-        fold_mean(draft, plan, powers, out, Division(True, 1 if is_norm else None))
+        draft_mean(draft, plan, powers, out, Division(True, 1 if is_norm else None))
 
 
-def _weigh(
-    draft: Draft, plan: WindowPlan, grad: tuple[Operand, int], sums: tuple[Operand, int], power: float, is_norm: bool
-) -> None:
-    read = [(grad[0], True)]
-    large = is_large(plan, read, size_of(plan, True))
-    name, word = name_of(grad[0].dtype), exponent_word(1 / power - 1)
-    names = element_of(grad[0].dtype) | sum_of(grad[0].dtype) | {"raised": RAISED[word]}
-    scalars = scalars_of(Layer(plan, "planes", 1), read, True, large)
-    scalars += (bits(_scale(plan, is_norm)), bits(1 / power - 1))
-    buffers = [(sums[1], name_of(sums[0].dtype)), (grad[1], name)]
-    draft.steps.append(step_of(weigh, [name, word], names, Layer(plan, "planes", 1), buffers, scalars, large))
+def _draft_weights(draft: Draft, plan: WindowPlan, grad: Buffer, sums: Buffer, power: float, is_norm: bool) -> None:
+    word, buffers = exponent_word(1 / power - 1), [sums, grad]
+    names = element_of(grad.dtype) | sum_of(grad.dtype) | {"raised": RAISED[word]}
+    fields = {"SCALE": bits(_scale(plan, is_norm)), "EXPONENT": bits(1 / power - 1)}
+    draft.add(weigh, [grad.name, word], names, Layer(plan), [(grad, True)], buffers, of_output=True, fields=fields)
 
 
-def _times_powers(
-    draft: Draft,
-    plan: WindowPlan,
-    own: tuple[Operand, int],
-    x: tuple[Operand, int],
-    out: tuple[Operand, int],
-    power: float,
-    is_norm: bool,
+def _draft_slopes(
+    draft: Draft, plan: WindowPlan, own: Buffer, x: Buffer, out: Buffer, power: float, is_norm: bool
 ) -> None:
     is_largest = power == math.inf
-    read = [(x[0], False)]
-    large = is_large(plan, read, size_of(plan, False))
     exponent, is_magnitude = (0.0, True) if is_largest else (power - 1, is_norm)
-    name, word = name_of(x[0].dtype), exponent_word(exponent)
-    names = element_of(x[0].dtype) | sum_of(x[0].dtype)
+    word, buffers, fields = exponent_word(exponent), [out, own, x], {"EXPONENT": bits(exponent)}
+    names = element_of(x.dtype) | sum_of(x.dtype)
     names |= {"IS_MAGNITUDE": is_magnitude, "IS_LARGEST": is_largest, "raised": RAISED[word]}
-    words = [name, word, "magnitudes" if is_magnitude else "values", "largest" if is_largest else "all"]
-    buffers = [(out[1], name), (own[1], name_of(own[0].dtype)), (x[1], name)]
-    scalars = scalars_of(Layer(plan, "planes", 1), read, False, large) + (bits(exponent),)
-    draft.steps.append(step_of(times_powers, words, names, Layer(plan, "planes", 1), buffers, scalars, large))
+    words = [x.name, word, "magnitudes" if is_magnitude else "values", "largest" if is_largest else "all"]
+    draft.add(times_powers, words, names, Layer(plan), [(x, False)], buffers, of_output=False, fields=fields)
 
 
 def _scale(plan: WindowPlan, is_norm: bool) -> float:
@@ -213,27 +169,27 @@ def exponent_word(exponent: float) -> str:
 
 def raise_elements(t, buffers, g):
     powers, x = buffers
-    if t >= g[UNITS]:
+    if t >= g[G.UNITS]:
         return
-    p, d, h, w, c, to = position_of(t, g)
-    at = position_in_x(p, c, d, h, w, g)
+    p, d, h, w, c, to = grid.position_of(t, g)
+    at = grid.position_in_x(p, c, d, h, w, g)
     each = total(element(x, at))
     if IS_MAGNITUDE:
         each = abs(each)
-    powers[to] = raised(each, double(g[MORE]))
+    powers[to] = raised(each, double(g[G.EXPONENT]))
 
 
 def take_root(t, buffers, g):
     out, sums = buffers
-    if t < g[UNITS]:
-        each = total(element(sums, np.int64(t)) * total(double(g[1])))
-        put(out, np.int64(t), raised(each, double(g[2])))
+    if t < g[G.UNITS]:
+        each = total(element(sums, np.int64(t)) * total(double(g[G.SCALE])))
+        put(out, np.int64(t), raised(each, double(g[G.EXPONENT])))
 
 
 def not_below_zero(t, buffers, g):
     """A window without input has no norm but 0."""
     out, sums = buffers
-    if t < g[UNITS]:
+    if t < g[G.UNITS]:
         each = element(sums, np.int64(t))
         put(out, np.int64(t), total(0) if each < 0 else each)
 
@@ -241,15 +197,15 @@ def not_below_zero(t, buffers, g):
 def weigh(t, buffers, g):
     """Sums of powers, to gradients with respect to them: 0 where the sum is."""
     sums, grad = buffers
-    if t >= g[UNITS]:
+    if t >= g[G.UNITS]:
         return
-    p, d, h, w, c, to = position_of(t, g)
-    at = position_in_x(p, c, d, h, w, g)
-    each, scale = sums[to], total(double(g[MORE]))
+    p, d, h, w, c, to = grid.position_of(t, g)
+    at = grid.position_in_x(p, c, d, h, w, g)
+    each, scale = sums[to], total(double(g[G.SCALE]))
     if each == 0:
         sums[to] = total(0)
     else:
-        slope = raised(total(each * scale), double(g[MORE + 1]))
+        slope = raised(total(each * scale), double(g[G.EXPONENT]))
         sums[to] = total(total(total(element(grad, at)) * scale) * slope)
 
 
@@ -260,12 +216,12 @@ def times_powers(t, buffers, g):
     is 0 and yet the largest tells. Magnitudes have the slope 0 at 0.
     """
     out, own, x = buffers
-    if t >= g[UNITS]:
+    if t >= g[G.UNITS]:
         return
-    p, d, h, w, c, to = position_of(t, g)
-    at = position_in_x(p, c, d, h, w, g)
+    p, d, h, w, c, to = grid.position_of(t, g)
+    at = grid.position_in_x(p, c, d, h, w, g)
     each, gradient = total(element(x, at)), total(own[to])
-    slope = raised(abs(each) if IS_MAGNITUDE else each, double(g[MORE]))
+    slope = raised(abs(each) if IS_MAGNITUDE else each, double(g[G.EXPONENT]))
     if IS_MAGNITUDE:
         slope = total(0) if each == 0 else slope if each > 0 else -slope if each < 0 else each
     if gradient == 0 or (IS_LARGEST and each == 0):

@@ -1,16 +1,18 @@
 """Variants of kernels: plain Python functions whose global names are bound to what the variant is made of.
 
-A kernel calls `load`, `larger` or `index` by their names alone. Which element type, how many lanes, how wide the index
-arithmetic is, is said when it is bound: the function is copied with other globals, and so is every function of this
-package that it calls. A compiler then sees constants and small functions, as if each variant had been written out; and
-without a compiler the copies are Python that runs.
+A kernel calls `load`, `larger` or `index` by their names alone, or `grid.position_of` by that of its module. Which element type,
+how many lanes, how wide the index arithmetic is, is said when it is bound: the function is copied with other globals, and so is
+every function of this package that it calls. A compiler then sees constants and small functions, as if each variant had been
+written out; and without a compiler the copies are Python that runs. The CPU needs no such thing: it compiles types.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from types import FunctionType, MappingProxyType
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +31,7 @@ class Kernel(NamedTuple):
     label: str  # tells variants apart
     names: tuple[tuple[str, Any], ...]
     buffers: tuple[str, ...]  # dtype of each buffer, by name
-    scalars: int
+    scalars: tuple[str, ...]  # those that it reads, in the order in which it gets them
     threads: int = 256  # in a block
     shared: tuple[
         str, ...
@@ -71,28 +73,82 @@ def _bind(
 
     The copy is named after it, since compilers take functions of one name for the same, in files that other processes wrote too.
     """
-    assert isinstance(function, FunctionType)
-    own = function.__dict__.get("own", {})
-    used, described = {}, [f"{function.__module__}.{function.__name__}"]
-    for name in function.__code__.co_names:
-        each = own[name] if name in own else names.get(name, function.__globals__.get(name))
-        if each is None:
-            continue
-        described.append(f"{name}={each!r}")
-        if isinstance(each, FunctionType) and each in substitutes:
-            described[-1] = f"{name}={each.__name__} of the target"
-            each = substitutes[each]
-        elif isinstance(each, FunctionType) and (each.__module__ or "").startswith(PACKAGE):
+
+    def resolved(each: Any) -> tuple[str, Any]:
+        if _is_ours(each, FunctionType) and each in substitutes:
+            return f"{each.__name__} {each.__dict__} of the target", substitutes[each]
+        if _is_ours(each, FunctionType):
             key = _bind(each, names, jit, memo, substitutes)
-            described[-1] = f"{name}={key}"
-            each = memo[key]
-        used[name] = each
+            return key, memo[key]
+        if _is_ours(each, ModuleType):
+            parts = {name: resolved(part) for name, part in _parts_used(each, function, names)}
+            module = ModuleType(f"{each.__name__} {[key for key, _ in parts.values()]}")
+            module.__dict__.update({name: part for name, (_, part) in parts.items()})
+            return module.__name__, module
+        if isinstance(
+            each, ModuleType
+        ):  # of positions of scalars those matter that the function reads: variants share more
+            words = function.__code__.co_names
+            return repr({name: at for name, at in vars(each).items() if name in words and type(at) is int}), each
+        return repr(each), each
+
+    used = {name: resolved(each) for name, each in _used(function, names)}
+    described = [f"{function.__module__}.{function.__name__}", *(f"{name}={said}" for name, (said, _) in used.items())]
     key = f"{function.__name__}_{hashlib.sha256(repr(described).encode()).hexdigest()[:16]}"
     if key not in memo:
-        copy = FunctionType(function.__code__, {**function.__globals__, **used}, key)
+        ours = {name: each for name, (_, each) in used.items()}
+        copy = FunctionType(function.__code__, {**function.__globals__, **ours}, key)
         copy.__qualname__ = key
         memo[key] = jit(copy)
     return key
+
+
+def _used(function: Callable[..., Any], names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The global names that a function uses, and what they are in a variant."""
+    assert isinstance(function, FunctionType)
+    known = ChainMap(function.__dict__.get("own", {}), names, function.__globals__)  # type: ignore[arg-type]
+    return ((name, known[name]) for name in function.__code__.co_names if known.get(name) is not None)
+
+
+def _parts_used(module: Any, function: Any, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The same of a module by whose name the function has them."""
+    words = [name for name in function.__code__.co_names if hasattr(module, name)]
+    return ((name, names.get(name, getattr(module, name))) for name in words)
+
+
+def _is_ours(each: Any, kind: type) -> bool:
+    home = getattr(each, "__name__" if kind is ModuleType else "__module__", None)
+    return isinstance(each, kind) and str(home).startswith(PACKAGE)
+
+
+def scalars_read(function: Callable[..., Any], names: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the scalars that a function, or any that it calls, reads as `g[G.NAME]`, in the order that they have in `G`.
+
+    Sorted by name, those along an axis were no neighbours any more, and kernels took up to 8 registers more.
+    """
+    found: set[str] = set()
+    order: Mapping[str, Any] = {}
+    left, seen = [function], set()
+    while left:
+        each: Any = left.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        for name, used in _used(each, names):
+            if name == "G":
+                order = used.__members__
+                found.update(order.keys() & set(each.__code__.co_names))
+            modules = _parts_used(used, each, names) if _is_ours(used, ModuleType) else ((name, used),)
+            left += [part for _, part in modules if _is_ours(part, FunctionType)]
+    return tuple([name for name in order if name in found])
+
+
+@cache
+def layout_of(scalars: Sequence[str]) -> ModuleType:
+    """What `G` is in a variant that gets these scalars: their positions."""
+    layout = ModuleType(" ".join(scalars))
+    layout.__dict__.update({name: at for at, name in enumerate(scalars)})
+    return layout
 
 
 def buffer_dtype(name: str) -> np.dtype[Any]:

@@ -1,4 +1,7 @@
-"""Windows that are whole planes: a team of threads folds a plane, or a part of one where planes are few, in shared memory."""
+"""Windows that are whole planes: a team of threads folds a plane, or a part of one where planes are few, in shared memory.
+
+Their gradients are filled in, 16 bytes at a time. On the CPU a thread folds such a plane, by the steps of `rows`.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbapool.geometry import BinPlan, Plan, WindowPlan
-from numbapool.kernels.cuda import grid, lanes
+from numbapool.kernels.cuda import vectors
+from numbapool.kernels.cuda.draft import Draft
 from numbapool.kernels.cuda.elements import index, quotient
-from numbapool.kernels.cuda.grid import IN_D, IN_H, IN_W, UNITS
-from numbapool.kernels.cuda.launch import (
-    WIDE,
-    Layer,
-    Operand,
-    Step,
-    index_names,
-    is_large,
-    scalars_of,
-    step_of,
-    steps_in,
-)
-from numbapool.kernels.cuda.variants import Kernel
+from numbapool.kernels.cuda.launch import Buffer
+from numbapool.kernels.cuda.scalars import G, fields_of
+from numbapool.kernels.cuda.schedule import WIDE, Layer, is_large, steps_in
 from numbapool.kernels.windows import Axis
 
 # Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: what a thread does for
@@ -32,13 +26,10 @@ TEAMS, EACH = (256, 32, 4), 12
 # Elements of a plane that are worth a team, elements of a part, and blocks that fill a GPU.
 SMALLEST, SMALLEST_PART, FULL = 32, 4096, 512
 
-# Where the scalars of a whole plane are.
-PARTS, PARTS_M, PART = range(grid.SOURCE + grid.SOURCE_FIELDS, grid.SOURCE + grid.SOURCE_FIELDS + 3)
-
-# Bound by the variant: logarithms of the sizes of teams and blocks; elements that a thread fills, and where its scalars are.
+# Bound by the variant: logarithms of the sizes of teams and blocks; elements that a thread fills.
 TEAM_BITS, BLOCK_BITS = 8, 8
-AT_ONCE, FILL = 4, PARTS
-store, put_some = lanes.store_one, lanes.put_some_one
+AT_ONCE = 4
+store, put_some = vectors.store_one, vectors.put_some_one
 
 
 class Parts(NamedTuple):
@@ -49,7 +40,7 @@ class Parts(NamedTuple):
     team: int
 
 
-def is_whole(plan: Plan, x: Operand) -> bool:
+def is_whole(plan: Plan, x: Buffer) -> bool:
     """Whether each plane is one window, not small, and its elements are one step apart."""
     if not _covers_planes(plan) or x.dtype.kind == "c":
         return False
@@ -61,7 +52,7 @@ def is_whole(plan: Plan, x: Operand) -> bool:
     return is_one
 
 
-def fills_planes(plan: Plan, out: Operand) -> bool:
+def fills_planes(plan: Plan, out: Buffer) -> bool:
     """Whether each plane of a gradient is one window's, not small, and its result is written 16 bytes at a time."""
     return _covers_planes(plan) and out.dtype.kind != "c" and out.alignment % WIDE == 0
 
@@ -87,68 +78,75 @@ def plan_of_parts(plan: Plan, parts: Parts) -> Plan:
     return WindowPlan((plan.planes,), (Axis(parts.number, 1, parts.number, parts.number, 1, 0, 0),))
 
 
-def team_step(
+def add_teams(
+    draft: Draft,
     function: Callable[..., None],
     words: Sequence[str],
     names: dict[str, Any],
     plan: Plan,
-    x: Operand,
+    x: Buffer,
     parts: Parts,
     shared: str,
-    buffers: Sequence[tuple[int, str]],
-    *options: Any,
-    counts_to: int = 0,
-) -> Step:
+    buffers: Sequence[Buffer],
+    most: int,
+    fields: dict[str, int] | None = None,
+) -> None:
     """A launch of a team for each part of each plane, whose members share what they have found, half of them at a time.
 
-    `options` are those of `scalars_of`; positions count up to `counts_to` or the size of a plane.
+    Positions count up to `most`.
     """
     read, teams = [(x, False)], plan.planes * parts.number
-    large = is_large(plan, read, max(teams, counts_to))
-    magic = grid.magic_of(large)
-    scalars = list(scalars_of(Layer(plan, "planes", 1), read, True, large, *options))
-    scalars[UNITS] = teams
-    scalars += [parts.number, magic(parts.number), parts.size]
+    large = is_large(plan, read, max(teams, most))
     bits = parts.team.bit_length() - 1
-    constants = {"TEAM_BITS": bits, "BLOCK_BITS": BLOCK.bit_length() - 1}
-    every = lanes.steps_of(1, False, False) | names | constants | index_names(large)
-    label = ".".join([function.__name__, *words, f"by{parts.team}", "64" if large else "32"])
-    found = shared, "int64" if large else "int32"
-    kernel = Kernel(
-        function, label, tuple(every.items()), tuple(name for _, name in buffers), len(scalars), BLOCK, found, 2 + bits
+    names = vectors.steps_of(1) | names | {"TEAM_BITS": bits, "BLOCK_BITS": BLOCK.bit_length() - 1}
+    own = {"UNITS": teams, "PARTS": parts.number, "PART": parts.size}
+    draft.launch(
+        function,
+        [*words, f"by{parts.team}"],
+        names,
+        buffers,
+        fields_of(Layer(plan), read, True) | own | (fields or {}),
+        large,
+        parts.team,
+        threads=BLOCK,
+        shared=(shared, "int64" if large else "int32"),
+        phases=2 + bits,
     )
-    blocks = -(-teams * parts.team // BLOCK)
-    return Step(kernel, blocks, tuple((number, 0) for number, _ in buffers), tuple(scalars))
 
 
-def fill_step(
+def add_fill(
+    draft: Draft,
     function: Callable[..., None],
     words: Sequence[str],
     names: dict[str, Any],
     plan: Plan,
-    read: Sequence[tuple[Operand, bool]],
-    out: Operand,
-    buffers: Sequence[tuple[int, str]],
-    *options: Any,
-) -> Step:
-    """A launch of a thread for every 16 bytes of gradients of planes; `options` are those of `scalars_of`."""
-    total, at_once = plan.planes * plan.plane_size, WIDE // out.dtype.itemsize
-    large, layer = is_large(plan, read, total), Layer(plan, "planes", 1)
-    magic = grid.magic_of(large)
-    scalars = list(scalars_of(layer, read, True, large, *options))
-    scalars[UNITS] = -(-total // at_once)
-    scalars += [total, plan.plane_size, magic(plan.plane_size)]
-    names = names | {"AT_ONCE": at_once, "FILL": grid.SOURCE + len(read) * grid.SOURCE_FIELDS}
-    words = [*words, f"fills{at_once}w"]
-    return step_of(function, words, names, layer, buffers, tuple(scalars), large, lanes.fill_steps(at_once))
+    read: Sequence[tuple[Buffer, bool]],
+    buffers: Sequence[Buffer],
+    fields: dict[str, int] | None = None,
+) -> None:
+    """A launch of a thread for every 16 bytes of gradients of planes, the first of the buffers."""
+    total, at_once = plan.planes * plan.plane_size, WIDE // buffers[0].dtype.itemsize
+    own = {"UNITS": -(-total // at_once), "TOTAL": total, "PLANE": plan.plane_size}
+    draft.add(
+        function,
+        [*words, f"fills{at_once}w"],
+        names | {"AT_ONCE": at_once},
+        Layer(plan),
+        read,
+        buffers,
+        of_output=True,
+        most=total,
+        steps=vectors.fill_steps(at_once),
+        fields=own | (fields or {}),
+    )
 
 
 def share_of(b, i, g):
     """Number of the team of thread i of block b, its plane, and the member's first position in the plane and the part's last."""
     number = index((b << (BLOCK_BITS - TEAM_BITS)) + (i >> TEAM_BITS))
-    p = quotient(number, g[PARTS], g[PARTS_M])
-    start = index((number - p * g[PARTS]) * g[PART])
-    end = min(index(start + g[PART]), index(g[IN_D] * g[IN_H] * g[IN_W]))
+    p = quotient(number, g[G.PARTS], g[G.PARTS_M])
+    start = index((number - p * g[G.PARTS]) * g[G.PART])
+    end = min(index(start + g[G.PART]), index(g[G.IN_D] * g[G.IN_H] * g[G.IN_W]))
     return number, p, index(start + member_of(i)), end
 
 
@@ -165,18 +163,18 @@ def partners(phase):
 def filled_by(t, g):
     """The first element that a thread fills, its plane, and the elements of the plane from it on."""
     first = index(t * AT_ONCE)
-    p = quotient(first, g[FILL + 1], g[FILL + 2])
-    return first, p, index((p + 1) * g[FILL + 1] - first)
+    p = quotient(first, g[G.PLANE], g[G.PLANE_M])
+    return first, p, index((p + 1) * g[G.PLANE] - first)
 
 
 def reaches_next(first, left, g):
     """Whether some of these elements are the next plane's."""
-    return left < AT_ONCE and index(first + left) < g[FILL]
+    return left < AT_ONCE and index(first + left) < g[G.TOTAL]
 
 
 def store_filled(out, first, g, elements):
     """Write them, 16 bytes at once but at the very end."""
-    if index(first + AT_ONCE) <= g[FILL]:
+    if index(first + AT_ONCE) <= g[G.TOTAL]:
         store(out, np.int64(first), 1, elements)
     else:
-        put_some(out, np.int64(first), np.int64(g[FILL]), elements)
+        put_some(out, np.int64(first), np.int64(g[G.TOTAL]), elements)

@@ -1,6 +1,6 @@
-"""What names the compiler, and nothing else does: from a `Kernel` to machine code of a GPU.
+"""What names the compiler, and nothing else does: from a `Kernel` to machine code of a GPU, kept on disk.
 
-Written for numba-cuda; its successor, numba-cuda-mlir, compiles the same kernels and needs `_compiled`, `_substitutes` and
+Written for numba-cuda; its successor, numba-cuda-mlir, compiles the same kernels and needs `lto_code`, `_substitutes` and
 `_pointer_types` of its own. Everything is imported at the first kernel that no file holds.
 """
 
@@ -25,8 +25,8 @@ import numpy as np
 
 from numbapool.kernels.cache import KERNELS, directories, write_whole
 from numbapool.kernels.cuda.elements import atomic_max, float_of_half, half_of_float
-from numbapool.kernels.cuda.lanes import NEIGHBOURS, PUT_NEIGHBOURS
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
+from numbapool.kernels.cuda.vectors import NEIGHBOURS, put_neighbours
 
 INSTALL = "pip install 'numbapool[cuda]', or 'numbapool[cuda12]' for a driver older than 580"
 # What decides what machine code a kernel becomes; NVVM is in `nvidia-cuda-nvcc-cu12` for CUDA 12.
@@ -126,7 +126,7 @@ def lto_code(kernel: Kernel, capability: tuple[int, int]) -> list[bytes]:
     with _lock, _for_capability(capability):
         names = dict(kernel.names)
         function = bound(kernel.function, names, cuda.jit(device=True), _made, _substitutes())
-        signature = types.void(_pointer_types(kernel), types.UniTuple(types.int64, kernel.scalars))
+        signature = types.void(_pointer_types(kernel), types.UniTuple(types.int64, len(kernel.scalars)))
         codes, _ = cuda.compile_all(
             _entry(cuda, kernel, function, names.get("index", np.int64)),
             signature,
@@ -223,26 +223,20 @@ def wide_access(intrinsic: Any) -> dict[Any, Any]:
 
         return intrinsic(neighbours)
 
-    def put_at_once(count: int) -> Any:
-        def put_neighbours(typing_context, pointer, i, values):
-            def codegen(context, builder, signature, arguments):
-                element = context.get_data_type(pointer.dtype)
-                at = builder.gep(arguments[0], [arguments[1]])
-                lanes = [
-                    context.cast(builder, builder.extract_value(arguments[2], n), kind, pointer.dtype)
-                    for n, kind in enumerate(signature.args[2].types)
-                ]
-                _write_wide(ir, builder, at, element, lanes)
-                return context.get_dummy_value()
+    def put(typing_context, pointer, i, values):
+        def codegen(context, builder, signature, arguments):
+            element = context.get_data_type(pointer.dtype)
+            at = builder.gep(arguments[0], [arguments[1]])
+            lanes = [
+                context.cast(builder, builder.extract_value(arguments[2], n), kind, pointer.dtype)
+                for n, kind in enumerate(signature.args[2].types)
+            ]
+            _write_wide(ir, builder, at, element, lanes)
+            return context.get_dummy_value()
 
-            return types.none(pointer, types.int64, values), codegen
+        return types.none(pointer, types.int64, values), codegen
 
-        return intrinsic(put_neighbours)
-
-    return {
-        **{function: at_once(count) for count, function in NEIGHBOURS.items()},
-        **{function: put_at_once(count) for count, function in PUT_NEIGHBOURS.items()},
-    }
+    return {put_neighbours: intrinsic(put), **{function: at_once(count) for count, function in NEIGHBOURS.items()}}
 
 
 def _read_wide(ir: Any, builder: Any, at: Any, element: Any, count: int) -> list[Any]:
