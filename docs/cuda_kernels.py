@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbapool.elements import BFLOAT16
 from numbapool.geometry import Plan, adaptive_plan, fractional_plan, placed_plan, unpool_plan, window_plan
 from numbapool.kernels import cuda
 from numbapool.kernels.cuda.launch import Operand, Program
 from numbapool.kernels.cuda.variants import Kernel
-from numbapool.kernels.elements import BFLOAT16
 
 DOCUMENT = Path(__file__).with_name("cuda-kernels.md")
 START, END = "<!-- kernels -->\n", "<!-- end of kernels -->"

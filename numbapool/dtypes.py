@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numbapool.kernels.elements import BFLOAT16
+from numbapool.elements import BFLOAT16
 
 # Dtypes by operation; dicts, because they keep their order for messages and find a dtype faster than tuples.
 SINGLE_AND_DOUBLE = dict.fromkeys(map(np.dtype, ("float32", "float64")))

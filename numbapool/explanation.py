@@ -24,10 +24,10 @@ from numbapool.backends.numpy import standard_dtype
 from numbapool.backends.outline import Call, Outline, Record
 from numbapool.dispatch import Spec, backend_of
 from numbapool.dtypes import dtype_name
+from numbapool.elements import BFLOAT16
 from numbapool.geometry import BinPlan, Plan, WindowPlan, bin_sizes
-from numbapool.kernels.elements import BFLOAT16
-from numbapool.kernels.windows import Axis, Bins
 from numbapool.requests import Adaptive, Fractional, Pooling, Unpooled, Whole, Windows
+from numbapool.windows import Axis, Bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class AxisWindows:
         Elements before and after.
     window : callable
         Number of a window -> range of the positions of its taps; positions outside 0 to `length` are padding, or beyond it.
-    regular : numbapool.kernels.windows.Axis or None
+    regular : numbapool.windows.Axis or None
         Kernel, stride and dilation, unless windows lie where bins or samples say.
     kernel : int or None
         Taps of every window; those of bins differ.

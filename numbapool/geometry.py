@@ -32,8 +32,8 @@ from numbapool.arguments import (
     window_arguments,
 )
 from numbapool.dtypes import smallest_unsigned
-from numbapool.kernels.elements import values as values_of
-from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
+from numbapool.elements import values as values_of
+from numbapool.windows import Axis, Bins, bin_end, bin_start
 
 # min or max of two lengths; other functions where lengths are symbols.
 Least: TypeAlias = Callable[[int, int], int]

@@ -87,7 +87,7 @@ from numbapool.kernels.cpu import embedded
 from numbapool.kernels.cpu.compile import inner
 from numbapool.kernels.cpu.embedded import flat as plain
 from numbapool.kernels.cpu.schedule import Planes, plane_size
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 __all__ = [
     "avg_pool1d", "avg_pool1d_backward", "avg_pool2d", "avg_pool2d_backward", "avg_pool3d", "avg_pool3d_backward",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import numbapool
 from numbapool import reference
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 from tests.cases import Case
 
 Array = NDArray[Any]

@@ -65,7 +65,7 @@ FAULTS = (
     # Rules that all kernels share.
     Fault(
         "a-tie-goes-to-the-last-in-scalar-code",
-        "kernels/windows.py",
+        "windows.py",
         "(value > best) | (not (value == value))",
         "(value >= best) | (not (value == value))",
         "test_data_format.py",
@@ -74,7 +74,7 @@ FAULTS = (
     ),
     Fault(
         "NaN-is-lost-in-the-tail-of-a-vector-only",
-        "kernels/windows.py",
+        "windows.py",
         "(value > best) | (not (value == value))",
         "value > best",
         "test_data_format.py",
@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         "the-last-windows-that-hold-an-element-are-passed-over",
-        "kernels/windows.py",
+        "windows.py",
         "o1 = min(out, (last + before) // stride + 1)",
         "o1 = min(out, (last + before) // stride)",
         "test_max_pool.py",
@@ -92,7 +92,7 @@ FAULTS = (
     ),
     Fault(
         "a-bin-ends-one-element-early",
-        "kernels/windows.py",
+        "windows.py",
         "return 1 + ((number + 1) * length - 1) // out",
         "return (number + 1) * length // out",
         "test_family.py",

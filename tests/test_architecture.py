@@ -33,7 +33,8 @@ LINES = (
     ("kinds", "requests"),
     ("operations", "geometry"),
     ("arguments", "dtypes"),
-    ("kernels.windows", "kernels.elements", "kernels.cache", "kernels.compilable", "kernels.__init__"),
+    ("windows", "elements", "kernels.cache", "kernels.__init__"),
+    ("compilable",),
 )
 # Parameters by place of functions that nobody but the package calls; more are easily confused.
 MOST_BY_PLACE = 8

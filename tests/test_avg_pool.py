@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbapool
-from numbapool import reference
-from numbapool.kernels import windows
+from numbapool import reference, windows
 from numbapool.kernels.cpu.taps import taps_along
 from tests.cases import CASES, Case
 from tests.checks import (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import numbapool
+from numbapool.kernels import cache
 
 PACKAGE = Path(numbapool.__file__).parent
 CALL = """
@@ -126,16 +127,14 @@ def test_eight_processes_on_an_empty_cache(install: Path) -> None:
             assert [float(value) for value in out.strip()[1:-1].split(",")] == [5, 7, 13, 15], dtype
 
 
-def test_every_source_of_kernels_counts(monkeypatch: pytest.MonkeyPatch, install: Path) -> None:
-    """Those in folders, too: what code is made of, of the CPU."""
-    from numbapool.kernels.cpu import compile as compiling
-
-    kernels = install / "numbapool" / "kernels"
-    monkeypatch.setattr(compiling, "KERNELS", kernels)
-    digest = compiling.environment_digest.__wrapped__
-    sources = [*kernels.glob("*.py"), *(kernels / "cpu").rglob("*.py")]
-    assert kernels / "cpu" / "tables" / "geometry.py" in sources
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_every_source_of_kernels_counts(target: str, monkeypatch: pytest.MonkeyPatch, install: Path) -> None:
+    """Those in folders, too, and what targets share: what code is made of."""
+    package = install / "numbapool"
+    monkeypatch.setattr(cache, "PACKAGE", package)
+    kernels = package / "kernels" / target
+    sources = [*kernels.rglob("*.py"), package / "windows.py", package / "elements.py"]
     for path in sources:
-        before = digest()
+        before = cache.digest_of(target).hexdigest()
         path.write_text(path.read_text() + "#\n")
-        assert digest() != before
+        assert cache.digest_of(target).hexdigest() != before

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from numbapool import windows
 from numbapool.geometry import Plan, WindowPlan, adaptive_plan, window_plan
-from numbapool.kernels import cuda, windows
+from numbapool.kernels import cuda
 from numbapool.kernels.cuda import bins, elements, whole
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import bound

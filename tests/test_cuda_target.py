@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import numbapool
+from numbapool import windows
 from numbapool.geometry import window_plan
-from numbapool.kernels import cuda, windows
+from numbapool.kernels import cuda
 from numbapool.kernels.cuda import avg, elements, indexed, scalars, taps, whole
 from numbapool.kernels.cuda import compile as compiler
 from numbapool.kernels.cuda.launch import Operand, Step

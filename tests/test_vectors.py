@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from numbapool.kernels import windows
+from numbapool import windows
+from numbapool.elements import BFLOAT16
 from numbapool.kernels.cpu import vectors
-from numbapool.kernels.elements import BFLOAT16
 
 DTYPES = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 LANES = {dtype: vectors.VECTOR_BYTES // np.dtype(dtype).itemsize for dtype in DTYPES}

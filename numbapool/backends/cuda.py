@@ -23,8 +23,8 @@ from numbapool.backends.eager import EagerBackend
 from numbapool.backends.memory import View, are_near, check_outs
 from numbapool.backends.numpy import bad_index_message, standard_dtype
 from numbapool.dtypes import dtype_name
+from numbapool.elements import BFLOAT16
 from numbapool.geometry import Plan
-from numbapool.kernels.elements import BFLOAT16
 from numbapool.operations import SCATTER_ADD, Step
 
 if TYPE_CHECKING:

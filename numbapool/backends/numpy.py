@@ -15,9 +15,9 @@ from numbapool.arguments import check_same_shape, type_name
 from numbapool.backends.eager import EagerBackend
 from numbapool.backends.memory import View, check_outs
 from numbapool.dtypes import counts_taps, dtype_name
+from numbapool.elements import BFLOAT16, element_dtype, moved_dtype, put_values, truth, values
 from numbapool.geometry import BinPlan, Plan
-from numbapool.kernels.elements import BFLOAT16, element_dtype, moved_dtype, put_values, truth, values
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec

@@ -40,9 +40,9 @@ from numbapool.geometry import (
     unpool_lengths,
     window_plan,
 )
-from numbapool.kernels.windows import overhangs
 from numbapool.operations import OPERATIONS, PLACE, SCATTER_ADD, STEPS, Step
 from numbapool.requests import WORDS, Adaptive, Fractional, Pooling, Sliding, Unpooled, Whole
+from numbapool.windows import overhangs
 
 FLOATING = tuple(TORCH_DTYPES[dtype] for dtype in FLOATS)
 # Of indices that count the taps of a window.

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from numbapool.arguments import type_name
 from numbapool.backends.cuda import check_devices
 from numbapool.backends.memory import View
-from numbapool.kernels.elements import BFLOAT16
+from numbapool.elements import BFLOAT16
 
 if TYPE_CHECKING:
     from numbapool.dispatch import Spec

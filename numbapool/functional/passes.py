@@ -12,9 +12,9 @@ from numbapool.dtypes import HALVES, INTEGERS, check_dtype, dtype_name
 from numbapool.functional.arrangement import explained
 from numbapool.functional.axes import check_outs, handed_back
 from numbapool.geometry import pooled_axes
-from numbapool.kernels.windows import holds_all_windows, overhangs
 from numbapool.operations import MEAN, SUM
 from numbapool.requests import Onward, Pooling
+from numbapool.windows import holds_all_windows, overhangs
 
 # Pooled axes that kernels take at once.
 MOST_AXES = 3

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-KERNELS = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
+# What every target compiles for itself.
+SHARED = ("compilable.py", "elements.py", "windows.py")
+
+
+def sources_of(target: str) -> list[Path]:
+    """Every file that kernels of a target are made of."""
+    return [*(PACKAGE / name for name in SHARED), *sorted((PACKAGE / "kernels" / target).rglob("*.py"))]
+
+
+def digest_of(target: str) -> hashlib._Hash:
+    """Digest of those files, to which may be added what else the code depends on."""
+    digest = hashlib.sha256()
+    for path in sources_of(target):
+        digest.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
+    return digest
 
 
 def directories(configured: str = "") -> Iterator[Path]:
@@ -16,12 +32,12 @@ def directories(configured: str = "") -> Iterator[Path]:
 
     None where the sources cannot be read (an application packed into an archive), since nothing would tell stale code.
     """
-    if not (KERNELS / "windows.py").is_file():
+    if not (PACKAGE / "windows.py").is_file():
         return
     if configured:
         yield Path(configured)
         return
-    yield KERNELS / "__pycache__"
+    yield PACKAGE / "kernels" / "__pycache__"
     yield user_cache_directory()
 
 

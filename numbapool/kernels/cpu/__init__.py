@@ -2,7 +2,7 @@
 
 Forward operations are `operation(plan, dtype, is_contiguous, *parameters) -> Call`, backward ones
 `operation(plan, *sources, flat result, *parameters)`. Minima are maxima of elements that are read reversed, see
-`kernels.elements`.
+`elements`.
 """
 
 from numbapool.kernels.cpu.avg import avg_pool, avg_pool_backward, sum_pool, sum_pool_backward

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from numbapool.arguments import LARGEST_INT64
+from numbapool.compilable import compilable
 from numbapool.geometry import BinPlan, WindowPlan
-from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows, spread
 from numbapool.kernels.cpu.bins import avg_bins, avg_bins_backward, avg_handed_out, receivers_program
 from numbapool.kernels.cpu.channels import as_rows, avg_channels, avg_channels_backward
@@ -38,7 +38,7 @@ from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.taps import inside_range, receivers_along, taps_along
 from numbapool.kernels.cpu.threads import Call, Source, run
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES, accumulator_of, add, element, no_sum, put, quotient, wide_sum
-from numbapool.kernels.windows import Axis, holds_all_windows
+from numbapool.windows import Axis, holds_all_windows
 
 # Elements that are summed in their own dtype before their sum is added in float64: a float32 mean of 2 million elements was
 # 1.2e-3 off without, and is 3e-7 off with.

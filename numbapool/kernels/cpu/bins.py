@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from numbapool.compilable import compilable
+from numbapool.elements import value_dtype
 from numbapool.geometry import BinPlan
-from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.compile import entry, inlined, inner
 from numbapool.kernels.cpu.marks import no_mark
@@ -54,8 +55,7 @@ from numbapool.kernels.cpu.vectors import (
     take,
     times,
 )
-from numbapool.kernels.elements import value_dtype
-from numbapool.kernels.windows import Bins
+from numbapool.windows import Bins
 
 # First of some positions, and one past the last.
 Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]

@@ -46,7 +46,7 @@ from numbapool.kernels.cpu.vectors import (
     take,
     wide_sum,
 )
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 # Taps that are folded at once.
 GROUP = 4

@@ -25,7 +25,6 @@ from numba.core.serialize import dumps
 from numba.extending import overload
 
 from numbapool.kernels import cache
-from numbapool.kernels.cache import KERNELS
 
 # Inner functions are only ever called by jitted code. Without their two wrappers a kernel compiles in 1.6 s, with in 2.0.
 # None inherits fastmath from a caller that is compiled with it: its code would be cached for all.
@@ -111,9 +110,7 @@ def cache_directories() -> Iterator[Path]:
 @lru_cache(maxsize=1)
 def environment_digest() -> str:
     """Digest of what machine code depends on besides the function and the processor: sources, versions, switches."""
-    digest = hashlib.sha256()
-    for path in sorted([*KERNELS.glob("*.py"), *(KERNELS / "cpu").rglob("*.py")]):
-        digest.update(f"{path.relative_to(KERNELS)}\0".encode() + path.read_bytes() + b"\0")
+    digest = cache.digest_of("cpu")
     switches = (config.BOUNDSCHECK, config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)
     digest.update(repr((sys.version, np.__version__, numba.__version__, llvmlite.__version__, switches)).encode())
     return digest.hexdigest()

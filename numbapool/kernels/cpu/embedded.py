@@ -13,7 +13,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from numbapool.kernels.compilable import COMPILABLE
+from numbapool.compilable import COMPILABLE
+from numbapool.elements import REVERSED
 from numbapool.kernels.cpu import avg, indexed, lp
 from numbapool.kernels.cpu import max as maxima
 from numbapool.kernels.cpu.compile import entry, inlined, inner
@@ -33,7 +34,6 @@ from numbapool.kernels.cpu.schedule import (
     plane_size,
     schedule_of_planes,
 )
-from numbapool.kernels.elements import REVERSED
 
 for _function in COMPILABLE:
     register_jitable(fastmath=False)(_function)

@@ -10,8 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from numbapool.compilable import compilable
+from numbapool.elements import value_dtype
 from numbapool.geometry import BinPlan, WindowPlan
-from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.codes import in_plane, no_tap
 from numbapool.kernels.cpu.compile import entry, inlined, inner
@@ -38,7 +39,6 @@ from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.threads import Source, run
 from numbapool.kernels.cpu.vectors import element, is_summed_in, lowest, no_sum, sums_of
-from numbapool.kernels.elements import value_dtype
 
 # Input elements that a unit of work owns, at least.
 OWNED_ELEMENTS = 1 << 14

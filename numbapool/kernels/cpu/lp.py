@@ -24,7 +24,7 @@ from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.threads import Call, Source, run
 from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 # Elements whose powers are kept at a time.
 PART_ELEMENTS = 1 << 17

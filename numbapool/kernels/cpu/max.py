@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from numbapool.elements import value_dtype
 from numbapool.geometry import BinPlan
 from numbapool.kernels.cpu import rows
 from numbapool.kernels.cpu.bins import max_bins, max_bins_with_indices
@@ -31,7 +32,6 @@ from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.threads import Call
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
-from numbapool.kernels.elements import value_dtype
 
 # Elements that are compared with a maximum before it matters whether it is among them: a loop without an exit is vectorised.
 SEARCHED = np.uintp(64)

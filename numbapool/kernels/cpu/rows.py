@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbapool.kernels import windows
+from numbapool import windows
 from numbapool.kernels.cpu.compile import argument, inlined, inner
 from numbapool.kernels.cpu.schedule import LONGEST_OVERLAP
 from numbapool.kernels.cpu.tables import blocks as B

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from numbapool.compilable import compilable
 from numbapool.geometry import BinPlan, WindowPlan
-from numbapool.kernels.compilable import compilable
 from numbapool.kernels.cpu.tables import blocks as B
 from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES
-from numbapool.kernels.windows import Axis, end_tap, first_tap, holds_all_windows
+from numbapool.windows import Axis, end_tap, first_tap, holds_all_windows
 
 # Bytes of all lines of a unit: a few times this fits the first-level cache (32 KiB) beside the rows that are read.
 LINE_BYTES = 8192

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbapool.kernels.compilable import compilable
+from numbapool.compilable import compilable
 from numbapool.kernels.cpu.compile import inlined, inner
 from numbapool.kernels.cpu.rows import ONE, ONE_UP, ZERO, fill, fold_shifts, gather_block, plane_at, whole_vectors
 from numbapool.kernels.cpu.schedule import (
@@ -52,7 +52,7 @@ from numbapool.kernels.cpu.vectors import (
     zipped_high,
     zipped_low,
 )
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 # More kinds of phases than this, along h times along w (strides and dilations that have no common factor), are left to
 # `avg.avg_scatter`: each kind has lines of its own.

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbapool.kernels.compilable import compilable
-from numbapool.kernels.windows import Axis, Bins, bin_end, bin_start
+from numbapool.compilable import compilable
+from numbapool.windows import Axis, Bins, bin_end, bin_start
 
 
 class Table(NamedTuple):

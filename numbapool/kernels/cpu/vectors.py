@@ -23,7 +23,7 @@ from numba.np.arrayobj import make_array
 from numba.np.numpy_support import as_dtype, from_dtype
 from numpy.polynomial import Chebyshev, Polynomial
 
-from numbapool.kernels.elements import (
+from numbapool.elements import (
     BOOL,
     HALVES,
     INFINITY,

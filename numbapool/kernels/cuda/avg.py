@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbapool.arguments import LARGEST_INT64
+from numbapool.elements import BFLOAT16
 from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.cuda import elements, grid, rows, taps, vectors, whole
 from numbapool.kernels.cuda.draft import Draft, remembered
@@ -16,8 +17,7 @@ from numbapool.kernels.cuda.elements import index, total
 from numbapool.kernels.cuda.launch import Buffer, Operand, Program
 from numbapool.kernels.cuda.scalars import G, along
 from numbapool.kernels.cuda.schedule import WIDE, Layer, layer_of, passes_of, size_of
-from numbapool.kernels.elements import BFLOAT16
-from numbapool.kernels.windows import holds_all_windows
+from numbapool.windows import holds_all_windows
 
 # Lanes of sums in 64 bits: 16 spilled.
 INTEGER_LANES = 4

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbapool.kernels.cache import KERNELS, directories, write_whole
+from numbapool.kernels.cache import digest_of, directories, write_whole
 from numbapool.kernels.cuda.elements import atomic_max, float_of_half, half_of_float
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
 from numbapool.kernels.cuda.vectors import NEIGHBOURS, put_neighbours
@@ -41,8 +41,6 @@ PACKAGES = (
     "nvidia-nvjitlink-cu12",
     "numpy",
 )
-# What of the files beside this directory kernels are made of.
-SHARED = ("windows.py", "elements.py")
 
 _lock = threading.Lock()
 _made: dict[Any, Any] = {}
@@ -85,10 +83,7 @@ def compile_kernel(kernel: Kernel, capability: tuple[int, int]) -> Code:
 @cache
 def sources_digest() -> str:
     """Digest of everything that kernels of this target are made of."""
-    digest = hashlib.sha256()
-    for path in [*(KERNELS / name for name in SHARED), *sorted((KERNELS / "cuda").glob("*.py"))]:
-        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return digest_of("cuda").hexdigest()
 
 
 @cache

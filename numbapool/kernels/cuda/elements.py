@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from numbapool.elements import BFLOAT16
 from numbapool.kernels.cuda.variants import buffer_dtype
-from numbapool.kernels.elements import BFLOAT16
 
 # Bound by the variant: the type of values that it computes with, of its sums, and of positions, and a maximum without any element.
 value = np.float32

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from numbapool.kernels.cuda.elements import LOWEST, index, put, total, value
-from numbapool.kernels.windows import replaces
+from numbapool.windows import replaces
 
 # Bound by `vectors.nested`: what a pair is made of, and how many lanes its first half has; and steps that others take.
 one: Callable[..., Any] = put

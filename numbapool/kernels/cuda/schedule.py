@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from numbapool.geometry import BinPlan, Plan
 from numbapool.kernels.cuda.launch import Buffer
-from numbapool.kernels.windows import Axis, Bins
+from numbapool.windows import Axis, Bins
 
 # Below this many threads a GPU is not full, and lanes would only make it emptier.
 FULL = 1 << 17

@@ -15,7 +15,7 @@ from typing import Any
 from numbapool.kernels.cuda import marks
 from numbapool.kernels.cuda.elements import LOWEST, element, index, narrowed, put, total, turned, value, widened
 from numbapool.kernels.cuda.variants import with_own
-from numbapool.kernels.windows import larger as larger_of_two
+from numbapool.windows import larger as larger_of_two
 
 # Bound by `nested`: what a pair is made of, and how many lanes its first half has.
 one: Callable[..., Any] = larger_of_two

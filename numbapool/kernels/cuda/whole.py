@@ -17,7 +17,7 @@ from numbapool.kernels.cuda.elements import index, quotient
 from numbapool.kernels.cuda.launch import Buffer
 from numbapool.kernels.cuda.scalars import G, fields_of
 from numbapool.kernels.cuda.schedule import WIDE, Layer, is_large, steps_in
-from numbapool.kernels.windows import Axis
+from numbapool.windows import Axis
 
 # Threads of a block, all in teams of one of these sizes, and elements for each member of a team, or more: what a thread does for
 # its own sake takes some 200 instructions.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numbapool.kernels.compilable import compilable
+from numbapool.compilable import compilable
 
 
 class Axis(NamedTuple):
