@@ -87,7 +87,7 @@ def backward(
     return pooled_backward(pooling, grad_output, x, given, out)
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024, typed=True)  # True is no 1
 def _bound_if_plain(
     backend: Backend,
     spec: Spec,
