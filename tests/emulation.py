@@ -23,12 +23,12 @@ from numbapool.backends import numpy as numpy_backend
 from numbapool.backends.numpy import NumpyBackend
 from numbapool.dispatch import Spec, register
 from numbapool.geometry import Plan
-from numbapool.operations import SCATTER_ADD
-from numbapool.operations import Step as Computed
 from numbapool.kernels.cuda import launch
 from numbapool.kernels.cuda.compiler import wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
+from numbapool.operations import SCATTER_ADD
+from numbapool.operations import Step as Computed
 
 INNER = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 MADE: dict[Any, Any] = {}

@@ -15,6 +15,7 @@ import pytest
 import numbapool
 from numbapool import dispatch, functional
 from numbapool.backends import numpy as numpy_backend
+from numbapool.kinds import NAMES
 
 RANKS = (1, 2, 3)
 FORWARD = [f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in RANKS]
@@ -587,9 +588,9 @@ def test_channels_that_stand_where_they_should_are_not_suspected(shape: tuple[in
 @pytest.mark.usefixtures("no_kernels")
 def test_pool_is_recommended_where_it_does_the_same() -> None:
     """To functions of sliding windows alone: it has no bins, and undoes nothing."""
-    taken = set(inspect.signature(numbapool.pool).parameters) | set(
-        inspect.signature(numbapool.pool_backward).parameters
-    )
+    functions = numbapool.pool, numbapool.pool_backward
+    taken = {name for each in functions for name in inspect.signature(each).parameters}
+    taken |= {each.name for kind in NAMES.values() for each in kind.operation.options}  # which reducers hold
     recommended = []
     for name in functional.__all__:
         rank = next((rank for rank in RANKS if f"{rank}d" in name), None)
