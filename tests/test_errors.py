@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -259,6 +260,22 @@ class TestOtherParameters:
     @pytest.mark.parametrize("value", NOT_FLAGS, ids=repr)
     def test_ceil_mode_not_a_bool(self, operation: str, value: Any) -> None:
         refused(TypeError, operation, "ceil_mode", repr(value), ceil_mode=value)
+
+    @pytest.mark.parametrize("kind", ["max", "avg"])
+    def test_what_equals_a_flag_is_none_whatever_was_called_before(self, kind: str) -> None:
+        x, out = np.zeros((0, 1, 6, 6), np.float32), np.zeros((0, 1, 3, 3), np.float32)  # no kernel is needed
+        pool, backward = (getattr(numbapool, f"{kind}_pool2d{suffix}") for suffix in ("", "_backward"))
+        names = ("ceil_mode", *(("count_include_pad",) if kind == "avg" else ()))
+        for name, flag in ((name, flag) for name in names for flag in (True, False)):
+            for call in (partial(pool, x, 2), partial(backward, out, x, 2)):
+                call(**{name: flag})
+                for equal in (int(flag), float(flag), np.int64(flag)):
+                    with pytest.raises(TypeError, match=f"{name} must be a bool"):
+                        call(**{name: equal})
+        for equal in (2.0, np.float32(2)):
+            pool(x, (2, 2), 2)
+            with pytest.raises(TypeError, match="kernel_size must be an int"):
+                pool(x, (2, equal), 2)
 
     @every_average
     @pytest.mark.parametrize("value", NOT_FLAGS, ids=repr)
