@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -147,8 +147,8 @@ def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tu
         yield "without", replace(request, surplus=())
     missing = [name for name in parameters if name not in request.arguments]
     for name in [name for name in request.arguments if name not in parameters]:
-        likely = sorted(missing, key=lambda each: -_likeness(name, each))
-        for other in likely[:1]:
+        needed = [other for other in missing if parameters[other].default is parameters[other].empty]
+        for other in get_close_matches(name, missing, 1, 0.5) or get_close_matches(name, needed, 1, 0):
             yield name, request.without(name).with_argument(other, request.arguments[name])
         yield f"without {name}", request.without(name)
     if re.search(r"\bx\b", message):

@@ -446,8 +446,11 @@ def _run(request: Request) -> Run:
     x = Outline(*spec, record)
     taken = arrays_of(name)
     try:
-        inspect.signature(function).bind(*[x] * len(taken), *request.surplus, **request.arguments)
-    except TypeError:  # Python says what is wrong with the names and the number of arguments
+        bound = inspect.signature(function).bind(*[x] * len(taken), *request.surplus, **request.arguments)
+        fits = "unknown" not in bound.arguments
+    except TypeError:
+        fits = False
+    if not fits:  # Python, or the function itself, says what is wrong with the names and the number of arguments
         by_place = request.arguments.values() if request.surplus else ()
         function(*[x] * len(taken), *by_place, *request.surplus, **({} if request.surplus else request.arguments))
     arrays = {"x": x}

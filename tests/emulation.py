@@ -27,6 +27,8 @@ from numbapool.kernels.cuda import launch, schedule
 from numbapool.kernels.cuda.compile import wide_access
 from numbapool.kernels.cuda.launch import Operand, Program, Step
 from numbapool.kernels.cuda.variants import Kernel, bound, buffer_dtype
+from numbapool.operations import SCATTER_ADD
+from numbapool.operations import Step as Computed
 
 INNER = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 MADE: dict[Any, Any] = {}
@@ -99,29 +101,29 @@ class EmulatingBackend(NumpyBackend):
         """Copy a result."""
         numpy_backend.backend.write(unwrapped(out), unwrapped(result))
 
-    def bind(self, operation: str, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
-        """A forward operation."""
+    def bind(self, step: Computed, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
+        """A step forward."""
 
         def call(x: Any, out: Sequence[Any] | None) -> Any:
-            results = self._run(operation, plan, [x], specs, out, parameters)
+            results = self._run(step, plan, [x], specs, out, parameters)
             return results[0] if len(results) == 1 else tuple(results)
 
         return call
 
     def run_backward(
-        self, operation: str, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
+        self, step: Computed, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """A backward operation."""
-        if operation == "scatter_add":
+        """A step of the arrays it takes."""
+        if step is SCATTER_ADD:
             parameters = (True,)
-        if operation in numpy_backend.RENUMBERING:
+        if step.renumbers:
             first, steps = parameters
             parameters = tuple(first.table().tolist()), steps
-        return self._run(operation, plan, inputs, [spec], None if out is None else [out], parameters)[0]
+        return self._run(step, plan, inputs, [spec], None if out is None else [out], parameters)[0]
 
     def _run(
         self,
-        operation: str,
+        step: Computed,
         plan: Plan,
         inputs: Sequence[Any],
         specs: Sequence[Spec],
@@ -129,7 +131,7 @@ class EmulatingBackend(NumpyBackend):
         parameters: tuple[Any, ...],
     ) -> list[Any]:
         arrays = [np.asarray(unwrapped(each)) for each in inputs]
-        kept, axis = numpy_backend._channels(operation, plan, *arrays)
+        kept, axis = numpy_backend._channels(step, plan, *arrays)
         given_out = None if out is None else [unwrapped(each) for each in out]
         given, written = numpy_backend._results(arrays, specs, given_out, kept, axis)
         if written[0].size > 0:
@@ -137,11 +139,10 @@ class EmulatingBackend(NumpyBackend):
             sources = [_source(each, plan, axis) for each in arrays]
             operands = tuple([_operand(each) for each in sources])
             results = tuple([Operand(_dtype(each), None, _alignment(each)) for each in written])
-            program: Program = getattr(target, operation)(arranged, operands, results, *parameters)
+            program: Program = getattr(target, step.name)(arranged, operands, results, *parameters)
             flag = _execute(program, [*sources, *written])
             if flag:
-                least = 0 if operation in numpy_backend.UNPOOLING else -1
-                raise ValueError(numpy_backend.bad_index_message(plan, arrays[-1], least, operation))
+                raise ValueError(numpy_backend.bad_index_message(plan, arrays[-1], step))
         numpy_backend._hand_back(given, written, axis)
         if out is not None:
             return list(out)

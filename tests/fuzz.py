@@ -34,7 +34,7 @@ import numpy as np
 from rich.progress import Progress, TextColumn
 
 import numbapool
-from numbapool import reference
+from numbapool import kinds, reference
 from tests.checks import FLOATS, INTEGERS, Array, assert_same, assert_sums
 
 HALVES = ("float16", "bfloat16")
@@ -48,6 +48,23 @@ ANY_RANK = {1: 3, 2: 5, 3: 2, 4: 1}
 # Axes that `pool` takes at once; more in passes over as many at a time.
 MOST_AXES = 3
 INDEX_KINDS = ("plane", "global", "window")
+# What `pool` calls a kind: its reducer, and names of that with its defaults.
+REDUCERS: dict[str, tuple[type[kinds.Kind], tuple[str, ...]]] = {
+    "max": (kinds.Max, ("max",)),
+    "min": (kinds.Min, ("min",)),
+    "avg": (kinds.Mean, ("mean", "avg")),
+    "sum": (kinds.Sum, ("sum",)),
+    "lp": (kinds.Norm, ("lp",)),
+}
+# What reducers call the options of torch's functions, and their defaults.
+OPTIONS: dict[str, tuple[str, Any]] = {
+    "count_include_pad": ("count_padding", None),
+    "divisor_override": ("divisor", None),
+    "rounding": ("rounding", "nearest"),
+    "norm_type": ("p", 2),
+    "true_norm": ("true_norm", False),
+}
+DEFAULTS = dict(OPTIONS.values())
 
 # Taps that the reference may visit in a case: it takes about 0.3 us for each.
 BUDGET = 1500
@@ -62,6 +79,21 @@ class Error(NamedTuple):
 
     kind: type[Exception]
     words: str
+
+
+class Reducer(NamedTuple):
+    """A kind as a caller may write it: made by the call, because bad options are refused there."""
+
+    kind: str
+    options: dict[str, Any]
+    name: str | None = None  # instead of a reducer
+
+    def made(self) -> Any:
+        return REDUCERS[self.kind][0](**self.options) if self.name is None else self.name
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"numbapool.kinds.{REDUCERS[self.kind][0].__name__}({options})" if self.name is None else repr(self.name)
 
 
 class Geometry(NamedTuple):
@@ -142,6 +174,8 @@ class Operation:
     indices: Callable[..., Array] | None = None  # good ones, from what `definition` takes
     windows: Callable[..., Windows] | None = None  # from the lengths of a plane and what `definition` takes
     fixed: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""  # of `pool`
+    options: dict[str, Any] = field(default_factory=dict)  # of its reducer, beside those that geometry draws
     sums: str = ""  # the array of which results are sums; those of floats compare within rounding
     values: Callable[[random.Random, Array, Geometry], Array] | None = None  # a change to the drawn x
     bad: Mapping[str, Drawer] = field(default_factory=dict)  # of parameters
@@ -195,6 +229,8 @@ class Call:
         first = [self.arrays[name] for name in ("grad_output", "x") if name in self.arrays]
         others = {name: self.arrays[name] for name in self.arrays if name not in ("grad_output", "x")}
         arguments = {**self.operation.fixed, **self.spelled, **others, "out": self.out}
+        if isinstance(arguments.get("kind"), Reducer):
+            arguments["kind"] = arguments["kind"].made()
         return getattr(numbapool, self.name)(*first, **arguments)
 
     @property
@@ -299,7 +335,7 @@ class Call:
 
     def __str__(self) -> str:
         texts = {key: array_text(value) for key, value in self.arrays.items()}
-        texts |= {key: repr(value) for key, value in {**self.spelled, **self.operation.fixed}.items()}
+        texts |= {key: repr(value) for key, value in {**self.operation.fixed, **self.spelled}.items()}
         if self.out is not None:
             outs = self.out if isinstance(self.out, tuple) else (self.out,)
             texts["out"] = ", ".join(map(array_text, outs))
@@ -513,6 +549,19 @@ def spell(rng: random.Random, parameters: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
+def with_reducer(rng: random.Random, operation: Operation, spelled: dict[str, Any]) -> dict[str, Any]:
+    """The same with its options in a reducer, defaults left out or not; a name for it if there are no others."""
+    options = {OPTIONS[name][0]: value for name, value in (operation.options | spelled).items() if name in OPTIONS}
+    if operation.kind == "avg" and "rounding" not in options:  # which gradients do not depend on
+        options["rounding"] = rng.choice(("nearest", "truncate"))
+    if options.get("count_padding") and rng.random() < 0.6:
+        options["count_padding"] = None
+    others = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+    name = rng.choice(REDUCERS[operation.kind][1]) if not others and rng.random() < 0.7 else None
+    reducer = Reducer(operation.kind, options if rng.random() < 0.5 else others, name)
+    return {name: value for name, value in spelled.items() if name not in OPTIONS} | {"kind": reducer}
+
+
 # Bad parameters: each draws a value, what must be raised, and other parameters that make sure of it -----------------
 
 NOT_INTS = (
@@ -591,27 +640,34 @@ def bad_padding(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, An
     return bad_extent("padding", 0)(rng, rank)
 
 
-def bad_flag(name: str) -> Drawer:
+def bad_flag(name: str, none_is_bad: bool = True) -> Drawer:
     def draw(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
-        return rng.choice((0, 1, None, "True", 1.0, (), [True])), Error(TypeError, name), {}
+        values = (0, 1, "True", 1.0, (), [True], *((None,) if none_is_bad else ()))
+        return rng.choice(values), Error(TypeError, f"{name} must be a bool"), {}
 
     return draw
 
 
-def bad_divisor(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
-    if rng.random() < 0.5:
-        return rng.choice((True, 1.0, "3", (2,), [2], np.float32(2))), Error(TypeError, "divisor_override"), {}
-    return rng.choice((0, np.int64(0), 2**63, 2**64, -(10**30))), Error(ValueError, "divisor_override"), {}
+def bad_divisor(name: str) -> Drawer:
+    def draw(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+        if rng.random() < 0.5:
+            return rng.choice((True, 1.0, "3", (2,), [2], np.float32(2))), Error(TypeError, f"{name} must be"), {}
+        if rng.random() < 0.5:
+            return rng.choice((0, np.int64(0))), Error(ValueError, f"divisor must be not zero, got {name}=0"), {}
+        return rng.choice((2**63, 2**64, -(10**30))), Error(ValueError, f"{name} must fit into 64 bits"), {}
+
+    return draw
 
 
-def bad_power(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
-    if rng.random() < 0.5:
-        return (
-            rng.choice((True, "2", None, [2], 2j, np.True_, np.timedelta64(2, "ns"))),
-            Error(TypeError, "norm_type"),
-            {},
-        )
-    return rng.choice((0, 0.0, -1, -0.5, -math.inf, math.nan)), Error(ValueError, "norm_type"), {}
+def bad_power(name: str) -> Drawer:
+    def draw(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+        if rng.random() < 0.5:
+            values = (True, "2", None, [2], 2j, np.True_, np.timedelta64(2, "ns"))
+            return rng.choice(values), Error(TypeError, f"{name} must be a number"), {}
+        values = (0, 0.0, -1, -0.5, -math.inf, math.nan)
+        return rng.choice(values), Error(ValueError, f"{name} must be greater than 0"), {}
+
+    return draw
 
 
 def bad_unpooled_size(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
@@ -633,25 +689,34 @@ def bad_word(name: str) -> Drawer:
     return draw
 
 
+def bad_kind(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+    if rng.random() < 0.4:
+        word, near = rng.choice((("maximum", "max"), ("Mean", "mean"), ("max ", "max"), ("summ", "sum"), ("l", "lp")))
+        return word, Error(ValueError, f"got {word!r}; the nearest is {near!r}"), {}
+    if rng.random() < 0.4:
+        reducer, _ = rng.choice(list(REDUCERS.values()))
+        return reducer, Error(TypeError, f"got the class {reducer.__name__}: write {reducer.__name__}()"), {}
+    values = ("", None, True, 1, 2.0, b"max", ("max",), ["mean"], max, kinds.Kind(), np.array("max"))
+    value = rng.choice(values)
+    return value, Error(ValueError if isinstance(value, str) else TypeError, "kind must be"), {}
+
+
+def unknown(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+    """A parameter that there is not, whatever its value."""
+    return rng.choice((0, (0,), None)), Error(TypeError, "has no parameter axis: axes is one"), {}
+
+
+def without_meaning(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
+    """Indices of a kind that has none."""
+    return rng.choice(("window", "global")), Error(ValueError, "index_kind has no meaning for kind="), {}
+
+
 def bad_axes(rng: random.Random, rank: int) -> tuple[Any, Error, dict[str, Any]]:
     if rng.random() < 0.5:
         return rng.choice((True, 1.0, "0", (1.0,), [None], {0}, b"1", 1j)), Error(TypeError, "axes"), {}
     return rng.choice((99, -99, (), [], (0, 0), (-1, -1), (2**64,), [*range(rank), 0])), Error(ValueError, "axes"), {}
 
 
-def without_meaning(name: str, value: Any) -> Drawer:
-    """An option of `pool` that its kind does not have."""
-    return lambda rng, rank: (value, Error(ValueError, f"{name} has no meaning"), {})
-
-
-# Options of `pool`, which of its kinds have them, and a value other than the default.
-OPTIONS: dict[str, tuple[Sequence[str], Any]] = {
-    "count_include_pad": (("avg",), False),
-    "divisor_override": (("avg",), 3),
-    "norm_type": (("lp",), 3),
-    "true_norm": (("lp",), True),
-    "index_kind": (("max", "min"), "window"),
-}
 BAD_WINDOWS: dict[str, Drawer] = {
     "kernel_size": bad_kernel,
     "stride": bad_extent("stride", 1),
@@ -662,9 +727,18 @@ BAD_WINDOWS: dict[str, Drawer] = {
 BAD_AVERAGES = {
     **BAD_WINDOWS,
     "count_include_pad": bad_flag("count_include_pad"),
-    "divisor_override": bad_divisor,
+    "divisor_override": bad_divisor("divisor_override"),
 }
-BAD_NORMS = {**BAD_WINDOWS, "norm_type": bad_power, "true_norm": bad_flag("true_norm")}
+BAD_NORMS = {**BAD_WINDOWS, "norm_type": bad_power("norm_type"), "true_norm": bad_flag("true_norm")}
+# Of options of reducers.
+BAD_OPTIONS: dict[str, dict[str, Drawer]] = {
+    "avg": {
+        "count_padding": bad_flag("count_padding", none_is_bad=False),
+        "divisor": bad_divisor("divisor"),
+        "rounding": bad_word("rounding"),
+    },
+    "lp": {"p": bad_power("p"), "true_norm": bad_flag("true_norm")},
+}
 BAD_BINS = {"output_size": bad_extent("output_size", 0, none_is_bad=False)}
 BAD_FRACTIONS = {"kernel_size": bad_extent("kernel_size", 1), "output_size": bad_extent("output_size", 1)}
 BAD_UNPOOLING = {
@@ -1271,7 +1345,7 @@ OPERATIONS = {
             grad_output, x, norm_type, x.shape[-rank:], true_norm=True
         ),
         theirs=torch_global_norm,
-        bad={"norm_type": bad_power},
+        bad={"norm_type": bad_power("norm_type")},
         values=norm_values,
         ranks=ANY_RANK,
     ),
@@ -1291,19 +1365,21 @@ OPERATIONS |= {
     f"{name} of any axes": replace(
         operation,
         function="pool_backward" if operation.is_backward else "pool",
-        fixed={**operation.fixed, "kind": kind},
+        fixed={option: value for option, value in operation.fixed.items() if option not in OPTIONS},
+        kind=kind,
+        options={"rounding": operation.fixed.get("rounding", "truncate")} if name.startswith("avg_pool ") else {},
         bad={
-            **operation.bad,
-            **{
-                option: without_meaning(option, value)
-                for option, (owners, value) in OPTIONS.items()
-                if kind not in owners
-            },
+            **BAD_WINDOWS,
+            **BAD_OPTIONS.get(kind, {}),
+            "kind": bad_kind,
+            "axes": bad_axes,
+            "axis": unknown,
+            **({} if operation.has_index_kind else {"index_kind": without_meaning}),
         },
         ranks={1: 4, 2: 4, 3: 3} if "indices" in name else {1: 4, 2: 4, 3: 3, 4: 2, 5: 1},
     )
     for name, operation in OPERATIONS.items()
-    for kind in ("max", "min", "avg", "sum", "lp")
+    for kind in REDUCERS
     if name.startswith(f"{kind}_pool")
 }
 
@@ -1333,6 +1409,8 @@ def draw(seed: int, number: int, most_threads: int, name: str | None = None, dty
     count = min(3, planes) if is_large else planes
     copies = np.array([rng.randrange(count) for _ in range(planes)], int) if is_large else np.arange(planes)
     spelled = spell(rng, parameters) | settings
+    if operation.kind:
+        spelled = with_reducer(rng, operation, spelled)
     if operation.is_unpooling and "channels_last" in settings.values() and len(spelled.get("output_size", ())) > rank:
         batch, channels, *sizes = spelled["output_size"]
         spelled["output_size"] = [batch, *sizes, channels]
@@ -1446,8 +1524,8 @@ def refusal(call: Call) -> Error | None:
         return None
     power = parameters.get("norm_type", 2)
     if not parameters.get("true_norm", True) and power != math.inf and power % 2 != 0:
-        return Error(ValueError, "norm_type must be even")
-    if operation.fixed["kind"] == "avg" and call.dtype.kind in "iu" and parameters["divisor_override"] is None:
+        return Error(ValueError, "p must be even without true_norm")
+    if operation.kind == "avg" and call.dtype.kind in "iu" and parameters["divisor_override"] is None:
         window = [parameters[name] for name in ("kernel_size", "stride", "padding", "dilation", "ceil_mode")]
         _, windows = reference._windows(call.geometry.lengths, *window)
         counts = {each.taps if parameters["count_include_pad"] else len(each.inside) for each in windows}
@@ -1479,9 +1557,7 @@ def spoil(rng: random.Random, call: Call, results: list[Array]) -> None:
     """Make one argument of a good call bad."""
     operation = call.operation
     bad = dict(operation.bad)
-    if operation.is_of_any_axes:
-        bad |= {"axes": bad_axes, "kind": bad_word("kind")}
-    else:
+    if not operation.is_of_any_axes:
         bad["data_format"] = bad_word("data_format")
     if operation.has_index_kind:
         bad["index_kind"] = bad_word("index_kind")
@@ -1489,6 +1565,9 @@ def spoil(rng: random.Random, call: Call, results: list[Array]) -> None:
     call.notes.append(f"bad {name}")
     if name in bad:
         value, call.error, others = bad[name](rng, call.rank)
+        if operation.kind in BAD_OPTIONS and name in BAD_OPTIONS[operation.kind]:
+            reducer = call.spelled["kind"]
+            name, value = "kind", Reducer(reducer.kind, {**reducer.options, name: value})
         call.spelled |= {**others, name: value}
     elif name == "out":
         call.out, call.error = bad_out(rng, results)

@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor
 
-from numbapool.backends import torch as adapter
-from numbapool.backends import torch_cuda
+from numbapool.backends import torch_cuda, torch_jobs, torch_tensors
 from numbapool.backends.cuda import New
 from tests import imitation
 
@@ -54,5 +53,6 @@ class ImitatedLibrary(torch_cuda.TensorLibrary):
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the test ends."""
-    monkeypatch.setattr(adapter, "is_on_gpu", lambda tensor: tensor.is_cpu)
+    for module in (torch_tensors, torch_jobs):
+        monkeypatch.setattr(module, "is_on_gpu", lambda tensor: tensor.is_cpu)
     monkeypatch.setattr(torch_cuda.library, "__class__", ImitatedLibrary)

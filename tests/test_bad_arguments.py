@@ -22,6 +22,7 @@ from numbapool import functional
 from numbapool.arguments import shown
 from numbapool.backends import numpy as numpy_backend
 from numbapool.explanation import parameters_of
+from numbapool.kinds import NAMES, Mean, Norm
 
 try:
     import torch
@@ -223,6 +224,26 @@ def test_register() -> None:
     assert not found, "\n".join(found)
 
 
+def pooled_by(reducer: Callable[..., Any], **arguments: Any) -> None:
+    for axes in ((2, 3), (0, 1, 2, 3)):
+        numbapool.pool(np.zeros((2, 2, 4, 4), np.float32), reducer(**arguments), 2, axes=axes)
+
+
+def test_reducers() -> None:
+    """When they are made; what they accept is accepted by `pool`, but for powers that passes over many axes do not take."""
+    found = []
+    for reducer in dict.fromkeys(NAMES.values()):
+        parameters = inspect.signature(reducer).parameters
+        found += complaints(reducer, {}, parameters)
+        for name in parameters:
+            for value in VALUES:
+                if outcome(reducer, {name: value}) is None:
+                    error = outcome(partial(pooled_by, reducer), {name: value})
+                    if error is not None and "p must be even without true_norm" not in f"{error}":
+                        found.append(f"pool takes no {reducer.__name__}({name}={shown(value)}): {error!r}")
+    assert not found, "\n".join(found)
+
+
 INTS = {"kernel_size", "stride", "padding", "dilation", "output_size", "divisor_override", "axes"}
 
 
@@ -234,6 +255,12 @@ def test_flags_are_no_ints() -> None:
                 error = outcome(function, good | {argument: value})
                 assert type(error) in (TypeError, ValueError), (name, argument, value, error)
                 assert names(f"{error}", argument)
+    for value in FLAGS:
+        for option in ("divisor", "rounding"):
+            error = outcome(Mean, {option: value})
+            assert type(error) is TypeError
+            assert names(f"{error}", option)
+        assert type(outcome(Norm, {"p": value})) is TypeError
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -14,6 +14,7 @@ import numbapool
 torch = pytest.importorskip("torch")
 
 from numbapool.backends import torch as adapter  # noqa: E402
+from numbapool.backends import torch_autograd, torch_jobs, torch_tensors  # noqa: E402
 from tests import imitated_tensors, imitation  # noqa: E402
 from tests.imitation import DEVICES, events  # noqa: E402
 
@@ -197,7 +198,7 @@ def test_recorded_calls_launch_too() -> None:
 def test_operators_are_there_for_cuda() -> None:
     from numbapool.backends import torch_operators
 
-    for name in adapter.OPERATIONS:
+    for name in torch_operators.OPERATORS:
         for key in ("CPU", "CUDA"):
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"{torch_operators.library.ns}::{name}", key)
 
@@ -296,15 +297,16 @@ def test_rocm_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         is_cpu = is_meta = False
 
     monkeypatch.undo()
-    monkeypatch.setattr(adapter, "IS_ROCM", True)
+    monkeypatch.setattr(torch_tensors, "IS_ROCM", True)
     with pytest.raises(TypeError, match=r"x is on device cuda:0 \(ROCm\), for which numbapool has no kernels"):
-        adapter._unusual_dtype("x", OfRocm())  # type: ignore[arg-type]
+        torch_tensors._unusual_dtype("x", OfRocm())  # type: ignore[arg-type]
 
 
 def test_devices_must_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the devices that torch names: here a tensor without memory stands for another device's."""
     x, grad = numbers(1, 1, 4, 4), torch.ones(1, 1, 2, 2, device="meta")
-    monkeypatch.setattr(adapter, "is_recorded", lambda _: False)
+    for module in (adapter, torch_autograd, torch_jobs, torch_tensors):
+        monkeypatch.setattr(module, "is_recorded", lambda _: False)
     with pytest.raises(ValueError, match="x must be on the device of grad_output, meta, got cpu"):
         numbapool.max_pool2d_backward(grad, x, 2)
     with pytest.raises(ValueError, match="out must be on the device of x, cpu, got meta"):

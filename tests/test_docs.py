@@ -12,6 +12,7 @@ import pytest
 import numbapool
 import numbapool.onnx
 from numbapool import functional
+from numbapool.kinds import NAMES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
@@ -28,8 +29,13 @@ EXPLAINED = [command for page in PAGES for command in commands(page)]
 def test_every_public_name_is_in_the_reference() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
     listed = re.findall(r"^\.\. auto(?:function|class):: (\w+)", text, re.MULTILINE)
-    assert sorted(name for name in listed if name in numbapool.__all__) == sorted(
-        [*numbapool.__all__, *(name for name in numbapool.__all__ if name in modules())]
+    public = [name for name in numbapool.__all__ if name != "kinds"]
+    assert sorted(name for name in listed if name in public) == sorted(
+        [*public, *(name for name in public if name in modules())]
+    )
+    reducers = text.partition(".. currentmodule:: numbapool.kinds\n")[2].partition("```")[0]
+    assert re.findall(r"^\.\. autoclass:: (\w+)", reducers, re.MULTILINE) == list(
+        dict.fromkeys(each.__name__ for each in NAMES.values())
     )
     assert ".. automodule:: numbapool.onnx\n   :members:" in text
 
@@ -64,7 +70,8 @@ def is_explained(name: str, parameter: str) -> bool:
 def test_docstrings_of_functions_are_whole(name: str) -> None:
     """Of every rank: what one rank leaves to another is there."""
     function = getattr(numbapool, name)
-    parameters = list(inspect.signature(function).parameters)
+    shown = inspect.signature(function).parameters.values()
+    parameters = [f"**{each.name}" if each.kind is each.VAR_KEYWORD else each.name for each in shown]
     parts = parts_of(function.__doc__)
     assert sorted(entries(parts["Parameters"])) == sorted(parameters)
     assert [each for each in parameters if not is_explained(name, each)] == []

@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import numbapool
 from numbapool import dispatch, functional
 from numbapool.backends import numpy as numpy_backend
+from numbapool.kinds import NAMES
 
 RANKS = (1, 2, 3)
 FORWARD = [f"{kind}_pool{rank}d" for kind in ("max", "avg") for rank in RANKS]
@@ -258,6 +260,22 @@ class TestOtherParameters:
     @pytest.mark.parametrize("value", NOT_FLAGS, ids=repr)
     def test_ceil_mode_not_a_bool(self, operation: str, value: Any) -> None:
         refused(TypeError, operation, "ceil_mode", repr(value), ceil_mode=value)
+
+    @pytest.mark.parametrize("kind", ["max", "avg"])
+    def test_what_equals_a_flag_is_none_whatever_was_called_before(self, kind: str) -> None:
+        x, out = np.zeros((0, 1, 6, 6), np.float32), np.zeros((0, 1, 3, 3), np.float32)  # no kernel is needed
+        pool, backward = (getattr(numbapool, f"{kind}_pool2d{suffix}") for suffix in ("", "_backward"))
+        names = ("ceil_mode", *(("count_include_pad",) if kind == "avg" else ()))
+        for name, flag in ((name, flag) for name in names for flag in (True, False)):
+            for call in (partial(pool, x, 2), partial(backward, out, x, 2)):
+                call(**{name: flag})
+                for equal in (int(flag), float(flag), np.int64(flag)):
+                    with pytest.raises(TypeError, match=f"{name} must be a bool"):
+                        call(**{name: equal})
+        for equal in (2.0, np.float32(2)):
+            pool(x, (2, 2), 2)
+            with pytest.raises(TypeError, match="kernel_size must be an int"):
+                pool(x, (2, equal), 2)
 
     @every_average
     @pytest.mark.parametrize("value", NOT_FLAGS, ids=repr)
@@ -587,9 +605,9 @@ def test_channels_that_stand_where_they_should_are_not_suspected(shape: tuple[in
 @pytest.mark.usefixtures("no_kernels")
 def test_pool_is_recommended_where_it_does_the_same() -> None:
     """To functions of sliding windows alone: it has no bins, and undoes nothing."""
-    taken = set(inspect.signature(numbapool.pool).parameters) | set(
-        inspect.signature(numbapool.pool_backward).parameters
-    )
+    functions = numbapool.pool, numbapool.pool_backward
+    taken = {name for each in functions for name in inspect.signature(each).parameters}
+    taken |= {each.name for kind in NAMES.values() for each in kind.operation.options}  # which reducers hold
     recommended = []
     for name in functional.__all__:
         rank = next((rank for rank in RANKS if f"{rank}d" in name), None)

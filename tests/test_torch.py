@@ -179,7 +179,8 @@ def test_ambiguous_memory_formats(name: str, shape: tuple[int, ...], stride: tup
 def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """Addresses of the input and of the result of every forward call that reaches the NumPy backend."""
     from numbapool.backends import torch as adapter
-    from numbapool.functional import calls
+    from numbapool.backends import torch_jobs
+    from numbapool.functional import engine
 
     seen = []
     bind = adapter.numpy_backend.bind
@@ -194,7 +195,7 @@ def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, 
 
         return run
 
-    caches = calls._bind, calls._bind_plain_extremum, calls._bind_plain_mean, adapter._remembered_job
+    caches = engine._bound_if_plain, engine._remembered_binding, torch_jobs._remembered_job
     for each in caches:
         each.cache_clear()
     with monkeypatch.context() as patch:
@@ -684,12 +685,13 @@ def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
             for index_kind in ("plane", "narrow", "window"):
                 values, indices = getattr(torch.ops.numbapool, f"{kind}_with_indices")(x, *windows, index_kind)
                 yield f"{kind}_with_indices", (x.clone().requires_grad_(), *windows, index_kind)
-                yield f"{kind}_gather", (x.clone().requires_grad_(), indices, *windows)
-                yield f"{kind}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
+                of_both = kind.replace("min", "max")  # which elements were taken, indices say
+                yield f"{of_both}_gather", (x.clone().requires_grad_(), indices, *windows)
+                yield f"{of_both}_scatter", (values.clone().requires_grad_(), indices, list(x.shape), *windows)
         for kind, windows in (
             ("avg_pool", (*WINDOW, False, None, True)),
             ("sum_pool", WINDOW),
-            ("adaptive_avg_pool", ([3, 4], True)),
+            ("adaptive_avg_pool", ([3, 4], False, None, True)),
         ):
             for given in (x, torch.complex(x, 1 - x)):
                 values = getattr(torch.ops.numbapool, kind)(given, *windows)
@@ -705,14 +707,13 @@ def operator_inputs() -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def test_operators_pass_torchs_own_checks() -> None:
-    from numbapool.backends.torch import OPERATIONS
+    from numbapool.backends.torch_operators import OPERATORS
 
-    numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)  # registers them
     checked = set()
     for name, arguments in operator_inputs():
         torch.library.opcheck(getattr(torch.ops.numbapool, name).default, arguments)
         checked.add(name)
-    assert checked == set(OPERATIONS)
+    assert checked == set(OPERATORS)
 
 
 @pytest.mark.parametrize("said", [{}, {"check_indices": True}, {"check_indices": False}])
@@ -734,13 +735,12 @@ def test_unpooling_that_is_recorded_checks_indices_as_it_was_told(said: dict[str
 
 @pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="torch is older than this tag")
 def test_operators_whose_values_the_host_reads_are_in_no_graph() -> None:
-    from numbapool.backends.torch import OPERATIONS
+    from numbapool.backends.torch_operators import OPERATORS
 
-    numbapool.max_pool2d(torch.empty(1, 1, 2, 2, device="meta"), 2)  # registers them
     unsafe = {
-        name for name in OPERATIONS if torch.Tag.cudagraph_unsafe in getattr(torch.ops.numbapool, name).default.tags
+        name for name in OPERATORS if torch.Tag.cudagraph_unsafe in getattr(torch.ops.numbapool, name).default.tags
     }
-    assert unsafe == {"max_unpool", *(name for name in OPERATIONS if name.startswith("fractional"))}
+    assert unsafe == {"max_unpool", *(name for name in OPERATORS if name.startswith("fractional"))}
 
 
 def test_operators_check_their_arguments() -> None:

@@ -70,7 +70,7 @@ def pool(
         What indices count, see `max_pool2d`.
     out : array, or pair of arrays with `return_indices`, keyword-only
         Where to write the result, of its shape and dtype.
-    **unknown
+    **unknown : object
         Any other name is refused, with the one that was likely meant.
 
     Returns
@@ -149,7 +149,7 @@ def pool_backward(
         True, which makes the call wait for the device.
     out : array, shape and dtype of `x`, optional, keyword-only
         Where to write the result.
-    **unknown
+    **unknown : object
         Any other name is refused, with the one that was likely meant.
 
     Returns
