@@ -195,7 +195,7 @@ def calls_to_numpy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, 
 
         return run
 
-    caches = engine._bound_if_plain, engine._remembered_binding, torch_jobs._remembered_job
+    caches = engine._bound_for, engine._remembered_binding, torch_jobs._remembered_job
     for each in caches:
         each.cache_clear()
     with monkeypatch.context() as patch:
