@@ -310,7 +310,7 @@ FAULTS = (
     # The cache.
     Fault(
         "a-stale-cache-key",
-        "kernels/cpu/compile.py",
+        "kernels/cache.py",
         '+ path.read_bytes() + b"\\0")',
         '+ b"\\0")',
         "test_cache.py",
