@@ -21,7 +21,7 @@ from numbapool import functional
 from numbapool.advice import Change, Request, arrays_of, changes_that_help, forward_of, parameters_of, written
 from numbapool.arguments import LARGEST_INT64, as_int, entries, shown
 from numbapool.backends.numpy import standard_dtype
-from numbapool.backends.outline import Call, Outline, Record
+from numbapool.backends.outline import Outline, Record, Work
 from numbapool.dispatch import Spec, backend_of
 from numbapool.dtypes import dtype_name
 from numbapool.elements import BFLOAT16
@@ -429,7 +429,7 @@ class Run:
     """What came of a call on arrays without values."""
 
     pooling: Pooling
-    calls: list[Call]
+    calls: list[Work]
     results: dict[str, Spec]
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Call:
+class Work:
     """What a kernel is asked to do."""
 
     step: Step
@@ -35,7 +35,7 @@ class Record:
     """What a public function was asked for, once it is known, and what kernels are asked for it."""
 
     pooling: Pooling | None = None
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Work] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class OutlineBackend(EagerBackend):
 
 def _write_down(step: Step, plan: Plan, inputs: Sequence[Outline], written: tuple[Spec, ...]) -> tuple[Any, ...]:
     record = inputs[0].record
-    record.calls.append(Call(step, plan, tuple((each.shape, each.dtype) for each in inputs), written))
+    record.calls.append(Work(step, plan, tuple((each.shape, each.dtype) for each in inputs), written))
     return tuple(Outline(*each, record) for each in written)
 
 

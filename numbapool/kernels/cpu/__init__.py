@@ -1,6 +1,6 @@
 """The CPU target.
 
-Forward operations are `operation(plan, dtype, is_contiguous, *parameters) -> Call`, backward ones
+Forward operations are `operation(plan, dtype, is_contiguous, *parameters) -> Launch`, backward ones
 `operation(plan, *sources, flat result, *parameters)`. Minima are maxima of elements that are read reversed, see
 `elements`.
 """

@@ -36,7 +36,7 @@ from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.tables import tiling as T
 from numbapool.kernels.cpu.tables import units as U
 from numbapool.kernels.cpu.taps import inside_range, receivers_along, taps_along
-from numbapool.kernels.cpu.threads import Call, Source, run
+from numbapool.kernels.cpu.threads import Launch, Source, run
 from numbapool.kernels.cpu.vectors import VECTOR_BYTES, accumulator_of, add, element, no_sum, put, quotient, wide_sum
 from numbapool.windows import Axis, holds_all_windows
 
@@ -65,7 +65,7 @@ def avg_pool(
     count_include_pad: bool,
     divisor_override: int | None,
     is_rounded: bool,
-) -> Call:
+) -> Launch:
     """Mean of each window; integers are summed in 64 bits and rounded to the nearest, halves to even, or towards zero."""
     if plan.channels > 1:
         long = as_rows(plan)
@@ -80,10 +80,10 @@ def avg_pool(
     program, like = program.copy(), np.empty(0, np.int64 if is_integer else sums)
     arguments = like, is_integer, count_include_pad, divisor_override or 0
     divisors = divisors_of(planes_of(plan), algorithm, program, *arguments)
-    return Call(KERNELS[algorithm], units, program, (rows.with_rounding(divisors, is_rounded),))
+    return Launch(KERNELS[algorithm], units, program, (rows.with_rounding(divisors, is_rounded),))
 
 
-def sum_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def sum_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Launch:
     """Sum of each window; integers in 64 bits."""
     return avg_pool(plan, dtype, is_contiguous, True, 1, False)
 

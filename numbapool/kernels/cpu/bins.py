@@ -35,7 +35,7 @@ from numbapool.kernels.cpu.tables import bins as T
 from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.taps import bounds_of_axis, receivers_of
-from numbapool.kernels.cpu.threads import Call, Source, run
+from numbapool.kernels.cpu.threads import Launch, Source, run
 from numbapool.kernels.cpu.vectors import (
     VECTOR_BYTES,
     accumulator_of,
@@ -61,24 +61,24 @@ from numbapool.windows import Bins
 Bounds: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-def max_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def max_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Launch:
     """Maximum of each window."""
-    return Call(max_binned, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
+    return Launch(max_binned, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, False), (bounds_of(plan),))
 
 
-def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def max_bins_with_indices(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Launch:
     """Maximum of each window and its flat position in the plane."""
     constants = bounds_of(plan), no_mark(plan)
-    return Call(max_binned_indices, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
+    return Launch(max_binned_indices, *_units(plan, value_dtype(dtype).itemsize, is_contiguous, True), constants)
 
 
-def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounded: bool) -> Call:
+def avg_bins(plan: BinPlan, dtype: np.dtype[Any], is_contiguous: bool, is_rounded: bool) -> Launch:
     """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
     sums = accumulator_of(dtype)
     divisors = rows.with_rounding(
         divisors_of_bins(plan.axes, sums if sums.kind == "f" else np.dtype(np.int64)), is_rounded
     )
-    return Call(avg_binned, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
+    return Launch(avg_binned, *_units(plan, sums.itemsize, is_contiguous, False), (bounds_of(plan), divisors))
 
 
 def avg_bins_backward(plan: BinPlan, grad_output: Source, grad_input: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from numbapool.kernels.cpu.rows import ONE_UP, ZERO
 from numbapool.kernels.cpu.schedule import AnyPlan
 from numbapool.kernels.cpu.tables import pixels as T
 from numbapool.kernels.cpu.taps import receivers_of, taps_along, taps_of
-from numbapool.kernels.cpu.threads import Call, run
+from numbapool.kernels.cpu.threads import Launch, run
 from numbapool.kernels.cpu.vectors import (
     accumulator_of,
     add,
@@ -66,24 +66,26 @@ def as_rows(plan: AnyPlan) -> WindowPlan | None:
     return WindowPlan(plan.leading, (*plan.axes[:2], long))
 
 
-def max_channels(plan: AnyPlan) -> Call:
+def max_channels(plan: AnyPlan) -> Launch:
     """Maximum of each window."""
-    return Call(max_pixels, _out_rows(plan), _program(plan, False), ())
+    return Launch(max_pixels, _out_rows(plan), _program(plan, False), ())
 
 
-def max_channels_with_indices(plan: AnyPlan) -> Call:
+def max_channels_with_indices(plan: AnyPlan) -> Launch:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input."""
-    return Call(max_pixels_indices, _out_rows(plan), _program(plan, False), (no_mark(plan),))
+    return Launch(max_pixels_indices, _out_rows(plan), _program(plan, False), (no_mark(plan),))
 
 
 def avg_channels(
     plan: AnyPlan, dtype: np.dtype[Any], count_include_pad: bool, divisor_override: int | None, is_rounded: bool
-) -> Call:
+) -> Launch:
     """Mean of each window; integers are summed in 64 bits, see `avg.avg_pool`."""
     divisors = divisors_of_pixels(plan, accumulator_of(dtype), count_include_pad, divisor_override)
     constants = (rows.with_rounding(divisors, is_rounded),)
     taps = prod(int(taps_of(axis).number.max(initial=0)) for axis in plan.axes)
-    return Call(avg_large_pixels if taps > MOST_TAPS else avg_pixels, _out_rows(plan), _program(plan, False), constants)
+    return Launch(
+        avg_large_pixels if taps > MOST_TAPS else avg_pixels, _out_rows(plan), _program(plan, False), constants
+    )
 
 
 def avg_channels_backward(

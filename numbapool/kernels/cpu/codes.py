@@ -17,16 +17,16 @@ from numbapool.kernels.cpu.rows import ONE, ZERO, plane_at
 from numbapool.kernels.cpu.schedule import AnyPlan, contiguous_out_layout, geometry_of
 from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
-from numbapool.kernels.cpu.threads import Call, Source, run
+from numbapool.kernels.cpu.threads import Launch, Source, run
 
 # What stands for an index that no element of the plane has.
 BAD = -2
 
 
 class CallInWindow(NamedTuple):
-    """A `threads.Call` that finds positions in the plane, which are then written as taps of the window."""
+    """A `threads.Launch` that finds positions in the plane, which are then written as taps of the window."""
 
-    call: Call
+    call: Launch
     plan: AnyPlan
 
     def run(self, x: Source, results: Sequence[np.ndarray]) -> None:

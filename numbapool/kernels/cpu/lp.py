@@ -22,7 +22,7 @@ from numbapool.kernels.cpu.rows import ZERO, fill, fold_whole, plane_at, write_l
 from numbapool.kernels.cpu.schedule import geometry_of, is_whole, planes_of
 from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
-from numbapool.kernels.cpu.threads import Call, Source, run
+from numbapool.kernels.cpu.threads import Launch, Source, run
 from numbapool.kernels.cpu.vectors import accumulator_of, add, element, lanes, load, power, put, store, times
 from numbapool.windows import Axis
 
@@ -40,8 +40,8 @@ class Part(NamedTuple):
     plan: WindowPlan
 
 
-class LpCall(NamedTuple):
-    """A forward operation, as `threads.Call`."""
+class LpLaunch(NamedTuple):
+    """A forward operation, as `threads.Launch`."""
 
     plan: WindowPlan
     power: float
@@ -67,9 +67,9 @@ class LpCall(NamedTuple):
                 _over_elements(convert, own.size, results_of_part, own, own)
 
 
-def lp_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, power: float, is_norm: bool) -> LpCall:
+def lp_pool(plan: WindowPlan, dtype: np.dtype[Any], is_contiguous: bool, power: float, is_norm: bool) -> LpLaunch:
     """Norm of each window, or torch's power mean times the number of elements."""
-    return LpCall(plan, power, is_norm)
+    return LpLaunch(plan, power, is_norm)
 
 
 def lp_pool_backward(
@@ -201,7 +201,7 @@ def _fold(powers: np.ndarray, out: np.ndarray, plan: WindowPlan, power: float, i
 
 
 @lru_cache(maxsize=512)
-def _fold_call(plan: WindowPlan, dtype: np.dtype[Any], is_max: bool, is_norm: bool) -> Call:
+def _fold_call(plan: WindowPlan, dtype: np.dtype[Any], is_max: bool, is_norm: bool) -> Launch:
     """Remembered, because there is one for every part: 0.2 ms each."""
     return max_pool(plan, dtype, True) if is_max else avg_pool(plan, dtype, True, True, 1 if is_norm else None, False)
 

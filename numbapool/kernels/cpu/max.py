@@ -30,14 +30,14 @@ from numbapool.kernels.cpu.schedule import (
 from numbapool.kernels.cpu.tables import geometry as G
 from numbapool.kernels.cpu.tables import layout as L
 from numbapool.kernels.cpu.tables import units as U
-from numbapool.kernels.cpu.threads import Call
+from numbapool.kernels.cpu.threads import Launch
 from numbapool.kernels.cpu.vectors import element, larger, lowest, put
 
 # Elements that are compared with a maximum before it matters whether it is among them: a loop without an exit is vectorised.
 SEARCHED = np.uintp(64)
 
 
-def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
+def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Launch:
     """Maximum of each window."""
     if plan.channels > 1:
         long = as_rows(plan)
@@ -47,12 +47,12 @@ def max_pool(plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool) -> Call:
     if isinstance(plan, BinPlan):
         return max_bins(plan, dtype, is_contiguous)
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, False)
-    return Call(KERNELS[algorithm], units, program, ())
+    return Launch(KERNELS[algorithm], units, program, ())
 
 
 def max_pool_with_indices(
     plan: AnyPlan, dtype: np.dtype[Any], is_contiguous: bool, in_window: bool = False
-) -> Call | CallInWindow:
+) -> Launch | CallInWindow:
     """Maximum of each window and its flat position in the plane, -1 where a window has no tap inside the input.
 
     Or, `in_window`, which tap of the window it is, in row-major order, and all bits 1 where there is none.
@@ -65,7 +65,7 @@ def max_pool_with_indices(
         return CallInWindow(call, plan) if in_window else call
     algorithm, units, program = schedule_of(plan, value_dtype(dtype).itemsize, is_contiguous, True)
     program = counting_taps(program) if in_window else program
-    return Call(INDEX_KERNELS[algorithm], units, program, (no_mark(plan),))
+    return Launch(INDEX_KERNELS[algorithm], units, program, (no_mark(plan),))
 
 
 @entry
