@@ -124,7 +124,7 @@ def _kind(argument: Any) -> Any:
 
 @intrinsic
 def call_address(typing_context, address, first, last, arguments):
-    """Launch the kernel at `address` as `kernel(first, last, *arguments)`."""
+    """Call the kernel at `address` as `kernel(first, last, *arguments)`."""
 
     def codegen(context, builder, signature, values):
         argument_types = (types.int64, types.int64, *signature.args[3].types)
