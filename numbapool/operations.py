@@ -168,11 +168,6 @@ class Operation:
         """What a caller may choose beside the windows."""
         return self.forward.options
 
-    @property
-    def takes_gradients_of(self) -> Dtypes:
-        """Dtypes of `x` that have gradients."""
-        return self.backward.accepts
-
 
 def _odd_power(power: float, is_norm: bool) -> str:
     if is_norm or power == inf or power % 2 == 0:
