@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PACKAGE = "numbapool.kernels."
+PACKAGE = "numbapool."
 
 
 class Kernel(NamedTuple):
