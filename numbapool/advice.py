@@ -17,6 +17,7 @@ from numbapool import functional
 from numbapool.arguments import AUTOMATIC_PADDING, LARGEST_EXTENT, as_int, shown
 from numbapool.dispatch import Spec
 from numbapool.dtypes import dtype_name
+from numbapool.kinds import NAMES
 
 # What should not be less than this, in elements.
 LEAST = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": 0, "output_size": 1}
@@ -189,7 +190,11 @@ def _other_inputs(request: Request, message: str) -> Iterator[tuple[str, Request
 
 
 def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> Iterator[Any]:
-    words = AUTOMATIC_PADDING if name == "padding" and isinstance(value, str) else _words(request.name).get(name, ())
+    words: tuple[str, ...] = _words(request.name).get(name, ())
+    if name == "kind":
+        words = tuple(NAMES)
+    elif name == "padding" and isinstance(value, str):
+        words = AUTOMATIC_PADDING
     others = [word for word in words if not (isinstance(value, str) and word == value)]
     yield from sorted(others, key=lambda word: -_likeness(written(value), word))
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):

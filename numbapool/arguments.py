@@ -33,6 +33,7 @@ LARGEST_INT64 = 2**63 - 1
 # Arrays of up to so many elements are printed in messages, of others the shape; and of anything so many characters.
 MOST_SHOWN = 8
 MOST_CHARACTERS = 200
+CHANNELS_FIRST: DataFormat = "channels_first"
 LAYOUTS = {
     "channels_first": {
         1: ("(C, L)", "(N, C, L)"),
@@ -251,6 +252,8 @@ def as_flag(name: str, value: Any) -> bool:
 
 def as_data_format(value: Any) -> DataFormat:
     """`data_format` as one of the two words."""
+    if value is CHANNELS_FIRST:  # as nearly always
+        return "channels_first"
     return cast(DataFormat, as_word("data_format", value, tuple(LAYOUTS)))
 
 
@@ -307,8 +310,8 @@ def as_generator(value: Any) -> np.random.Generator:
 def refuse_unknown(function: Callable[..., Any], unknown: dict[str, Any]) -> None:
     """Refuse keywords that a function has not, and name the one that was likely meant."""
     for name in unknown:
-        near = get_close_matches(name, inspect.signature(function).parameters, n=1, cutoff=0.5)
-        advice = f": {near[0]} is one" if near else ""
+        near = get_close_matches(name, inspect.signature(function).parameters, n=1, cutoff=0.6)
+        advice = f": {near[0]} is one" if near else "; options of a kind are those of its reducer, see numbapool.kinds"
         raise TypeError(f"{function.__name__} has no parameter {name}{advice}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind in "bi":
         return np.dtype(np.int64)
     return np.dtype(np.uint64) if dtype.kind == "u" else dtype
+
+
+def is_among(dtype: np.dtype[Any], dtypes: Iterable[np.dtype[Any]]) -> bool:
+    """Whether a dtype is one of some, in terms that torch.compile can follow: it knows no equality of dtypes."""
+    return dtype.str in [each.str for each in dtypes]
 
 
 def check_dtype(name: str, dtype: np.dtype[Any], accepted: dict[np.dtype[Any], None]) -> None:

@@ -170,8 +170,9 @@ def as_kind(value: Any) -> Kind:
     if not isinstance(value, str):
         raise TypeError(f"kind must be a name or a reducer of numbapool.kinds, got {described(value)}")
     if value not in NAMES:
-        near = get_close_matches(value.lower(), NAMES, n=1, cutoff=0)[0]
+        near = get_close_matches(value.lower(), NAMES, n=1, cutoff=0.4)
+        advice = f"; the nearest is {near[0]!r}" if near else ""
         raise ValueError(
-            f"kind must be one of {tuple(NAMES)}, or a reducer of numbapool.kinds, got {shown(value)}; the nearest is {near!r}"
+            f"kind must be one of {tuple(NAMES)}, or a reducer of numbapool.kinds, got {shown(value)}{advice}"
         )
     return NAMES[value]

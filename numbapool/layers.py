@@ -5,6 +5,7 @@ Constructors have the order and defaults of torch.nn. A layer is an immutable va
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -12,7 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from numbapool import functional
-from numbapool.arguments import DataFormat, Extent, IndexKind, Padding, Rounding, Sizes, as_flag
+from numbapool.arguments import DataFormat, Extent, IndexKind, Padding, Rounding, Sizes, as_axes, as_flag
+from numbapool.dispatch import backend_of
+from numbapool.functional.passes import MOST_AXES
 from numbapool.kinds import Kind, as_kind
 
 Pullback = Callable[..., Any]
@@ -22,24 +25,31 @@ OF_THE_RESULT = "return_indices", "rounding", "generator"
 
 
 class _Layer:
-    """A public function and its backward; the fields of a layer, alone in its `vars`, are their arguments, by name."""
+    """A public function and its backward; the fields of a layer are their arguments, by name."""
 
     _forward: ClassVar[Callable[..., Any]]
     _backward: ClassVar[Callable[..., Any]]
+    _names: ClassVar[tuple[str, ...]]  # of its fields
 
     def __init_subclass__(cls, *, function: Callable[..., Any] | None = None) -> None:
         if function is not None:
             cls._forward = staticmethod(function)
             cls._backward = staticmethod(getattr(functional, f"{function.__name__}_backward"))
+            annotated = {name for base in cls.__mro__ for name in inspect.get_annotations(base)}
+            cls._names = tuple([name for name in inspect.signature(function).parameters if name in annotated])
+
+    def _arguments(self) -> dict[str, Any]:
+        own = self.__dict__
+        return {name: own[name] for name in self._names}
 
     def _of_backward(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in OF_THE_RESULT}
+        return {name: value for name, value in self._arguments().items() if name not in OF_THE_RESULT}
 
 
 class _Pool(_Layer):
     def __call__(self, x: Any) -> Any:
         """Pool `x`; a pair (out, indices) with `return_indices`."""
-        return self._forward(x, **vars(self))
+        return self._forward(x, **self._arguments())
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
@@ -59,7 +69,7 @@ class _Extremum(_Pool):
         The indices are kept for the pullback, so backward does not search the maxima again.
         """
         shows_indices = as_flag("return_indices", self.return_indices)
-        out, indices = self._forward(x, **vars(self) | {"return_indices": True})
+        out, indices = self._forward(x, **self._arguments() | {"return_indices": True})
 
         def pullback(grad_output: Any) -> Any:
             return self._backward(grad_output, x, indices=indices, **self._of_backward())
@@ -155,13 +165,13 @@ class _MaxUnpool(_Layer):
 
     def __call__(self, x: Any, indices: Any, output_size: Extent | None = None) -> Any:
         """Unpool `x`."""
-        return self._forward(x, indices, output_size=output_size, **vars(self))
+        return self._forward(x, indices, output_size=output_size, **self._arguments())
 
     def vjp(self, x: Any, indices: Any, output_size: Extent | None = None) -> tuple[Any, Pullback]:
         """Unpool `x` and return, beside the result, the function from its gradient to the gradient of `x`."""
 
         def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, indices, output_size=output_size, **vars(self))
+            return self._backward(grad_output, x, indices, output_size=output_size, **self._arguments())
 
         return self(x, indices, output_size), pullback
 
@@ -191,22 +201,25 @@ class Pool(_Pool, function=functional.pool):
     index_kind: IndexKind = "plane"
 
     def __post_init__(self) -> None:
-        """Refuse what is no kind."""
-        as_kind(self.kind)
+        """Names become the reducers that they stand for."""
+        object.__setattr__(self, "kind", as_kind(self.kind))
 
     def vjp(self, x: Any) -> tuple[Any, Pullback]:
         """Pool `x` and return, beside the result, the function from its gradient to the gradient of `x`.
 
-        Indices, where there are any, are kept for the pullback, so that backward does not search the elements again.
+        Of maxima and minima of up to three axes the indices are kept for the pullback, so that backward does not search again.
         """
-        if not as_flag("return_indices", self.return_indices):
+        shows_indices = as_flag("return_indices", self.return_indices)
+        shape, _ = backend_of("x", x).describe("x", x)
+        pooled = len(as_axes(self.axes, self.kernel_size, len(shape)))
+        if pooled > MOST_AXES or as_kind(self.kind).operation.with_indices is None:
             return super().vjp(x)
-        out, indices = self(x)
+        out, indices = self._forward(x, **self._arguments() | {"return_indices": True})
 
         def pullback(grad_output: Any) -> Any:
             return self._backward(grad_output, x, indices=indices, **self._of_backward())
 
-        return (out, indices), pullback
+        return ((out, indices) if shows_indices else out), pullback
 
 
 class MaxPool1d(_MaxPool, function=functional.max_pool1d):

@@ -168,7 +168,7 @@ class Pool(nn.Module):
 
     def forward(self, input: Tensor) -> Any:  # noqa: A002
         """Pool `input`; a pair (values, indices) with `return_indices`."""
-        return pool(input, **vars(self.layer))
+        return pool(input, **self.layer._arguments())
 
 
 class MaxPool1d(nn.MaxPool1d):

@@ -83,7 +83,8 @@ def norm_in_parts(pool: Callable[..., Any], taps: int, x: Any, power: float, is_
         return pool(MAX_POOL_WITH_INDICES, x.abs())[0].clamp(min=0)
     total = _sum_of_powers(pool, taps, x, power, is_norm)
     is_zero = total == 0
-    return total.masked_fill(is_zero, 1.0).pow(1 / power).masked_fill(is_zero, 0.0)
+    # By `where`, which keeps the order of memory; `masked_fill` does not.
+    return total.where(~is_zero, 1.0).pow(1 / power).where(~is_zero, 0.0)
 
 
 def norm_gradient_in_parts(pool: Callable[..., Any], taps: int, grad: Any, x: Any, power: float, is_norm: bool) -> Any:
@@ -95,7 +96,7 @@ def norm_gradient_in_parts(pool: Callable[..., Any], taps: int, grad: Any, x: An
         return pool(SCATTER_ADD, grad, indices) * x.sign()
     total = _sum_of_powers(pool, taps, x, power, is_norm)
     is_zero = total == 0
-    share = total.masked_fill(is_zero, 1.0).pow(1 / power - 1).masked_fill(is_zero, 0.0) * grad
+    share = total.where(~is_zero, 1.0).pow(1 / power - 1).where(~is_zero, 0.0) * grad
     slope = x.sign() * x.abs().pow(power - 1) if is_norm else x.pow(power - 1)
     scale, divisor = (1, 1) if is_norm else (taps, None)
     return pool(AVG_POOL_BACKWARD, share * scale, None, True, divisor, False) * slope

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from numbapool.arguments import as_data_format, is_about_shape
@@ -13,7 +12,7 @@ from numbapool.requests import Onward, Pooling, Unpooled
 
 def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
     """Whether the channels are last by shape."""
-    return pooling.data_format != "channels_first" and as_data_format(pooling.data_format) == "channels_last"
+    return as_data_format(pooling.data_format) == "channels_last"
 
 
 def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any, indices: Any) -> Any:
@@ -56,13 +55,17 @@ def _orders(backend: Backend, pooling: Pooling, x: Any) -> tuple[tuple[int, ...]
     """Shape of an array, and the orders of its axes that bring the channels to the front, and back."""
     shape, _ = backend.describe("x", x)
     pooling.windows.check_axes(shape, "channels_last")
-    return shape, *_orders_of(len(shape), len(shape) - 1 - pooling.rank(len(shape)))
+    axes = len(shape), len(shape) - 1 - pooling.rank(len(shape))
+    return shape, *(ORDERS[axes] if axes in ORDERS else _orders_of(*axes))
 
 
-@lru_cache(maxsize=64)
 def _orders_of(ndim: int, leading: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     first = *range(leading), ndim - 1, *range(leading, ndim - 1)
     return first, (*range(leading), *range(leading + 1, ndim), leading)
+
+
+# Of arrays with up to three pooled axes; not a cache, which torch.compile would warn of.
+ORDERS = {(ndim, leading): _orders_of(ndim, leading) for ndim in (2, 3, 4, 5) for leading in (0, 1)}
 
 
 def _moved(backend: Backend, name: str, array: Any, shape: tuple[int, ...], order: tuple[int, ...]) -> Any:

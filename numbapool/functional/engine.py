@@ -6,13 +6,21 @@ call does not pay for the way there; `pooled` and `pooled_backward` are that way
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbapool.arguments import DataFormat, as_flag, as_index_kind, check_same_shape, outs_of
+from numbapool.arguments import (
+    CHANNELS_FIRST,
+    DataFormat,
+    as_data_format,
+    as_flag,
+    as_index_kind,
+    check_same_shape,
+    outs_of,
+)
 from numbapool.dispatch import Backend, Spec, backend_of
 from numbapool.dtypes import FLOATS, INDICES, SINGLE_AND_DOUBLE, check_dtype, dtype_name
 from numbapool.functional import axes, channels_last, global_indices, passes, recording
@@ -48,11 +56,13 @@ def forward(
 ) -> Any:
     """A forward call of a public function; `windows` are a class of `requests` and its fields."""
     backend = backend_of("x", x)
-    if data_format == "channels_first" and not backend.is_traced(x):
+    if data_format is CHANNELS_FIRST and not backend.is_traced(x):
         spec = backend.describe("x", x)
         try:
             found = _bound_for(backend, spec, operation, *indices, *windows, *options)
         except TypeError:  # of a list, that it cannot be hashed; any other is raised again below
+            found = None
+        if found is None:
             found = _found_with_tuples(_bound_for, (backend, spec, operation, *indices), windows, options)
         if found is not None and (found.is_sure or _are_of_ints(windows)):
             return found.value(x, None if out is None else outs_of(out, indices[0]))
@@ -73,11 +83,13 @@ def backward(
     """Its gradient."""
     given, index_kind, check_indices = indices
     backend = serving(x, check_indices)
-    if data_format == "channels_first" and not backend.is_traced(x, grad_output=grad_output, indices=given):
+    if data_format is CHANNELS_FIRST and not backend.is_traced(x, grad_output=grad_output, indices=given):
         spec = backend.describe("x", x)
         try:
             found = _planned_for(spec[0], operation, index_kind, *windows, *options)
         except TypeError:
+            found = None
+        if found is None:
             found = _found_with_tuples(_planned_for, (spec[0], operation, index_kind), windows, options)
         if found is not None and (found.is_sure or _are_of_ints(windows)):
             return _gradient(backend, operation, found.value, (grad_output, x, given), spec, out)
@@ -94,6 +106,7 @@ def serving(x: Any, check_indices: Any = True) -> Backend:
 
 def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None, *, first: int = 0) -> Any:
     """The result of a request; of unpooling `indices` say where elements go. Wrappers are asked from the `first` one on."""
+    as_data_format(pooling.data_format)
     backend = serving(x, pooling.check_indices)
     for wrapper, onward in CHAIN[first:]:
         if wrapper.serves(pooling, x, indices):
@@ -110,8 +123,10 @@ def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None, *, fi
     if isinstance(windows, Fractional):
         bound = _bound(backend, _drawn(backend, pooling, spec), spec)
     else:
-        asked = backend, spec, pooling.operation, pooling.return_indices, pooling.index_kind
-        found = _found_with_tuples(_bound_for, asked, (type(windows), *windows), pooling.options)
+        found = None
+        if first > 0:  # else `forward` has looked it up
+            asked = backend, spec, pooling.operation, pooling.return_indices, pooling.index_kind
+            found = _found(_bound_for, asked, (type(windows), *windows), pooling.options)
         is_same = found is not None and (found.is_sure or _are_of_ints(windows))
         bound = found.value if found is not None and is_same else _bound(backend, pooling, spec)
     return bound(x, None if out is None else outs_of(out, pooling.return_indices))
@@ -121,6 +136,7 @@ def pooled_backward(
     pooling: Pooling, grad_output: Any, x: Any, indices: Any = None, out: Any = None, *, first: int = 0
 ) -> Any:
     """The gradient of `pooled`; `indices` are those that it made, if it did, or was given."""
+    as_data_format(pooling.data_format)
     backend = serving(x, pooling.check_indices)
     for wrapper, onward in CHAIN[first:]:
         if wrapper.serves(pooling, x, indices):
@@ -189,9 +205,13 @@ def _plan_of(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
     """The same, looked up if it can be."""
     asked = shape, pooling.operation, pooling.index_kind
     windows = pooling.windows
-    found = _found_with_tuples(_planned_for, asked, (type(windows), *windows), pooling.options)
+    found = _found(_planned_for, asked, (type(windows), *windows), pooling.options)
     is_same = found is not None and (found.is_sure or _are_of_ints(windows))
     return found.value if found is not None and is_same else _planned(pooling, shape)
+
+
+class NotPlainError(TypeError):
+    """Of a request that is not looked up; an error, because caches remember none, nor what it is about."""
 
 
 class Found(NamedTuple):
@@ -202,39 +222,65 @@ class Found(NamedTuple):
 
 
 @lru_cache(maxsize=1024, typed=True)  # True is no 1
-def _bound_for(backend: Backend, spec: Spec, operation: Operation, return_indices: Any, *rest: Any) -> Found | None:
+def _bound_for(backend: Backend, spec: Spec, operation: Operation, return_indices: Any, *rest: Any) -> Found:
     """The engine of a request that takes no wrapper and whose arguments are plain: 0.6 us to find one again."""
     pooling = _if_plain(operation, return_indices, *rest)
-    return None if pooling is None else Found(_bound(backend, pooling, spec), tuple not in map(type, rest))
+    return Found(_bound(backend, pooling, spec), tuple not in map(type, rest))
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _planned_for(shape: tuple[int, ...], operation: Operation, *rest: Any) -> Found | None:
+def _planned_for(shape: tuple[int, ...], operation: Operation, *rest: Any) -> Found:
     pooling = _if_plain(operation, False, *rest)
-    return None if pooling is None else Found(_planned(pooling, shape), tuple not in map(type, rest))
+    return Found(_planned(pooling, shape), tuple not in map(type, rest))
 
 
-def _if_plain(operation: Operation, return_indices: Any, index_kind: Any, kind: Any, *rest: Any) -> Pooling | None:
-    """A request; None if it takes a wrapper, or something in it is not plain."""
+def _if_plain(operation: Operation, return_indices: Any, index_kind: Any, kind: Any, *rest: Any) -> Pooling:
+    """A request that takes no wrapper, and in which all is plain."""
     if index_kind == "global" or not PLAIN.issuperset(map(type, rest)):
-        return None
+        raise NotPlainError
     split = len(kind._fields)
     return Pooling(operation, kind(*rest[:split]), rest[split:], return_indices, index_kind)
 
 
-def _found_with_tuples(
-    look_up: Callable[..., Found | None], first: tuple[Any, ...], windows: tuple[Any, ...], options: tuple[Any, ...]
+def _found(
+    look_up: Callable[..., Found], first: tuple[Any, ...], windows: tuple[Any, ...], options: tuple[Any, ...]
 ) -> Found | None:
-    """What is found for a request, with tuples in place of lists; None if something else in it cannot be hashed, or is wrong."""
+    """What is found for a request, perhaps with tuples in place of lists; None if it cannot be looked up, or is wrong."""
     try:
-        return look_up(*first, *[tuple(each) if type(each) is list else each for each in windows], *options)
-    except TypeError:
+        return look_up(*first, *windows, *options)
+    except (TypeError, ValueError):
+        return _found_with_tuples(look_up, first, windows, options)
+
+
+def _found_with_tuples(
+    look_up: Callable[..., Found], first: tuple[Any, ...], windows: tuple[Any, ...], options: tuple[Any, ...]
+) -> Found | None:
+    """What is found for a request that holds lists, with tuples in their place."""
+    if list not in map(type, windows) and tuple not in map(type, windows):
+        return None
+    try:
+        return look_up(*first, *map(_as_tuples, windows), *options)
+    except (TypeError, ValueError):
         return None
 
 
-def _are_of_ints(windows: tuple[Any, ...]) -> bool:
-    """Whether tuples among the parameters of windows hold ints and nothing else."""
-    return all(type(each) is int for value in windows if type(value) in (tuple, list) for each in value)
+def _as_tuples(value: Any) -> Any:
+    """A value with tuples in place of lists."""
+    return tuple(map(_as_tuples, value)) if type(value) in (list, tuple) else value
+
+
+def _are_of_ints(values: Iterable[Any]) -> bool:
+    """Whether tuples and lists among some values hold ints and None, or such tuples and lists, and nothing else."""
+    for value in values:
+        if type(value) in (tuple, list):
+            for each in value:
+                if (
+                    type(each) is not int
+                    and each is not None
+                    and not (type(each) in (tuple, list) and _are_of_ints((each,)))
+                ):
+                    return False
+    return True
 
 
 def _gradient(
@@ -255,9 +301,8 @@ def _gradient(
     elif indices is not None:
         _check_indices(backend, indices, out_shape, OUTPUT, planned)
         step = SCATTER_ADD
-    given = {"x": x, "indices": indices}
-    inputs = grad_output, *[given[name] for name in step.inputs[1:]]
-    return backend.run_backward(step, plan, inputs, spec, out, *parameters)
+    others = [x if name == "x" else indices for name in step.inputs[1:]]
+    return backend.run_backward(step, plan, (grad_output, *others), spec, out, *parameters)
 
 
 def _unpooled(backend: Backend, pooling: Pooling, x: Any, indices: Any, spec: Spec, out: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.arguments import as_data_format, as_flag, as_index_kind
+from numbapool.arguments import IndexKind, as_data_format, as_flag, as_index_kind
 from numbapool.dispatch import Backend
 from numbapool.functional.arrangement import from_global, refuse_traced, to_global
 from numbapool.requests import Onward, Pooling, Unpooled
 
+PLANE: IndexKind = "plane"
+
 
 def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
     """Whether there are such indices, made or given."""
-    if pooling.index_kind == "plane":
+    if pooling.index_kind is PLANE:
         return False
     is_global = as_index_kind(pooling.index_kind) == "global"
     return is_global and (indices is not None or as_flag("return_indices", pooling.return_indices))

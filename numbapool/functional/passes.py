@@ -8,7 +8,7 @@ from typing import Any
 
 from numbapool.arguments import shown, window_arguments
 from numbapool.dispatch import Backend
-from numbapool.dtypes import HALVES, INTEGERS, check_dtype, dtype_name
+from numbapool.dtypes import HALVES, INTEGERS, check_dtype, dtype_name, is_among
 from numbapool.functional.arrangement import explained
 from numbapool.functional.axes import check_outs, handed_back
 from numbapool.geometry import pooled_axes
@@ -33,9 +33,8 @@ def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any
     result = _widened(backend, pooling, x)
     for each in _passes(backend, pooling, x):
         result = onward.pooled(each, result)
-    dtypes = (backend.describe("x", each)[1] for each in (x, result))
-    given, computed = dtypes
-    if computed != pooling.operation.forward.result_dtype(given):
+    given, computed = (backend.describe("x", each)[1] for each in (x, result))
+    if computed.str != pooling.operation.forward.result_dtype(given).str:
         result = backend.cast(result, x)
     return handed_back(backend, result, out)
 
@@ -55,7 +54,7 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
     gradient = grad_output
     if wide is not x:
         given, expected = (backend.describe(*each)[1] for each in (("grad_output", grad_output), ("x", x)))
-        if given != expected:
+        if given.str != expected.str:
             raise TypeError(f"grad_output must have the dtype of x, {dtype_name(expected)}, got {dtype_name(given)}")
         gradient = backend.cast(grad_output, None)
     for each, input_ in zip(reversed(passes), reversed(inputs), strict=True):
@@ -66,7 +65,7 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
 def _widened(backend: Backend, pooling: Pooling, x: Any) -> Any:
     """Half precision as float32 where more than elements goes from one pass to the next."""
     _, dtype = backend.describe("x", x)
-    return backend.cast(x, None) if dtype in HALVES and not pooling.operation.forward.is_ordering else x
+    return backend.cast(x, None) if is_among(dtype, HALVES) and not pooling.operation.forward.is_ordering else x
 
 
 def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
@@ -77,7 +76,8 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     shape, dtype = backend.describe("x", x)
     axes, operation = pooling.axes, pooling.operation
     assert axes is not None
-    check_dtype("x", dtype, operation.forward.accepts)
+    if not is_among(dtype, operation.forward.accepts):
+        check_dtype("x", dtype, operation.forward.accepts)
     # Everything is checked before the first pass.
     rank = len(axes)
     kernel, stride, padding, dilation, ceil_mode = window_arguments(*pooling.windows)
@@ -89,7 +89,7 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     inner = pooling
     if operation is MEAN:
         counts, divisor, _ = pooling.parameters
-        if divisor is None and dtype in INTEGERS:
+        if divisor is None and is_among(dtype, INTEGERS):
             if any(map(overhangs, along)) if counts else not all(map(holds_all_windows, along)):
                 raise ValueError(
                     f"means of integers over more than {MOST_AXES} axes need windows of the same number of elements, got "

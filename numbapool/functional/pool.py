@@ -16,9 +16,11 @@ from numbapool.arguments import (
     shown,
 )
 from numbapool.dispatch import backend_of
-from numbapool.functional.engine import pooled, pooled_backward
+from numbapool.functional.engine import forward, pooled, pooled_backward
 from numbapool.kinds import Kind, as_kind
 from numbapool.requests import Pooling, Sliding
+
+PLANE: IndexKind = "plane"
 
 
 def pool(
@@ -110,6 +112,13 @@ def pool(
     if as_flag("return_indices", return_indices):
         _check_takes_indices(reducer, "return_indices", return_indices)
     window = kernel_size, stride, padding, dilation, ceil_mode
+    backend = backend_of("x", x)
+    if index_kind is PLANE and type(axes) is tuple and not backend.is_traced(x):
+        rank = _last(backend.describe("x", x)[0], axes)
+        if rank:
+            return forward(
+                reducer.operation, (Sliding, rank, *window), x, out, reducer.options, (return_indices, PLANE)
+            )
     return pooled(_request(x, reducer, window, axes, (bool(return_indices), index_kind, True)), x, out)
 
 
@@ -179,6 +188,13 @@ def pool_backward(
     window = kernel_size, stride, padding, dilation, ceil_mode
     looks = as_flag("check_indices", check_indices)
     return pooled_backward(_request(x, reducer, window, axes, (False, index_kind, looks)), grad_output, x, indices, out)
+
+
+def _last(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many axes are pooled, if they are all after the first one or two, as `max_pool2d` has them; else 0."""
+    rank, ndim = len(axes), len(shape)
+    is_so = rank in (1, 2, 3) and ndim - rank in (1, 2) and 0 not in shape[ndim - rank - 1 :]
+    return rank if is_so and all(type(each) is int for each in axes) and axes == tuple(range(ndim - rank, ndim)) else 0
 
 
 def _request(x: Any, kind: Kind, window: tuple[Any, ...], axes: Any, indices: tuple[bool, Any, bool]) -> Pooling:
