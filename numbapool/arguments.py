@@ -311,7 +311,7 @@ def refuse_unknown(function: Callable[..., Any], unknown: dict[str, Any]) -> Non
     """Refuse keywords that a function has not, and name the one that was likely meant."""
     for name in unknown:
         near = get_close_matches(name, inspect.signature(function).parameters, n=1, cutoff=0.6)
-        advice = f": {near[0]} is one" if near else "; options of a kind are those of its reducer, see numbapool.kinds"
+        advice = f": {near[0]} is one" if near else ""
         raise TypeError(f"{function.__name__} has no parameter {name}{advice}")
 
 

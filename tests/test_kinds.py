@@ -109,7 +109,7 @@ def test_bad_options(error: type[Exception], message: str, reducer: type[Kind], 
         dataclasses.replace(reducer(), **{name: value})
 
 
-@pytest.mark.parametrize("reducer", dict.fromkeys(kinds.NAMES.values()))
+@pytest.mark.parametrize("reducer", dict.fromkeys(map(type, kinds.NAMES.values())))
 def test_options_of_other_functions(reducer: type[Kind]) -> None:
     for name in ("norm_type", "count_include_pad", "divisor_override"):
         with pytest.raises(TypeError, match=name):
@@ -194,7 +194,7 @@ def test_unknown_kinds(given: str) -> None:
             call()
 
 
-@pytest.mark.parametrize("reducer", dict.fromkeys(kinds.NAMES.values()))
+@pytest.mark.parametrize("reducer", dict.fromkeys(map(type, kinds.NAMES.values())))
 def test_the_class_instead_of_a_reducer(reducer: Any) -> None:
     name = reducer.__name__
     message = f"kind must be a name or a reducer, got the class {name}: write {name}()"

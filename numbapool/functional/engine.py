@@ -55,6 +55,8 @@ def forward(
     data_format: DataFormat = "channels_first",
 ) -> Any:
     """A forward call of a public function; `windows` are a class of `requests` and its fields."""
+    if data_format is not CHANNELS_FIRST:
+        as_data_format(data_format)
     backend = backend_of("x", x)
     if data_format is CHANNELS_FIRST and not backend.is_traced(x):
         spec = backend.describe("x", x)
@@ -81,6 +83,8 @@ def backward(
     data_format: DataFormat = "channels_first",
 ) -> Any:
     """Its gradient."""
+    if data_format is not CHANNELS_FIRST:
+        as_data_format(data_format)
     given, index_kind, check_indices = indices
     backend = serving(x, check_indices)
     if data_format is CHANNELS_FIRST and not backend.is_traced(x, grad_output=grad_output, indices=given):
@@ -264,9 +268,9 @@ def _found_with_tuples(
         return None
 
 
-def _as_tuples(value: Any) -> Any:
-    """A value with tuples in place of lists."""
-    return tuple(map(_as_tuples, value)) if type(value) in (list, tuple) else value
+def _as_tuples(value: Any, depth: int = 2) -> Any:
+    """A value with tuples in place of lists, as deep as pairs of padding are; lists may hold themselves."""
+    return tuple([_as_tuples(each, depth - 1) for each in value]) if depth and type(value) in (list, tuple) else value
 
 
 def _are_of_ints(values: Iterable[Any]) -> bool:

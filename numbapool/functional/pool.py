@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numbapool.arguments import (
@@ -18,6 +19,7 @@ from numbapool.arguments import (
 from numbapool.dispatch import backend_of
 from numbapool.functional.engine import forward, pooled, pooled_backward
 from numbapool.kinds import Kind, as_kind
+from numbapool.operations import OPERATIONS
 from numbapool.requests import Pooling, Sliding
 
 PLANE: IndexKind = "plane"
@@ -107,7 +109,7 @@ def pool(
            [16, 18]])
     """
     if unknown:
-        refuse_unknown(pool, unknown)
+        _refuse(pool, unknown)
     reducer = as_kind(kind)
     if as_flag("return_indices", return_indices):
         _check_takes_indices(reducer, "return_indices", return_indices)
@@ -181,13 +183,23 @@ def pool_backward(
            [0., 1., 0., 1.]])
     """
     if unknown:
-        refuse_unknown(pool_backward, unknown)
+        _refuse(pool_backward, unknown)
     reducer = as_kind(kind)
     if indices is not None:
         _check_takes_indices(reducer, "indices", indices)
     window = kernel_size, stride, padding, dilation, ceil_mode
     looks = as_flag("check_indices", check_indices)
     return pooled_backward(_request(x, reducer, window, axes, (False, index_kind, looks)), grad_output, x, indices, out)
+
+
+def _refuse(function: Callable[..., Any], unknown: dict[str, Any]) -> None:
+    """Refuse keywords that are none, with a word on those of the functions that are named after torch's."""
+    for name in unknown:
+        if any(name == option.name for operation in OPERATIONS.values() for option in operation.options):
+            raise TypeError(
+                f"{function.__name__} has no parameter {name}: it is an option of a kind, see numbapool.kinds"
+            )
+    refuse_unknown(function, unknown)
 
 
 def _last(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
