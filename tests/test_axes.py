@@ -334,12 +334,14 @@ def test_autograd(kind: Any, axes: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(lambda x: numbapool.pool(x, kind, 2, 1, axes=axes), (x,))
 
 
-def test_compiled() -> None:
+@pytest.mark.parametrize(("kind", "axes"), [("max", (0, 1)), ("max", (0, 1, 2, 3)), ("sum", (3, 1, 0, 2))])
+def test_compiled(kind: str, axes: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
 
     def function(x: Any) -> Any:
-        return numbapool.pool(x, "max", 2, axes=(0, 1))
+        return numbapool.pool(x, kind, 2, axes=axes)
 
-    x = torch.randn(4, 6, 3)
+    torch._dynamo.reset()  # else the axes of another call make these symbols
+    x = torch.arange(4.0 * 6 * 3 * 2).reshape(4, 6, 3, 2)
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), function(x), rtol=0, atol=0)

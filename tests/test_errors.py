@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -677,3 +679,32 @@ def test_modules_for_torch_without_torch(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "numbapool.nn", raising=False)
     with pytest.raises(ImportError, match=r"numbapool.nn needs torch: pip install 'numbapool\[torch\]'"):
         importlib.import_module("numbapool.nn")
+
+
+class Two:
+    """An int of nobody's."""
+
+    def __index__(self) -> int:
+        return 2
+
+
+def test_arguments_are_not_kept() -> None:
+    """What remembers requests keeps none alive that is not plain."""
+    x, two = np.zeros((1, 1, 4, 4)), Two()
+    seen = weakref.ref(two)
+    numbapool.max_pool2d(x, two)  # type: ignore[arg-type]
+    numbapool.max_pool2d_backward(x[..., :2, :2], x, two)  # type: ignore[arg-type]
+    numbapool.adaptive_avg_pool2d(x, two)  # type: ignore[arg-type]
+    numbapool.pool(x, "sum", two, axes=(2, 3))  # type: ignore[arg-type]
+    del two
+    gc.collect()
+    assert seen() is None
+
+
+@pytest.mark.parametrize("kernel_size", [[9, 9], [2, 2.5], [], [[1, 1], [1, 1]]])
+def test_errors_of_lists_are_those_of_the_caller(kernel_size: Any) -> None:
+    """They show the list, and no other error before them."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        numbapool.max_pool2d(np.zeros((1, 1, 4, 4)), kernel_size)
+    assert caught.value.__context__ is None
+    assert "unhashable" not in f"{caught.value}"

@@ -208,3 +208,38 @@ def test_unpooling_is_checked_on_the_cpu_whatever_is_said(rank: int) -> None:
         layer(2, check_indices=1)(values, indices)
     with pytest.raises(TypeError, match="positional"):
         layer(2, None, 0, False)
+
+
+def test_what_subclasses_add_is_their_own() -> None:
+    """A field or a remembered property of a subclass is no argument of the function."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Named(numbapool.MaxPool2d):
+        label: str = "first"
+
+    layer = Named(2)
+    object.__setattr__(layer, "remembered", 1)
+    x = np.arange(16.0).reshape(1, 4, 4)
+    np.testing.assert_array_equal(layer(x), numbapool.max_pool2d(x, 2))
+    out, pullback = layer.vjp(x)
+    np.testing.assert_array_equal(pullback(out), numbapool.max_pool2d_backward(out, x, 2))
+
+
+@pytest.mark.parametrize("kind", ["max", "mean"])
+@pytest.mark.parametrize("axes", [(1, 2), (0, 1, 2, 3)])
+def test_any_kind(kind: str, axes: tuple[int, ...]) -> None:
+    """The layer of all kinds is `pool`; names are the reducers that they stand for."""
+    layer = numbapool.Pool(kind, 2, axes=axes)
+    assert layer == numbapool.Pool(numbapool.kinds.as_kind(kind), 2, axes=axes)
+    x = np.random.default_rng(0).permutation(2 * 4 * 4 * 2).reshape(2, 4, 4, 2).astype(float)
+    out, pullback = layer.vjp(x)
+    np.testing.assert_array_equal(out, layer(x))
+    np.testing.assert_array_equal(out, numbapool.pool(x, kind, 2, axes=axes))
+    np.testing.assert_array_equal(pullback(out), numbapool.pool_backward(out, x, kind, 2, axes=axes))
+    assert pickle.loads(pickle.dumps(layer)) == layer
+    if len(axes) <= 3 and kind == "max":
+        (values, indices), pullback = dataclasses.replace(layer, return_indices=True).vjp(x)
+        np.testing.assert_array_equal(values, out)
+        np.testing.assert_array_equal(
+            pullback(values), numbapool.pool_backward(out, x, kind, 2, axes=axes, indices=indices)
+        )

@@ -1159,3 +1159,16 @@ def test_functionalized_and_recorded() -> None:
     assert "numbapool.max_pool" in graph.code
     assert "neg_" not in graph.code
     assert torch.equal(graph(x), numbapool.max_pool2d(-x, 2))
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d", "lp_pool2d", "sum_pool2d", "min_pool2d"])
+def test_order_of_memory_is_that_of_the_input_whoever_asks(name: str) -> None:
+    """With a gradient, compiled, and on meta as without."""
+    more = (2.0,) if name.startswith("lp") else ()
+    function = getattr(numbapool, name)
+    x = torch.rand(2, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    strides = function(x, *more, 2).stride()
+    assert strides == (27, 1, 9, 3)
+    assert function(x.clone().requires_grad_(), *more, 2).stride() == strides
+    assert function(x.to("meta"), *more, 2).stride() == strides
+    assert torch.func.vmap(lambda x: function(x, *more, 2))(x[None]).stride()[1:] == strides
