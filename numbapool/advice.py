@@ -39,25 +39,28 @@ MOST_PADDING = 1 << 20
 
 
 @dataclass(frozen=True)
-class Request:
-    """A call: the name of the function, shape and dtype of `x`, the other arguments by name, and those that have none."""
+class WrittenCall:
+    """A call as it is written, right or wrong.
+
+    The name of the function, shape and dtype of `x`, the other arguments by name, and those that have none.
+    """
 
     name: str
     spec: Spec
     arguments: dict[str, Any]
     surplus: tuple[Any, ...] = ()
 
-    def with_argument(self, name: str, value: Any) -> Request:
+    def with_argument(self, name: str, value: Any) -> WrittenCall:
         """The same with another value of an argument."""
         return replace(self, arguments=self.arguments | {name: value})
 
-    def without(self, name: str) -> Request:
+    def without(self, name: str) -> WrittenCall:
         """The same without an argument."""
         return replace(self, arguments={key: value for key, value in self.arguments.items() if key != name})
 
 
 # Runs a request on an array without values and returns the shape of its first result.
-Attempt = Callable[[Request], tuple[int, ...]]
+Attempt = Callable[[WrittenCall], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,14 @@ class Change:
     ----------
     text : str
         The arguments that are to be others.
-    request : Request
+    request : WrittenCall
         The call with them.
     result : tuple of int
         Shape of its first result.
     """
 
     text: str
-    request: Request
+    request: WrittenCall
     result: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -83,7 +86,7 @@ class Change:
         return self.text
 
 
-def changes_that_help(request: Request, error: Exception, attempt: Attempt) -> tuple[Change, ...]:
+def changes_that_help(request: WrittenCall, error: Exception, attempt: Attempt) -> tuple[Change, ...]:
     """Changes with which a call works that raises `error`: one for each argument that can be changed.
 
     If several arguments are wrong, what is mended first is part of every change.
@@ -91,7 +94,7 @@ def changes_that_help(request: Request, error: Exception, attempt: Attempt) -> t
     mended = request
     for _ in range(MOST_MENDED):
         found: dict[str, Change] = {}
-        nearer: tuple[Request, Exception] | None = None
+        nearer: tuple[WrittenCall, Exception] | None = None
         for key, candidate in _candidates(mended, f"{error}", attempt):
             try:
                 shape = attempt(candidate)
@@ -138,7 +141,7 @@ def _words(name: str) -> dict[str, tuple[str, ...]]:
     return {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
 
 
-def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tuple[str, Request]]:
+def _candidates(request: WrittenCall, message: str, attempt: Attempt) -> Iterator[tuple[str, WrittenCall]]:
     """What might help, and under which heading: changes of the arguments that the message names."""
     parameters = parameters_of(request.name)
     if request.surplus:
@@ -171,7 +174,7 @@ def _candidates(request: Request, message: str, attempt: Attempt) -> Iterator[tu
             yield name, request.with_argument(name, FALLBACKS[name])
 
 
-def _other_inputs(request: Request, message: str) -> Iterator[tuple[str, Request]]:
+def _other_inputs(request: WrittenCall, message: str) -> Iterator[tuple[str, WrittenCall]]:
     shape, dtype = request.spec
     if "dtype" in message:
         for other in (np.dtype(np.float32), np.dtype(np.int64)):
@@ -189,7 +192,7 @@ def _other_inputs(request: Request, message: str) -> Iterator[tuple[str, Request
                 yield other_name, replace(request, name=other_name)
 
 
-def _other_values(request: Request, name: str, value: Any, attempt: Attempt) -> Iterator[Any]:
+def _other_values(request: WrittenCall, name: str, value: Any, attempt: Attempt) -> Iterator[Any]:
     words: tuple[str, ...] = _words(request.name).get(name, ())
     if name == "kind":
         words = tuple(NAMES)
@@ -239,7 +242,7 @@ def _last(holds: Callable[[int], bool], first: int, end: int) -> int | None:
     return first
 
 
-def _rank(request: Request) -> int | None:
+def _rank(request: WrittenCall) -> int | None:
     """Pooled axes, if the call says how many."""
     found = re.search(r"(\d)d", request.name)
     axes = request.arguments.get("axes")
@@ -286,7 +289,7 @@ def _likeness(given: str, word: str) -> float:
     return SequenceMatcher(None, given.lower(), word).ratio()
 
 
-def _difference(before: Request, after: Request) -> str:
+def _difference(before: WrittenCall, after: WrittenCall) -> str:
     texts = []
     if after.name != before.name:
         texts.append(f"{after.name} instead of {before.name}")

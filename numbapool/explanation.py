@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbapool import functional
-from numbapool.advice import Change, Request, arrays_of, changes_that_help, forward_of, parameters_of, written
+from numbapool.advice import Change, WrittenCall, arrays_of, changes_that_help, forward_of, parameters_of, written
 from numbapool.arguments import LARGEST_INT64, as_int, entries, shown
 from numbapool.backends.numpy import standard_dtype
 from numbapool.backends.outline import Outline, Record, Work
@@ -438,7 +438,7 @@ class Run:
         return next(iter(self.results.values()))[0]
 
 
-def _run(request: Request) -> Run:
+def _run(request: WrittenCall) -> Run:
     """Call a public function on an array without values; raises what the function raises."""
     name, spec = request.name, request.spec
     function = getattr(functional, name)
@@ -481,15 +481,15 @@ def _run(request: Request) -> Run:
     )
 
 
-def _run_forward(request: Request, **more: Any) -> Run:
+def _run_forward(request: WrittenCall, **more: Any) -> Run:
     """The forward pass of a backward."""
     name = forward_of(request.name)
     known = parameters_of(name)
     arguments = {key: value for key, value in (request.arguments | more).items() if key in known}
-    return _run(Request(name, request.spec, arguments))
+    return _run(WrittenCall(name, request.spec, arguments))
 
 
-def _index_dtype(request: Request) -> np.dtype[Any]:
+def _index_dtype(request: WrittenCall) -> np.dtype[Any]:
     """The dtype of indices that nobody has made yet."""
     kind = request.arguments.get("index_kind")
     if not isinstance(kind, str) or kind != "window":
@@ -501,7 +501,7 @@ def _index_dtype(request: Request) -> np.dtype[Any]:
     return _run_forward(request, return_indices=True).results["indices"][1]
 
 
-def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> WrittenCall:
     """The call with its arguments by name."""
     if "out" in kwargs:
         raise TypeError("out must not be given: nothing is computed")
@@ -510,7 +510,7 @@ def _request(name: str, spec: Spec, args: tuple[Any, ...], kwargs: dict[str, Any
     twice = by_name.keys() & kwargs.keys()
     if twice:
         raise TypeError(f"{name} got two values for {', '.join(sorted(twice))}")
-    return Request(name, spec, by_name | kwargs, args[len(positional) :])
+    return WrittenCall(name, spec, by_name | kwargs, args[len(positional) :])
 
 
 def _name_of(op: Any) -> str:
@@ -633,7 +633,7 @@ def _formula(windows: Windows, plan: Plan, i: int) -> str:
     return f"ceil({room}) + 1 = {out}"
 
 
-def _written(request: Request) -> str:
+def _written(request: WrittenCall) -> str:
     texts = *arrays_of(request.name), *[f"{key}={written(each)}" for key, each in request.arguments.items()]
     return f"{request.name}({', '.join(texts)})"
 

@@ -1,6 +1,6 @@
 """What all array libraries on CUDA devices share: from arrays to operands, scratch, launches, and the flag of bad indices.
 
-A library is a `Library`: it views, allocates and copies its arrays, and names its current stream. An operation is a `Runner`.
+A library is a `Library`: it views, allocates and copies its arrays, and names its current stream. A step is a `Runner`.
 `CudaBackend` is a backend made of the two; torch has one of its own.
 """
 
@@ -144,7 +144,7 @@ _captured: list[Any] = []
 
 
 class Runner:
-    """An operation of the CUDA target with results of some shapes and dtypes, for the arrays of a library."""
+    """A step on the CUDA target with results of some shapes and dtypes, for the arrays of a library."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ class Runner:
 def runner(
     library: Library, step: Step, plan: Plan, specs: tuple[Spec, ...], parameters: tuple[Any, ...], checks: bool
 ) -> Runner:
-    """What runs an operation; remembered, with what it has found out, unless it serves once."""
+    """What runs a step; remembered, with what it has found out, unless it serves once."""
     if plan.serves_once:
         return Runner(library, step, plan, specs, parameters, checks)
     return _remembered(library, step, plan, specs, checks, *parameters)
@@ -458,7 +458,7 @@ class CudaBackend(EagerBackend):
             self.copy(out, result)
 
     def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
-        """A forward operation as a function `(x, out) -> results`."""
+        """A step of one array as a function `(x, out) -> results`."""
         run = Runner(self, step, plan, specs, parameters)
 
         def call(x: Any, out: Sequence[Any] | None) -> Any:
@@ -470,7 +470,7 @@ class CudaBackend(EagerBackend):
     def run_backward(
         self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """Run a backward operation; the result in a new array, or in `out`."""
+        """Run a step of the arrays it takes; the result in a new array, or in `out`."""
         run = runner(self, step, plan, (spec,), parameters, self.checks)
         return run.new(inputs)[0] if out is None else self._run_into(run, inputs, (out,))[0]
 
@@ -522,7 +522,9 @@ def _program(
     operands = []
     for strides, (_, _, dtype, alignment) in sources:
         operands.append(operand(dtype, tuple([step // dtype.itemsize for step in strides]), alignment))
-    make = getattr(target, step.name)
+    make = getattr(target, step.name, None)
+    if make is None:
+        raise NotImplementedError(f"{step.name} has no kernel for arrays on a GPU: move them to the CPU")
     if plan.serves_once:
         make = make.__wrapped__
     program: Program = make(plan, tuple(operands), tuple([operand(d, None, a) for d, a in results]), *parameters)

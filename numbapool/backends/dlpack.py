@@ -103,7 +103,7 @@ class DlpackBackend(EagerBackend):
         self._of(target).write(target, source)
 
     def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
-        """A forward operation as a function `(x, out) -> results`."""
+        """A step of one array as a function `(x, out) -> results`."""
         bound: dict[Any, Callable[..., Any]] = {}
 
         def call(x: Any, out: Sequence[Any] | None) -> Any:
@@ -124,7 +124,7 @@ class DlpackBackend(EagerBackend):
     def run_backward(
         self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """Run a backward operation; the result in a new array of the gradient's library, or in `out`."""
+        """Run a step of the arrays it takes; the result in a new array of the gradient's library, or in `out`."""
         views = [_view("grad_output", inputs[0]), *(_view("x or indices", each) for each in inputs[1:])]
         view = None if out is None else _writeable_view(out)
         given = [] if view is None else [("out", view)]

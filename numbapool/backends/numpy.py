@@ -85,7 +85,7 @@ class NumpyBackend(EagerBackend):
         np.copyto(_check_out(out, shape, dtype), result)
 
     def bind(self, step: Step, plan: Plan, specs: Sequence[Spec], *parameters: Any) -> Callable[..., Any]:
-        """A forward operation of the CPU target as a function `(x, out) -> results`."""
+        """A step of one array, on the CPU target, as a function `(x, out) -> results`."""
         _, dtype = specs[0]
         in_window = step.makes_indices and counts_taps(specs[1][1])
         if in_window:
@@ -139,7 +139,7 @@ class NumpyBackend(EagerBackend):
     def run_backward(
         self, step: Step, plan: Plan, inputs: Sequence[Any], spec: Spec, out: Any, *parameters: Any
     ) -> Any:
-        """Run a backward operation of the CPU target; the result in a new array, or in `out`."""
+        """Run a step of the arrays it takes on the CPU target; the result in a new array, or in `out`."""
         arrays = [plain(each) for each in inputs]
         if step.renumbers:
             arrays = [arrays[0].astype(np.int64, copy=False)]  # a library may have cut them
