@@ -331,9 +331,14 @@ def shape_error(text: str) -> ValueError:
     return error
 
 
-def is_about_shape(error: ValueError) -> bool:
-    """Whether an error shows a shape."""
-    return getattr(error, "shows_shape", False)
+def explained(text: Callable[[], str], call: Callable[..., Any], *arguments: Any) -> Any:
+    """A call on arrays whose axes are in another order than the caller's; errors that show a shape say so."""
+    try:
+        return call(*arguments)
+    except ValueError as error:
+        if not getattr(error, "shows_shape", False):
+            raise
+        raise ValueError(f"{error}; {text()}") from None  # in the message: str(error) shows no notes (PEP 678)
 
 
 def check_same_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], what: str) -> None:

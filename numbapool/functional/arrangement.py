@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbapool.arguments import is_about_shape, shape_error
+from numbapool.arguments import shape_error
 from numbapool.dispatch import Backend
 from numbapool.dtypes import INDICES, check_dtype
 from numbapool.geometry import placed_plan
@@ -90,14 +89,9 @@ def in_larger_plane(
     return _renumbered(TO_GLOBAL, backend, positions, (*lengths, *sizes), axes, steps, first)
 
 
-def explained(shape: tuple[int, ...], axes: tuple[int, ...], call: Callable[..., Any], *arguments: Any) -> Any:
-    """A call on what was arranged of an array of `shape`, whose errors show other ones."""
-    try:
-        return call(*arguments)
-    except ValueError as error:
-        if not is_about_shape(error):
-            raise
-        raise ValueError(f"{error}; x has shape {shape}, of which axes {axes} are pooled and come last here") from None
+def in_order(shape: tuple[int, ...], axes: tuple[int, ...]) -> str:
+    """What errors that show the shape of an arranged array must say of it."""
+    return f"x has shape {shape}, of which axes {axes} are pooled and come last here"
 
 
 def refuse_traced(backend: Backend, x: Any, **others: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 from typing import Any
 
-from numbapool.arguments import outs_of
+from numbapool.arguments import explained, outs_of
 from numbapool.dispatch import Backend
-from numbapool.functional.arrangement import Arrangement, explained, from_global, refuse_traced, to_global
+from numbapool.functional.arrangement import Arrangement, from_global, in_order, refuse_traced, to_global
 from numbapool.requests import Onward, Pooling
 
 
@@ -26,7 +27,9 @@ def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any
     check_outs(backend, out, pooling.return_indices)
     is_global = pooling.return_indices and pooling.index_kind == "global"
     in_planes = pooling._replace(axes=None, index_kind="plane" if is_global else pooling.index_kind)
-    results = explained(arrangement.shape, axes, onward.pooled, in_planes, arrangement.arranged(backend, "x", x))
+    results = explained(
+        partial(in_order, arrangement.shape, axes), onward.pooled, in_planes, arrangement.arranged(backend, "x", x)
+    )
     if not isinstance(results, tuple):
         return handed_back(backend, arrangement.restored(backend, results), out)
     values, positions = (arrangement.restored(backend, each) for each in results)
@@ -51,7 +54,7 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
         in_planes = in_planes._replace(index_kind="plane")
     named = ("grad_output", grad_output), ("x", x), ("indices", indices)
     moved = [None if each is None else arrangement.arranged(backend, name, each) for name, each in named]
-    result = explained(arrangement.shape, axes, onward.pooled_backward, in_planes, *moved)
+    result = explained(partial(in_order, arrangement.shape, axes), onward.pooled_backward, in_planes, *moved)
     return handed_back(backend, arrangement.restored(backend, result), out)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from numbapool.arguments import as_data_format, is_about_shape
+from numbapool.arguments import as_data_format, explained
 from numbapool.dispatch import Backend
 from numbapool.requests import Onward, Pooling, Unpooled
 
@@ -25,7 +24,9 @@ def forward(onward: Onward, backend: Backend, pooling: Pooling, x: Any, out: Any
         targets = _moved(backend, "out", out, shape, first)
     if indices is not None:
         indices = _moved(backend, "indices", indices, shape, first)
-    results = _explained(onward.pooled, _channels_first(pooling), backend.permute("x", x, first), targets, indices)
+    results = explained(
+        _in_order, onward.pooled, _channels_first(pooling), backend.permute("x", x, first), targets, indices
+    )
     if out is not None:
         return tuple(out) if isinstance(out, (tuple, list)) else out
     if isinstance(results, tuple):
@@ -39,7 +40,7 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
     shape, first, last = _orders(backend, pooling, x)
     named = ("grad_output", grad_output), ("x", x), ("indices", indices), ("out", out)
     moved = [None if each is None else _moved(backend, name, each, shape, first) for name, each in named]
-    result = _explained(onward.pooled_backward, _channels_first(pooling), *moved)
+    result = explained(_in_order, onward.pooled_backward, _channels_first(pooling), *moved)
     return backend.permute("result", result, last) if out is None else out
 
 
@@ -76,12 +77,5 @@ def _moved(backend: Backend, name: str, array: Any, shape: tuple[int, ...], orde
     return backend.permute(name, array, order)
 
 
-def _explained(call: Callable[..., Any], *arguments: Any) -> Any:
-    """A call, whose errors show shapes that have the channels first."""
-    try:
-        return call(*arguments)
-    except ValueError as error:
-        if not is_about_shape(error):
-            raise
-        # In the message, for str(error) does not show notes (PEP 678).
-        raise ValueError(f"{error}; shapes here have the channels first, data_format is 'channels_last'") from None
+def _in_order() -> str:
+    return "shapes here have the channels first, data_format is 'channels_last'"

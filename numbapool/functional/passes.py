@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from math import prod
 from typing import Any
 
-from numbapool.arguments import shown, window_arguments
+from numbapool.arguments import explained, shown, window_arguments
 from numbapool.dispatch import Backend
 from numbapool.dtypes import HALVES, INTEGERS, check_dtype, dtype_name, is_among
-from numbapool.functional.arrangement import explained
+from numbapool.functional.arrangement import in_order
 from numbapool.functional.axes import check_outs, handed_back
 from numbapool.geometry import pooled_axes
 from numbapool.operations import MEAN, SUM
@@ -82,7 +83,9 @@ def _passes(backend: Backend, pooling: Pooling, x: Any) -> Iterator[Pooling]:
     rank = len(axes)
     kernel, stride, padding, dilation, ceil_mode = window_arguments(*pooling.windows)
     lengths = tuple(shape[axis] for axis in axes)
-    along = explained(shape, axes, pooled_axes, (1, *lengths), kernel, stride, padding, dilation, ceil_mode)
+    along = explained(
+        partial(in_order, shape, axes), pooled_axes, (1, *lengths), kernel, stride, padding, dilation, ceil_mode
+    )
     refusal = operation.no_passes(*pooling.parameters)
     if refusal:
         raise ValueError(f"{refusal} for more than {MOST_AXES} pooled axes")
