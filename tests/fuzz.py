@@ -1367,7 +1367,9 @@ OPERATIONS |= {
         function="pool_backward" if operation.is_backward else "pool",
         fixed={option: value for option, value in operation.fixed.items() if option not in OPTIONS},
         kind=kind,
-        options={"rounding": operation.fixed.get("rounding", "truncate")} if name.startswith("avg_pool ") else {},
+        options={"rounding": operation.fixed.get("rounding", "truncate")}
+        if kind == "avg" and not operation.is_backward
+        else {},
         bad={
             **BAD_WINDOWS,
             **BAD_OPTIONS.get(kind, {}),
