@@ -234,7 +234,7 @@ X = np.zeros((2, 4, 6))
         (ValueError, "stride should not be zero", {"stride": 0, "axes": 1}),
         (ValueError, r"Output size is too small.*x has shape.*axes \(0, 1, 2\) are pooled", {"kernel_size": 9}),
         (ValueError, "Output size is too small.*x has shape.*axes .1,. are pooled", {"kernel_size": 5, "axes": 1}),
-        (TypeError, "^pool(_backward)? has no parameter norm_type$", {"norm_type": 3}),
+        (TypeError, "^pool(_backward)? has no parameter norm_type: it is an option of a kind", {"norm_type": 3}),
         (TypeError, "^pool(_backward)? has no parameter divisor_override", {"divisor_override": 2}),
         (TypeError, "^pool(_backward)? has no parameter count_include_pad", {"count_include_pad": False}),
         (ValueError, r"return_indices has no meaning for kind=Sum\(\), got", {"kind": "sum", "return_indices": True}),
