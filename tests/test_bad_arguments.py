@@ -282,7 +282,7 @@ def required(constructor: Callable[..., Any]) -> dict[str, Any]:
     needed = {name for name, each in parameters.items() if each.default is each.empty} | {
         "output_size"
     } & parameters.keys()
-    return dict.fromkeys(needed, 2)
+    return dict.fromkeys(needed, 2) | ({"kind": "max", "axes": (2, 3)} if "kind" in needed else {})
 
 
 def inputs_of(name: str) -> dict[str, Any]:
