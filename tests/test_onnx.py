@@ -160,7 +160,7 @@ X = np.zeros((1, 2, 6, 6), np.float32)
         ("MaxPool", {"pads": [1, 1]}, "pads must have 4 ints"),
         ("MaxPool", {"pads": [0, 0, 0, -1]}, "pad must be non-negative"),
         ("LpPool", {"strides": [1]}, "strides must have 2 ints"),
-        ("LpPool", {"p": 0}, "norm_type must be greater than 0"),
+        ("LpPool", {"p": 0}, "^p must be greater than 0, got 0; "),
         ("AveragePool", {"count_include_pad": 2}, "count_include_pad must be 0 or 1, got 2"),
         ("MaxPool", {"kernel_shape": [7, 7]}, "Output size is too small"),
     ],
