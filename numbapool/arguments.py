@@ -34,6 +34,7 @@ LARGEST_INT64 = 2**63 - 1
 MOST_SHOWN = 8
 MOST_CHARACTERS = 200
 CHANNELS_FIRST: DataFormat = "channels_first"
+PLANE: IndexKind = "plane"
 LAYOUTS = {
     "channels_first": {
         1: ("(C, L)", "(N, C, L)"),

@@ -177,7 +177,7 @@ class _MaxUnpool(_Layer):
 
 
 @dataclass(frozen=True)
-class Pool(_Pool, function=functional.pool):
+class Pool(_Extremum, function=functional.pool):
     """Pooling of any axes by any kind.
 
     Parameters as in `numbapool.pool`: kind, kernel_size, stride, padding, dilation, ceil_mode, axes, return_indices, index_kind.
@@ -209,17 +209,10 @@ class Pool(_Pool, function=functional.pool):
 
         Of maxima and minima of up to three axes the indices are kept for the pullback, so that backward does not search again.
         """
-        shows_indices = as_flag("return_indices", self.return_indices)
         shape, _ = backend_of("x", x).describe("x", x)
         pooled = len(as_axes(self.axes, self.kernel_size, len(shape)))
-        if pooled > MOST_AXES or as_kind(self.kind).operation.with_indices is None:
-            return super().vjp(x)
-        out, indices = self._forward(x, **self._arguments() | {"return_indices": True})
-
-        def pullback(grad_output: Any) -> Any:
-            return self._backward(grad_output, x, indices=indices, **self._of_backward())
-
-        return ((out, indices) if shows_indices else out), pullback
+        has_indices = pooled <= MOST_AXES and as_kind(self.kind).operation.with_indices is not None
+        return super().vjp(x) if has_indices else _Pool.vjp(self, x)
 
 
 class MaxPool1d(_MaxPool, function=functional.max_pool1d):

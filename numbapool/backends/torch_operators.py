@@ -363,7 +363,7 @@ def forward(pooling: Pooling, x: Tensor, indices: Tensor | None) -> Any:
         return tuple(_of_channels(x, each) for each in results) if pooling.return_indices else _of_channels(x, results)
     parameters = pooling.parameters
     if step.parts is not None:
-        _check_tensor("x", x, FLOATING)
+        _check_tensor("x", x, _torchs(step.accepts))
         arguments = Arguments(x, None, _lengths(x), _sliding(x, windows))
         return step.parts(_part(arguments), prod(arguments.windows[0]), x, *parameters)
     arguments = Arguments(x, None, tuple(x.shape), _lying(x, windows), parameters)

@@ -61,10 +61,10 @@ def backward(onward: Onward, backend: Backend, pooling: Pooling, arrays: tuple[A
 def _arrangement(backend: Backend, axes: tuple[int, ...], x: Any) -> Arrangement | None:
     """How an array is arranged to pool some of its axes; None if kernels take it as it is."""
     shape, _ = backend.describe("x", x)
+    if are_last(shape, axes):
+        return None
     others = tuple(axis for axis in range(len(shape)) if axis not in axes)
     order = others + axes
-    if order == tuple(range(len(shape))) and len(others) in (1, 2) and shape[others[-1]] != 0:
-        return None
     split = len(others)
     if prod([shape[axis] for axis in others]) > 0:  # else (0, 1), because kernels refuse an empty second axis
         # As many of the last as are neighbours in memory: they may be channels that lie side by side.
@@ -74,6 +74,13 @@ def _arrangement(backend: Backend, axes: tuple[int, ...], x: Any) -> Arrangement
             if shape[others[split]] > 1 or reach is None:
                 reach = strides[others[split]] * shape[others[split]]
     return Arrangement(shape, order, len(axes), split)
+
+
+def are_last(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether axes are all that come after the first one or two, of which the second has elements: so kernels take arrays."""
+    ndim = len(shape)
+    first = ndim - len(axes)
+    return first in (1, 2) and shape[first - 1] != 0 and axes == tuple(range(first, ndim))
 
 
 def check_outs(backend: Backend, out: Any, return_indices: bool) -> None:

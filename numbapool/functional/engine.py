@@ -55,10 +55,7 @@ def forward(
     data_format: DataFormat = "channels_first",
 ) -> Any:
     """A forward call of a public function; `windows` are a class of `requests` and its fields."""
-    if data_format is not CHANNELS_FIRST:
-        as_data_format(data_format)
-    backend = backend_of("x", x)
-    if data_format is CHANNELS_FIRST and not backend.is_traced(x):
+    if data_format is CHANNELS_FIRST and not (backend := backend_of("x", x)).is_traced(x):
         spec = backend.describe("x", x)
         try:
             found = _bound_for(backend, spec, operation, *indices, *windows, *options)
@@ -83,11 +80,10 @@ def backward(
     data_format: DataFormat = "channels_first",
 ) -> Any:
     """Its gradient."""
-    if data_format is not CHANNELS_FIRST:
-        as_data_format(data_format)
     given, index_kind, check_indices = indices
-    backend = serving(x, check_indices)
-    if data_format is CHANNELS_FIRST and not backend.is_traced(x, grad_output=grad_output, indices=given):
+    if data_format is CHANNELS_FIRST and not (backend := serving(x, check_indices)).is_traced(
+        x, grad_output=grad_output, indices=given
+    ):
         spec = backend.describe("x", x)
         try:
             found = _planned_for(spec[0], operation, index_kind, *windows, *options)
@@ -127,12 +123,10 @@ def pooled(pooling: Pooling, x: Any, out: Any = None, indices: Any = None, *, fi
     if isinstance(windows, Fractional):
         bound = _bound(backend, _drawn(backend, pooling, spec), spec)
     else:
-        found = None
-        if first > 0:  # else `forward` has looked it up
-            asked = backend, spec, pooling.operation, pooling.return_indices, pooling.index_kind
-            found = _found(_bound_for, asked, (type(windows), *windows), pooling.options)
-        is_same = found is not None and (found.is_sure or _are_of_ints(windows))
-        bound = found.value if found is not None and is_same else _bound(backend, pooling, spec)
+        asked = backend, spec, pooling.operation, pooling.return_indices, pooling.index_kind
+        # Unless `forward` has looked already.
+        found = _found(_bound_for, asked, (type(windows), *windows), pooling.options) if first > 0 else None
+        bound = found or _bound(backend, pooling, spec)
     return bound(x, None if out is None else outs_of(out, pooling.return_indices))
 
 
@@ -147,14 +141,15 @@ def pooled_backward(
             return wrapper.backward(onward, backend, pooling, (grad_output, x, indices), out)
     others = {"grad_output": grad_output, "indices": indices}
     spec = backend.describe("x", x)
-    samples = None
-    if isinstance(pooling.windows, Fractional):
-        others["_random_samples"] = samples = pooling.windows.samples
-        _check_places(pooling, indices, spec[0])
+    windows, lengths = pooling.windows, None
+    if isinstance(windows, Fractional):
+        others["_random_samples"] = windows.samples
+        lengths = windows.lengths(spec[0])
+        _check_places(pooling, indices)
     if backend.is_traced(x, **others):
         return backend.trace_backward(pooling, grad_output, x, indices, out)
-    if isinstance(pooling.windows, Fractional):
-        pooling = _placed(backend, pooling, spec[0], samples)
+    if lengths is not None:
+        pooling = pooling._replace(windows=_placed(backend, spec[0], lengths, windows.samples))
     return _gradient(backend, pooling.operation, _plan_of(pooling, spec[0]), (grad_output, x, indices), spec, out)
 
 
@@ -208,10 +203,8 @@ def _planned(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
 def _plan_of(pooling: Pooling, shape: tuple[int, ...]) -> Planned:
     """The same, looked up if it can be."""
     asked = shape, pooling.operation, pooling.index_kind
-    windows = pooling.windows
-    found = _found(_planned_for, asked, (type(windows), *windows), pooling.options)
-    is_same = found is not None and (found.is_sure or _are_of_ints(windows))
-    return found.value if found is not None and is_same else _planned(pooling, shape)
+    windows = type(pooling.windows), *pooling.windows
+    return _found(_planned_for, asked, windows, pooling.options) or _planned(pooling, shape)
 
 
 class NotPlainError(TypeError):
@@ -248,12 +241,13 @@ def _if_plain(operation: Operation, return_indices: Any, index_kind: Any, kind: 
 
 def _found(
     look_up: Callable[..., Found], first: tuple[Any, ...], windows: tuple[Any, ...], options: tuple[Any, ...]
-) -> Found | None:
-    """What is found for a request, perhaps with tuples in place of lists; None if it cannot be looked up, or is wrong."""
+) -> Any:
+    """What was made for a request, however it is spelled; None if it cannot be looked up, or is wrong."""
     try:
-        return look_up(*first, *windows, *options)
+        found: Found | None = look_up(*first, *windows, *options)
     except (TypeError, ValueError):
-        return _found_with_tuples(look_up, first, windows, options)
+        found = _found_with_tuples(look_up, first, windows, options)
+    return found.value if found is not None and (found.is_sure or _are_of_ints(windows)) else None
 
 
 def _found_with_tuples(
@@ -328,31 +322,29 @@ def _drawn(backend: Backend, pooling: Pooling, spec: Spec) -> Pooling:
     """A request of windows that are drawn, with their places."""
     shape, dtype = spec
     windows = pooling.windows
-    windows.lengths(shape)
-    samples = windows.samples
+    lengths, samples = windows.lengths(shape), windows.samples
     if samples is None:
         check_dtype("x", dtype, pooling.operation.forward.accepts)
         is_own = windows.generator is None and dtype in SINGLE_AND_DOUBLE
         drawn = dtype if is_own else np.dtype(np.float64)
         samples = backend.draw(samples_shape(shape, windows.rank), drawn, windows.generator)
-    return _placed(backend, pooling, shape, samples)
+    return pooling._replace(windows=_placed(backend, shape, lengths, samples))
 
 
-def _placed(backend: Backend, pooling: Pooling, shape: tuple[int, ...], samples: Any) -> Pooling:
-    """The same with these samples, or without any for gradients by indices."""
-    kernel, sizes = pooling.windows.lengths(shape)
+def _placed(backend: Backend, shape: tuple[int, ...], lengths: tuple[Any, Any], samples: Any) -> Drawn:
+    """Windows of these lengths where samples place them; without any, for gradients by indices."""
+    kernel, sizes = lengths
     rank = len(kernel)
     if samples is not None:
         given, dtype = backend.describe("_random_samples", samples)
         check_dtype("_random_samples", dtype, FLOATS)
         check_same_shape("_random_samples", given, samples_shape(shape, rank), "the shape (N, C, pooled axes)")
         samples = backend.to_numpy(samples)
-    return pooling._replace(windows=Drawn(rank, kernel, sizes, samples))
+    return Drawn(rank, kernel, sizes, samples)
 
 
-def _check_places(pooling: Pooling, indices: Any, shape: tuple[int, ...]) -> None:
+def _check_places(pooling: Pooling, indices: Any) -> None:
     """Refuse a gradient of windows that are drawn if nothing says where its maxima are, or two things do."""
-    pooling.windows.lengths(shape)
     samples = pooling.windows.samples
     if indices is not None and as_index_kind(pooling.index_kind) == "window":
         if samples is None:

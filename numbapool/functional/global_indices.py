@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbapool.arguments import IndexKind, as_data_format, as_flag, as_index_kind
+from numbapool.arguments import PLANE, as_data_format, as_flag, as_index_kind
 from numbapool.dispatch import Backend
 from numbapool.functional.arrangement import from_global, refuse_traced, to_global
 from numbapool.requests import Onward, Pooling, Unpooled
-
-PLANE: IndexKind = "plane"
 
 
 def serves(pooling: Pooling, x: Any, indices: Any) -> bool:
